@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The rbtrfs engine on the host: the modules that the kernel builds, less `vfs/` and `ioctl/`.
+//!
+//! `rbtrfs_main.rs` is the root of the same modules in the kernel. Here `kernel` is the stand-in of
+//! `tools/kernel`, so that tests, fuzzers and the command line run the very lines that the kernel runs.
+
+#![no_std]
+#![deny(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+pub use kernel::platform;
+
+pub mod balance;
+pub mod device;
+pub mod format;
+pub mod send;
+pub mod state;
+pub mod subvol;
+pub mod tree;
+pub mod volume;
