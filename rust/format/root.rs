@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Tree roots, and the references between subvolumes.
+
+use super::inode::{InodeItem, Timespec};
+use super::key::DiskKey;
+use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::FromBytes as _;
+use zerocopy::FromZeros as _;
+use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use kernel::prelude::*;
+
+/// The subvolume is read-only.
+pub const ROOT_SUBVOL_RDONLY: u64 = 1 << 0;
+/// The subvolume is being deleted; set in memory and on disk.
+pub const ROOT_SUBVOL_DEAD: u64 = 1 << 48;
+
+/// A tree's root, 439 bytes; keyed by (tree id, generation of a snapshot or 0).
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct RootItem {
+    /// Of old, the root directory; now mostly flags.
+    pub inode: InodeItem,
+    /// The generation of the root block.
+    pub generation: U64,
+    /// The root directory's inode number: 256 in a subvolume.
+    pub root_dirid: U64,
+    /// The root block's logical address, in bytes.
+    pub bytenr: U64,
+    /// Unused.
+    pub byte_limit: U64,
+    /// Bytes used, not kept.
+    pub bytes_used: U64,
+    /// The last transaction in which blocks of this tree came to be shared.
+    pub last_snapshot: U64,
+    /// [`ROOT_SUBVOL_RDONLY`] and others.
+    pub flags: U64,
+    /// The number of references; 0 while the subvolume is being deleted.
+    pub refs: U32,
+    /// How far deletion got.
+    pub drop_progress: DiskKey,
+    /// The level at which deletion stands.
+    pub drop_level: u8,
+    /// The root block's level.
+    pub level: u8,
+    /// Equals `generation`, or else the fields below are not valid.
+    pub generation_v2: U64,
+    /// The subvolume's UUID.
+    pub uuid: [u8; 16],
+    /// The UUID of the subvolume that this is a snapshot of.
+    pub parent_uuid: [u8; 16],
+    /// The UUID of the subvolume that this was received from.
+    pub received_uuid: [u8; 16],
+    /// The last transaction that changed an inode.
+    pub ctransid: U64,
+    /// The transaction that made the subvolume.
+    pub otransid: U64,
+    /// The sender's transaction of a received subvolume.
+    pub stransid: U64,
+    /// The transaction of receiving.
+    pub rtransid: U64,
+    /// Time of `ctransid`.
+    pub ctime: Timespec,
+    /// Time of `otransid`.
+    pub otime: Timespec,
+    /// Time of `stransid`.
+    pub stime: Timespec,
+    /// Time of `rtransid`.
+    pub rtime: Timespec,
+    /// Zero.
+    pub reserved: [U64; 8],
+}
+
+/// The size in bytes of a root item before UUIDs and times were added.
+pub const OLD_ROOT_ITEM_SIZE: usize = 239;
+
+const _: () = assert!(size_of::<RootItem>() == 439);
+const _: () = assert!(core::mem::offset_of!(RootItem, generation_v2) == OLD_ROOT_ITEM_SIZE);
+
+impl RootItem {
+    /// Reads a root item of either size; fields that are absent or not valid read as zero.
+    ///
+    /// # Errors
+    ///
+    /// `EUCLEAN` for any other size.
+    pub fn parse(bytes: &[u8]) -> Result<RootItem> {
+        let mut item = RootItem::new_zeroed();
+        if bytes.len() == size_of::<RootItem>() {
+            item = RootItem::read_from_bytes(bytes).map_err(|_| EUCLEAN)?;
+        } else if bytes.len() == OLD_ROOT_ITEM_SIZE {
+            let head = zerocopy::IntoBytes::as_mut_bytes(&mut item);
+            head.get_mut(..OLD_ROOT_ITEM_SIZE)
+                .ok_or(EUCLEAN)?
+                .copy_from_slice(bytes);
+        } else {
+            return Err(EUCLEAN);
+        }
+        if item.generation_v2 != item.generation {
+            let head = zerocopy::IntoBytes::as_mut_bytes(&mut item);
+            head.get_mut(OLD_ROOT_ITEM_SIZE..).ok_or(EUCLEAN)?.fill(0);
+        }
+        Ok(item)
+    }
+
+    /// Whether the subvolume is read-only.
+    pub fn is_read_only(&self) -> bool {
+        self.flags.get() & ROOT_SUBVOL_RDONLY != 0
+    }
+
+    /// Whether the subvolume is being deleted.
+    pub fn is_dead(&self) -> bool {
+        self.flags.get() & ROOT_SUBVOL_DEAD != 0 || self.refs.get() == 0
+    }
+}
+
+/// A reference between a subvolume and the directory it is seen in, 18 bytes and the name.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub struct RootRef {
+    /// The directory's inode number in the parent.
+    pub dirid: U64,
+    /// The `DIR_INDEX` of the entry.
+    pub sequence: U64,
+    /// The name's length in bytes.
+    pub name_len: U16,
+}
+
+const _: () = assert!(size_of::<RootRef>() == 18);
