@@ -21,6 +21,7 @@ pub mod objectids;
 pub mod root;
 pub mod superblock;
 
+pub use file_extent::compression;
 pub use key::{DiskKey, Key};
 pub use objectids::{item_type, objectid, tree_id};
 

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Data checksums: one crc32c a sector, in long items of the checksum tree.
+
+use crate::format::{item_type, objectid, Key};
+use crate::tree::{Cursor, Nodes, TreeRoot};
+use kernel::prelude::*;
+
+/// The size of a checksum in bytes.
+pub const CSUM_SIZE: usize = 4;
+
+/// Appends the checksums of the sectors of `logical..logical + len` to `sums`, `None` where there is none.
+///
+/// `logical` and `len` are multiples of `sectorsize`, in bytes.
+///
+/// # Errors
+///
+/// `EUCLEAN` for a damaged item, `ENOMEM`, or what reading nodes gives.
+pub fn lookup<S: Nodes>(
+    nodes: &S,
+    root: TreeRoot,
+    sectorsize: u32,
+    logical: u64,
+    len: u64,
+    sums: &mut KVec<Option<u32>>,
+) -> Result {
+    let sector = u64::from(sectorsize);
+    let end = logical.checked_add(len).ok_or(EINVAL)?;
+    let mut at = logical;
+    let mut cursor = Cursor::new(nodes, root);
+    let start = Key::new(objectid::EXTENT_CSUM, item_type::EXTENT_CSUM, logical);
+    if !cursor.seek_before(&start)? {
+        cursor.seek(&start)?;
+    }
+    while at < end {
+        let Some((key, data)) = cursor.item() else {
+            break;
+        };
+        if key.typ != item_type::EXTENT_CSUM || key.offset >= end {
+            if key < start {
+                // `seek_before` may have stopped at an item of another kind, before the first checksum.
+                cursor.next()?;
+                continue;
+            }
+            break;
+        }
+        let count = (data.len() / CSUM_SIZE) as u64;
+        let covered = count
+            .checked_mul(sector)
+            .and_then(|bytes| bytes.checked_add(key.offset))
+            .ok_or(EUCLEAN)?;
+        if data.len() % CSUM_SIZE != 0 || key.offset % sector != 0 {
+            return Err(EUCLEAN);
+        }
+        while at < end && at < key.offset {
+            sums.push(None, GFP_KERNEL)?;
+            at = at.saturating_add(sector);
+        }
+        let first = at.saturating_sub(key.offset) / sector;
+        for sum in data.chunks_exact(CSUM_SIZE).skip(first as usize) {
+            if at >= end || at >= covered {
+                break;
+            }
+            let sum = sum.try_into().map_err(|_| EUCLEAN)?;
+            sums.push(Some(u32::from_le_bytes(sum)), GFP_KERNEL)?;
+            at = at.saturating_add(sector);
+        }
+        if !cursor.next()? {
+            break;
+        }
+    }
+    while at < end {
+        sums.push(None, GFP_KERNEL)?;
+        at = at.saturating_add(sector);
+    }
+    Ok(())
+}

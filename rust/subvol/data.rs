@@ -1,0 +1,369 @@
+// SPDX-License-Identifier: GPL-2.0
+//! File data: read in large pieces, checked against its checksums, decompressed.
+//!
+//! A read is planned over all extents it touches, sent to the device at once, and only then looked at, so that
+//! one call keeps the device busy. A sector whose checksum does not match is read from the other mirror.
+
+use super::csum;
+use super::decompress::decompress;
+use super::file_extent::{self, Extent, Kind, Regular};
+use crate::device::ReadIo;
+use crate::format::compression;
+use crate::format::crc::checksum;
+use crate::format::inode::{inode_flags, InodeItem};
+use crate::format::tree_id;
+use crate::fs_warn;
+use crate::tree::TreeRoot;
+use crate::volume::Reader;
+use kernel::prelude::*;
+
+/// Whose data is being read, for messages, and whether it has checksums.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner {
+    /// The tree.
+    pub root: TreeRoot,
+    /// The inode.
+    pub ino: u64,
+    /// Whether the data must match its checksums.
+    pub verify: bool,
+}
+
+impl Owner {
+    /// The owner of the data of an inode of `root`.
+    pub fn new(root: TreeRoot, ino: u64, inode: &InodeItem) -> Self {
+        Owner {
+            root,
+            ino,
+            verify: inode.flags.get() & inode_flags::NODATASUM == 0,
+        }
+    }
+}
+
+/// A contiguous piece of an extent, as it is on disk.
+pub struct Piece<'b> {
+    /// Its logical address, a multiple of the sector size, in bytes.
+    pub logical: u64,
+    /// Where the piece starts in the file, in bytes, for messages.
+    pub file_offset: u64,
+    /// Where the bytes go; a multiple of the sector size long.
+    pub buf: &'b mut [u8],
+}
+
+/// Reads pieces of extents as they are on disk.
+///
+/// # Errors
+///
+/// `EIO` where no mirror has good data, and what reading the checksum tree gives.
+pub fn read_pieces(reader: &Reader, owner: &Owner, pieces: &mut [Piece<'_>]) -> Result {
+    let mut failed = KVec::with_capacity(pieces.len(), GFP_KERNEL)?;
+    {
+        let chunks = reader.fs().chunk_map();
+        let mut ios = KVec::with_capacity(pieces.len(), GFP_KERNEL)?;
+        for piece in pieces.iter_mut() {
+            let mirrors = chunks.mirrors(piece.logical, piece.buf.len() as u64)?;
+            let io = ReadIo::new(mirrors.first(), piece.buf);
+            ios.push(io, GFP_KERNEL)?;
+        }
+        // The call's own result says no more than those of its pieces, which are looked at one by one.
+        let _ = reader.fs().device.read_many(&mut ios);
+        for io in ios.iter() {
+            failed.push(io.result.is_err(), GFP_KERNEL)?;
+        }
+    }
+    for (piece, failed) in pieces.iter_mut().zip(failed.iter()) {
+        check_piece(reader, owner, piece, *failed)?;
+    }
+    Ok(())
+}
+
+/// Compares a piece with its checksums and repairs, from the other mirror, what does not match.
+fn check_piece(reader: &Reader, owner: &Owner, piece: &mut Piece<'_>, failed: bool) -> Result {
+    if !owner.verify && !failed {
+        return Ok(());
+    }
+    let sectorsize = reader.fs().geometry.sectorsize;
+    let mut sums = KVec::new();
+    if owner.verify {
+        let root = reader.root(tree_id::CSUM)?;
+        let len = piece.buf.len() as u64;
+        csum::lookup(reader, root, sectorsize, piece.logical, len, &mut sums)?;
+    }
+    let mut at = 0u64;
+    for (index, sector) in piece.buf.chunks_mut(sectorsize as usize).enumerate() {
+        let sum = sums.get(index).copied().flatten();
+        let place = Place {
+            logical: piece.logical.checked_add(at).ok_or(EUCLEAN)?,
+            file_offset: piece.file_offset.saturating_add(at),
+            // A sector without a checksum, of a file that has them, cannot be told good from bad.
+            sum: if owner.verify { Some(sum.unwrap_or(0)) } else { None },
+        };
+        if failed || !place.matches(sector) {
+            place.recover(reader, owner, sector, failed)?;
+        }
+        at = at.saturating_add(u64::from(sectorsize));
+    }
+    Ok(())
+}
+
+/// One sector of file data.
+struct Place {
+    logical: u64,
+    file_offset: u64,
+    sum: Option<u32>,
+}
+
+impl Place {
+    fn matches(&self, sector: &[u8]) -> bool {
+        self.sum.is_none_or(|sum| checksum(sector) == sum)
+    }
+
+    fn warn(&self, reader: &Reader, owner: &Owner, sector: &[u8], mirror: u32) {
+        fs_warn!(
+            reader.fs(),
+            "csum failed root {} ino {} off {} csum {:#010x} expected csum {:#010x} mirror {}",
+            owner.root.id as i64,
+            owner.ino,
+            self.file_offset,
+            checksum(sector),
+            self.sum.unwrap_or(0),
+            mirror
+        );
+    }
+
+    /// Tries each mirror by itself; the first that is good wins.
+    fn recover(&self, reader: &Reader, owner: &Owner, sector: &mut [u8], failed: bool) -> Result {
+        if !failed {
+            self.warn(reader, owner, sector, 1);
+        }
+        let copies = reader
+            .fs()
+            .chunk_map()
+            .mirrors(self.logical, sector.len() as u64)?
+            .count();
+        let first = if failed { 1 } else { 2 };
+        for mirror in first..=copies {
+            if reader.read_logical(self.logical, sector, mirror).is_err() {
+                continue;
+            }
+            if self.matches(sector) {
+                return Ok(());
+            }
+            self.warn(reader, owner, sector, mirror);
+        }
+        Err(EIO)
+    }
+}
+
+/// A compressed extent that a read needs a part of.
+struct Packed {
+    extent: Regular,
+    raw: KVVec<u8>,
+    /// Where the part starts in the decompressed extent, in bytes.
+    skip: usize,
+    /// Where it goes in the caller's buffer, in bytes.
+    at: usize,
+    len: usize,
+    file_offset: u64,
+}
+
+/// An uncompressed run of the caller's buffer.
+#[derive(Clone, Copy)]
+struct Direct {
+    logical: u64,
+    at: usize,
+    len: usize,
+}
+
+/// What a read has to do, over all extents it touches.
+struct Plan {
+    direct: KVec<Direct>,
+    packed: KVec<Packed>,
+}
+
+/// Reads file data at `offset` into the whole of `buf`; what lies behind the end of the file's extents reads as
+/// zeros. `offset` and `buf.len()` are multiples of the sector size, in bytes.
+///
+/// # Errors
+///
+/// `EINVAL` for an unaligned request, `EIO` for bad data, `EUCLEAN` for damaged items, `ENOMEM`.
+pub fn read_sectors(reader: &Reader, owner: &Owner, offset: u64, buf: &mut [u8]) -> Result {
+    let sectorsize = reader.fs().geometry.sectorsize;
+    let mask = u64::from(sectorsize).saturating_sub(1);
+    let end = offset.checked_add(buf.len() as u64).ok_or(EINVAL)?;
+    if (offset | end) & mask != 0 {
+        return Err(EINVAL);
+    }
+    let mut plan = Plan {
+        direct: KVec::new(),
+        packed: KVec::new(),
+    };
+    file_extent::for_each(
+        reader,
+        owner.root,
+        owner.ino,
+        sectorsize,
+        (offset, end),
+        &mut |extent| {
+            plan.add(extent, offset, buf, sectorsize)?;
+            Ok(true)
+        },
+    )?;
+    plan.run(reader, owner, offset, buf)
+}
+
+impl Plan {
+    /// Adds the part of `extent` that lies within the buffer, which starts at `offset` in the file.
+    fn add(&mut self, extent: &Extent<'_>, offset: u64, buf: &mut [u8], sectorsize: u32) -> Result {
+        let buf_end = offset.saturating_add(buf.len() as u64);
+        let from = extent.offset.max(offset);
+        let to = extent.end().min(buf_end);
+        if let Kind::Inline(inline) = extent.kind {
+            return read_inline(&inline, extent, offset, buf, sectorsize);
+        }
+        if from >= to {
+            return Ok(());
+        }
+        let at = from.saturating_sub(offset) as usize;
+        let len = to.saturating_sub(from) as usize;
+        let into = from.saturating_sub(extent.offset);
+        match extent.kind {
+            Kind::Regular(regular) if regular.compression == compression::NONE => {
+                let logical = regular
+                    .disk_bytenr
+                    .checked_add(regular.extent_offset)
+                    .and_then(|logical| logical.checked_add(into))
+                    .ok_or(EUCLEAN)?;
+                self.direct.push(Direct { logical, at, len }, GFP_KERNEL)?;
+            }
+            Kind::Regular(regular) => {
+                let skip = regular.extent_offset.checked_add(into).ok_or(EUCLEAN)?;
+                let raw = KVVec::zeroed(regular.disk_num_bytes as usize, GFP_KERNEL)?;
+                let packed = Packed {
+                    extent: regular,
+                    raw,
+                    skip: skip as usize,
+                    at,
+                    len,
+                    file_offset: from,
+                };
+                self.packed.push(packed, GFP_KERNEL)?;
+            }
+            _ => part(buf, at, len)?.fill(0),
+        }
+        Ok(())
+    }
+
+    /// Sends everything to the device, checks it, and decompresses.
+    fn run(mut self, reader: &Reader, owner: &Owner, offset: u64, buf: &mut [u8]) -> Result {
+        let count = self.direct.len().saturating_add(self.packed.len());
+        let mut pieces = KVec::with_capacity(count, GFP_KERNEL)?;
+        let mut rest = &mut *buf;
+        let mut taken = 0usize;
+        for run in self.direct.iter() {
+            let skip = run.at.checked_sub(taken).ok_or(EUCLEAN)?;
+            let end = skip.checked_add(run.len).ok_or(EUCLEAN)?;
+            let (head, tail) = rest.split_at_mut_checked(end).ok_or(EUCLEAN)?;
+            let piece = Piece {
+                logical: run.logical,
+                file_offset: offset.saturating_add(run.at as u64),
+                buf: head.get_mut(skip..).ok_or(EUCLEAN)?,
+            };
+            pieces.push(piece, GFP_KERNEL)?;
+            rest = tail;
+            taken = taken.checked_add(end).ok_or(EUCLEAN)?;
+        }
+        for packed in self.packed.iter_mut() {
+            let piece = Piece {
+                logical: packed.extent.disk_bytenr,
+                file_offset: packed.file_offset,
+                buf: &mut packed.raw,
+            };
+            pieces.push(piece, GFP_KERNEL)?;
+        }
+        read_pieces(reader, owner, &mut pieces)?;
+        drop(pieces);
+
+        let mut plain = KVVec::new();
+        for packed in self.packed.iter() {
+            plain.clear();
+            plain.resize(packed.extent.ram_bytes as usize, 0, GFP_KERNEL)?;
+            let method = packed.extent.compression;
+            let sectorsize = reader.fs().geometry.sectorsize;
+            decompress(method, &packed.raw, &mut plain, sectorsize).inspect_err(|error| {
+                fs_warn!(
+                    reader.fs(),
+                    "decompression failed, root {} ino {} offset {} extent {}: error {}",
+                    owner.root.id as i64,
+                    owner.ino,
+                    packed.file_offset,
+                    packed.extent.disk_bytenr,
+                    error.to_errno()
+                );
+            })?;
+            let from = crate::format::slice(&plain, packed.skip, packed.len)?;
+            part(buf, packed.at, packed.len)?.copy_from_slice(from);
+        }
+        Ok(())
+    }
+}
+
+fn part(buf: &mut [u8], at: usize, len: usize) -> Result<&mut [u8]> {
+    let end = at.checked_add(len).ok_or(EUCLEAN)?;
+    buf.get_mut(at..end).ok_or(EUCLEAN)
+}
+
+/// Inline data starts at offset 0 and stands for its whole last sector, the rest of which is zeros.
+fn read_inline(
+    inline: &file_extent::Inline<'_>,
+    extent: &Extent<'_>,
+    offset: u64,
+    buf: &mut [u8],
+    sectorsize: u32,
+) -> Result {
+    let mut plain = KVVec::new();
+    let data = if inline.compression == compression::NONE {
+        inline.data
+    } else {
+        plain.resize(inline.ram_bytes as usize, 0, GFP_KERNEL)?;
+        decompress(inline.compression, inline.data, &mut plain, sectorsize)?;
+        &plain
+    };
+    let skip = offset.saturating_sub(extent.offset) as usize;
+    let data = data.get(skip..).unwrap_or(&[]);
+    let len = data.len().min(buf.len());
+    part(buf, 0, len)?.copy_from_slice(data.get(..len).ok_or(EUCLEAN)?);
+    let sector = sectorsize as usize;
+    let end = len.next_multiple_of(sector).min(buf.len());
+    part(buf, len, end.saturating_sub(len))?.fill(0);
+    Ok(())
+}
+
+/// Reads what the file has at `offset`, up to `buf.len()` bytes and its end; answers the number of bytes.
+///
+/// # Errors
+///
+/// Those of [`read_sectors`], and of reading the inode.
+pub fn read_file(
+    reader: &Reader,
+    root: TreeRoot,
+    ino: u64,
+    offset: u64,
+    buf: &mut [u8],
+) -> Result<usize> {
+    let inode = super::inode::read(reader, root, ino)?;
+    let owner = Owner::new(root, ino, &inode);
+    let left = inode.size.get().saturating_sub(offset);
+    let len = (buf.len() as u64).min(left) as usize;
+    let sector = u64::from(reader.fs().geometry.sectorsize);
+    let start = offset - offset % sector;
+    let end = offset
+        .checked_add(len as u64)
+        .and_then(|end| end.checked_next_multiple_of(sector))
+        .ok_or(EINVAL)?;
+    let mut sectors: KVVec<u8> = KVVec::new();
+    sectors.resize(end.saturating_sub(start) as usize, 0, GFP_KERNEL)?;
+    read_sectors(reader, &owner, start, &mut sectors)?;
+    let skip = offset.saturating_sub(start) as usize;
+    part(buf, 0, len)?.copy_from_slice(crate::format::slice(&sectors, skip, len)?);
+    Ok(len)
+}

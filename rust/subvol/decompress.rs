@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Decompression of extents.
+
+use crate::format::compression;
+use crate::platform;
+use kernel::prelude::*;
+
+/// The size of a length in LZO data, in bytes.
+const LZO_LEN: usize = 4;
+
+/// Decompresses `src` into `dst`, and fills what the data leaves of `dst` with zeros.
+///
+/// # Errors
+///
+/// `EIO` for data that does not decompress, or an unknown `method`.
+pub fn decompress(method: u8, src: &[u8], dst: &mut [u8], sectorsize: u32) -> Result {
+    let made = match method {
+        compression::ZLIB => platform::inflate(src, dst),
+        compression::ZSTD => platform::zstd(src, dst),
+        compression::LZO => lzo(src, dst, sectorsize as usize),
+        _ => Err(EIO),
+    }
+    .map_err(|error| if error == ENOMEM { error } else { EIO })?;
+    dst.get_mut(made..).ok_or(EIO)?.fill(0);
+    Ok(())
+}
+
+fn length(src: &[u8], at: usize) -> Result<usize> {
+    let bytes = crate::format::slice(src, at, LZO_LEN)?;
+    let bytes = bytes.try_into().map_err(|_| EIO)?;
+    Ok(u32::from_le_bytes(bytes) as usize)
+}
+
+/// LZO data is a total length and then segments, each a length and a block that holds one sector at most. No
+/// length crosses the end of a sector: where fewer than four bytes are left in one, the next one goes on.
+fn lzo(src: &[u8], dst: &mut [u8], sectorsize: usize) -> Result<usize> {
+    let total = length(src, 0)?;
+    let src = src.get(..total).ok_or(EIO)?;
+    let mut at = LZO_LEN;
+    let mut made = 0usize;
+    while at < src.len() && made < dst.len() {
+        let left = sectorsize.checked_sub(at % sectorsize).ok_or(EIO)?;
+        if left < LZO_LEN {
+            at = at.checked_add(left).ok_or(EIO)?;
+        }
+        let len = length(src, at)?;
+        at = at.checked_add(LZO_LEN).ok_or(EIO)?;
+        let segment = crate::format::slice(src, at, len)?;
+        at = at.checked_add(len).ok_or(EIO)?;
+        let rest = dst.get_mut(made..).ok_or(EIO)?;
+        let room = rest.len().min(sectorsize);
+        let block = rest.get_mut(..room).ok_or(EIO)?;
+        made = made
+            .checked_add(platform::lzo1x(segment, block)?)
+            .ok_or(EIO)?;
+    }
+    Ok(made)
+}
