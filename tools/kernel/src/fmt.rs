@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Formatting. In the kernel `Display` is a trait of its own, so engine types implement
+//! `kernel::fmt::Display`, which here is the one of `core`.
+
+pub use core::fmt::{Arguments, Debug, Display, Error, Formatter, Result, Write};
+
+/// Formats like `format_args!`; in the kernel it also routes foreign types.
+#[macro_export]
+macro_rules! fmt {
+    ($($arg:tt)*) => {
+        ::core::format_args!($($arg)*)
+    };
+}

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What the engine reaches through `crate::platform`, on the host.
+
+use crate::error::{code::*, Result};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// CRC-32C of `data` going on from `seed`, without the usual inversions at start and end.
+pub fn crc32c(seed: u32, data: &[u8]) -> u32 {
+    !crc32c::crc32c_append(!seed, data)
+}
+
+/// Decompresses a zlib stream until it ends or `dst` is full. Returns the bytes produced.
+pub fn inflate(src: &[u8], dst: &mut [u8]) -> Result<usize> {
+    use miniz_oxide::inflate::core::{decompress, inflate_flags, DecompressorOxide};
+    use miniz_oxide::inflate::TINFLStatus;
+
+    let flags = inflate_flags::TINFL_FLAG_PARSE_ZLIB_HEADER
+        | inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
+    let mut state = std::boxed::Box::<DecompressorOxide>::default();
+    let (status, _, produced) = decompress(&mut state, src, dst, 0, flags);
+    match status {
+        TINFLStatus::Done | TINFLStatus::HasMoreOutput => Ok(produced),
+        _ => Err(EIO),
+    }
+}
+
+/// Decompresses one zstd frame until it ends or `dst` is full. Returns the bytes produced.
+pub fn zstd(src: &[u8], dst: &mut [u8]) -> Result<usize> {
+    let mut context = zstd_safe::DCtx::create();
+    let mut input = zstd_safe::InBuffer::around(src);
+    let mut output = zstd_safe::OutBuffer::around(dst);
+    loop {
+        let before = (input.pos(), output.pos());
+        let hint = context
+            .decompress_stream(&mut output, &mut input)
+            .map_err(|_| EIO)?;
+        if hint == 0 || output.pos() == output.capacity() {
+            return Ok(output.pos());
+        }
+        if before == (input.pos(), output.pos()) {
+            return Err(EIO);
+        }
+    }
+}
+
+/// Decompresses one LZO1X block, which must fit `dst`. Returns the bytes produced.
+pub fn lzo1x(src: &[u8], dst: &mut [u8]) -> Result<usize> {
+    let data = lzokay_native::decompress_all(src, None).map_err(|_| EIO)?;
+    let out = dst.get_mut(..data.len()).ok_or(EIO)?;
+    out.copy_from_slice(&data);
+    Ok(data.len())
+}
+
+/// Allocations do not enter the filesystem while this lives; the host's never do.
+pub struct NofsScope(());
+
+impl NofsScope {
+    /// Enters the scope.
+    pub fn enter() -> Self {
+        Self(())
+    }
+}
+
+impl Drop for NofsScope {
+    fn drop(&mut self) {}
+}
+
+pub mod signal {
+    //! Signals that tests send to threads.
+
+    use std::sync::atomic::{AtomicU8, Ordering};
+    use std::sync::Arc;
+
+    /// A thread that can be sent signals.
+    #[derive(Clone)]
+    pub struct Task(Arc<AtomicU8>);
+
+    thread_local! {
+        static CURRENT: Task = Task(Arc::new(AtomicU8::new(0)));
+    }
+
+    /// The calling thread.
+    pub fn current() -> Task {
+        CURRENT.with(Task::clone)
+    }
+
+    impl Task {
+        /// Makes a signal pending, one that kills if `fatal`.
+        pub fn send(&self, fatal: bool) {
+            self.0.fetch_or(1 | u8::from(fatal) << 1, Ordering::SeqCst);
+        }
+
+        /// No signal is pending any more.
+        pub fn clear(&self) {
+            self.0.store(0, Ordering::SeqCst);
+        }
+
+        pub(super) fn bits(&self) -> u8 {
+            self.0.load(Ordering::SeqCst)
+        }
+    }
+}
+
+/// Whether a signal is pending for the calling thread.
+pub fn signal_pending() -> bool {
+    signal::current().bits() != 0
+}
+
+/// Whether a signal is pending that will kill the calling thread.
+pub fn fatal_signal_pending() -> bool {
+    signal::current().bits() & 2 != 0
+}
+
+/// Lets others run.
+pub fn yield_now() {
+    #[cfg(feature = "shuttle")]
+    shuttle::thread::yield_now();
+    #[cfg(not(feature = "shuttle"))]
+    std::thread::yield_now();
+}
+
+/// Seconds and nanoseconds of the real time.
+pub fn now() -> (i64, u32) {
+    match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(d) => (d.as_secs() as i64, d.subsec_nanos()),
+        Err(_) => (0, 0),
+    }
+}
+
+/// Milliseconds of a clock that does not go back.
+pub fn uptime_ms() -> u64 {
+    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_millis() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crc_is_raw() {
+        // The check value of CRC-32C, 0xe3069283, is of a run with both inversions.
+        assert_eq!(!crc32c(!0, b"123456789"), 0xe306_9283);
+        let whole = crc32c(7, b"123456789");
+        assert_eq!(crc32c(crc32c(7, b"1234"), b"56789"), whole);
+    }
+
+    #[test]
+    fn inflates_and_stops_when_full() {
+        let text = [b'x'; 5000];
+        let packed = miniz_oxide_compress(&text);
+        let mut dst = [0; 6000];
+        assert_eq!(inflate(&packed, &mut dst), Ok(5000));
+        assert!(dst[..5000] == text);
+        assert_eq!(inflate(&packed, &mut dst[..100]), Ok(100));
+        assert_eq!(inflate(&packed[..4], &mut dst), Err(EIO));
+        assert_eq!(inflate(b"nonsense", &mut dst), Err(EIO));
+    }
+
+    /// A zlib stream of stored blocks, so that no compressor is needed.
+    fn miniz_oxide_compress(data: &[u8]) -> std::vec::Vec<u8> {
+        let mut out = std::vec![0x78, 0x01, 0x01];
+        out.extend((data.len() as u16).to_le_bytes());
+        out.extend((!(data.len() as u16)).to_le_bytes());
+        out.extend(data);
+        let (mut a, mut b) = (1u32, 0u32);
+        for byte in data {
+            a = (a + u32::from(*byte)) % 65521;
+            b = (b + a) % 65521;
+        }
+        out.extend((b << 16 | a).to_be_bytes());
+        out
+    }
+
+    #[test]
+    fn unpacks_zstd() {
+        let text = [b'y'; 5000];
+        let mut packed = [0; 200];
+        let n = zstd_safe::compress(&mut packed[..], &text, 3).unwrap();
+        let mut dst = [0; 6000];
+        assert_eq!(zstd(&packed[..n], &mut dst), Ok(5000));
+        assert_eq!(zstd(&packed[..n], &mut dst[..100]), Ok(100));
+        assert_eq!(zstd(&packed[..n - 4], &mut dst), Err(EIO));
+        assert_eq!(zstd(b"nonsense", &mut dst), Err(EIO));
+    }
+
+    #[test]
+    fn unpacks_lzo() {
+        // Four literals (17 + 4), and the end of the stream.
+        let block = [21, b'a', b'b', b'c', b'd', 0x11, 0, 0];
+        let mut dst = [0; 16];
+        assert_eq!(lzo1x(&block, &mut dst), Ok(4));
+        assert_eq!(&dst[..4], b"abcd");
+        assert_eq!(lzo1x(&block, &mut dst[..3]), Err(EIO));
+        assert_eq!(lzo1x(&block[..3], &mut dst), Err(EIO));
+    }
+}
