@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# Sourced by every script here: where things are, how to speak, and how to build a cached thing once.
+
+set -euo pipefail
+
+QEMU_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
+CHECKOUT=$(dirname "$QEMU_DIR")
+RBTRFS_CACHE=${RBTRFS_CACHE:-/var/cache/rbtrfs}
+export QEMU_DIR CHECKOUT RBTRFS_CACHE
+
+# Progress goes to stderr: stdout belongs to what a script prints for its caller.
+say() { printf 'rbtrfs: %s\n' "$*" >&2; }
+die() { say "error: $*"; exit 1; }
+
+need_root() {
+	[ "$(id -u)" = 0 ] || die "this needs root (it mounts and changes root): run it with sudo"
+}
+
+# A short name for the contents of all arguments: a path stands for the file's bytes, other words for themselves.
+key_of() {
+	local what
+	for what in "$@"; do
+		if [ -f "$what" ]; then cat -- "$what"; else printf '%s\n' "$what"; fi
+	done | sha256sum | cut -c1-12
+}
+
+# Runs a builder with its output in a log, and a line every half minute, so that nobody waits before a still screen.
+logged() {
+	local log=$1 start=$SECONDS worker
+	shift
+	mkdir -p "$(dirname "$log")"
+	"$@" >"$log" 2>&1 </dev/null &
+	worker=$!
+	while kill -0 "$worker" 2>/dev/null; do
+		for _ in $(seq 60); do
+			sleep 0.5
+			kill -0 "$worker" 2>/dev/null || break 2
+		done
+		say "  ... $((SECONDS - start)) s, $(tail -n 1 "$log" | tr -d '\r' | cut -c1-90)"
+	done
+	if ! wait "$worker"; then
+		tail -n 40 "$log" >&2
+		die "'$*' failed, its whole output is in $log"
+	fi
+	say "  done in $((SECONDS - start)) s"
+}
+
+# once DIR BUILDER...: builds DIR unless its stamp DIR.ready says that it is complete. The stamp comes last, so an
+# interrupted build is never taken for a finished one, and the lock lets only one of several callers build.
+once() {
+	local dir=$1 lock
+	shift
+	[ ! -e "$dir.ready" ] || return 0
+	mkdir -p "$(dirname "$dir")"
+	exec {lock}>"$dir.lock"
+	if ! flock -n "$lock"; then
+		say "waiting for another process that builds $dir"
+		flock "$lock"
+	fi
+	if [ ! -e "$dir.ready" ]; then
+		"$@" "$dir" || return
+		touch "$dir.ready"
+	fi
+	exec {lock}>&-
+}
