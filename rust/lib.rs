@@ -5,6 +5,7 @@
 //! `tools/kernel`, so that tests, fuzzers and the command line run the very lines that the kernel runs.
 
 #![no_std]
+#![feature(arbitrary_self_types)]
 #![deny(unsafe_code)]
 
 #[cfg(test)]

@@ -9,11 +9,11 @@ pub use core::ffi::{
     c_ushort, c_void, CStr,
 };
 
+pub use crate::__fmt as fmt;
 pub use crate::alloc::flags::*;
 pub use crate::alloc::{Box, KBox, KVBox, KVVec, KVec, VBox, VVec, Vec};
 pub use crate::error::code::*;
 pub use crate::error::{Error, Result};
-pub use crate::fmt;
 pub use crate::init::{InPlaceInit, InPlaceWrite, Init, PinInit, Zeroable};
 pub use crate::{const_assert, static_assert};
 pub use crate::{pr_alert, pr_crit, pr_debug, pr_emerg, pr_err, pr_info, pr_notice, pr_warn};

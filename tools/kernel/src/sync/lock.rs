@@ -61,11 +61,11 @@ impl<T: ?Sized, B: Backend> Lock<T, B> {
                 lock: self,
                 inner: Some(inner),
             }),
-            Err(imp::TryLockError::Poisoned(e)) => Some(Guard {
+            Err(std::sync::TryLockError::Poisoned(e)) => Some(Guard {
                 lock: self,
                 inner: Some(e.into_inner()),
             }),
-            Err(imp::TryLockError::WouldBlock) => None,
+            Err(std::sync::TryLockError::WouldBlock) => None,
         }
     }
 }
