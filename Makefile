@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0
+# Each target stands alone: it prepares what it needs. The work is done by the scripts in qemu/.
+
+# The kernel to build for: empty for Debian's, as qemu/ prepares it, or any kernel tree with CONFIG_RUST=y.
+KDIR ?=
+
+.PHONY: all test test-host test-guest demo bench rust-analyzer clean help
+
+all:
+ifeq ($(KDIR),)
+	qemu/build-module stock
+	cp build/stock/rbtrfs.ko rbtrfs.ko
+else
+	mkdir -p build/custom
+	$(MAKE) -C $(KDIR) M=$(CURDIR) MO=$(CURDIR)/build/custom $(if $(wildcard $(KDIR)/make-flags),$(shell cat $(KDIR)/make-flags)) modules
+	cp build/custom/rbtrfs.ko rbtrfs.ko
+endif
+
+test:
+	qemu/test
+
+test-host:
+	qemu/test host
+
+test-guest:
+	qemu/test guest $(TESTS)
+
+demo:
+	tools/demo/run.sh
+
+bench:
+	tools/bench/run.sh
+
+rust-analyzer:
+	qemu/rust-analyzer $(KDIR)
+
+clean:
+	rm -rf build target rbtrfs.ko rust-project.json
+
+help:
+	@echo 'make                 build rbtrfs.ko for the Debian kernel (or for KDIR=<prepared kernel tree>)'
+	@echo 'make demo            mount, send and balance in a VM, step by step'
+	@echo 'make test            all tests; test-host and test-guest are its halves'
+	@echo 'make test-guest TESTS="a.sh b.sh"   some of the tests in tools/selftests/guest'
+	@echo 'make bench           compare with the C driver'
+	@echo 'make rust-analyzer   rust-project.json for editors'
+	@echo 'make clean           remove what was built here; the cache ($${RBTRFS_CACHE:-/var/cache/rbtrfs}) stays'
+	@echo
+	@echo 'qemu/run --help       run a command in a VM with the module loaded'
+	@echo 'qemu/prepare-kdir     make a KDIR for the Debian kernel that runs on this machine'
