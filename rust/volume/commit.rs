@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Commit: from memory to disk, in an order that leaves the old or the new state, whenever the power fails.
+//!
+//! All that refers to each other is brought to rest first: delayed references, block groups and root items change
+//! trees, and changing trees makes more of them. Then the blocks are written to places that no committed state uses,
+//! and flushed; only then the superblock, which decides, is written past the device's cache.
+
+use super::abort;
+use super::block_group;
+use super::chunk_alloc;
+use super::fs::CommitRoots;
+use super::space::SpaceContext;
+use super::transaction::Transaction;
+use crate::device::{superblock, ChunkMap, WriteIo};
+use crate::format::superblock::RootBackup;
+use crate::format::tree_id;
+use crate::tree::{EditContext, TreeRoot};
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// How many writes are given to the device at once: 4 MiB of 16 KiB blocks.
+const BATCH: usize = 256;
+
+/// The superblock flag that says that it was written, as in tree blocks.
+const SUPER_FLAG_WRITTEN: u64 = 1;
+
+impl Transaction<'_> {
+    /// Writes the transaction to disk and makes it what everybody reads. Does nothing if nothing was changed.
+    ///
+    /// # Errors
+    ///
+    /// Any error aborts the transaction: the volume stays as the last commit left it, and turns read-only.
+    pub fn commit(mut self) -> Result {
+        if !self.changed && !self.space().is_dirty() {
+            self.finished = true;
+            return Ok(());
+        }
+        // From here on a failure is an abort.
+        self.changed = true;
+        let written = self.write();
+        if let Err(e) = written {
+            abort::abort(&mut self, e);
+        }
+        written
+    }
+
+    fn write(&mut self) -> Result {
+        self.settle()?;
+        self.update_superblock()?;
+        self.space_mut().prepare_commit()?;
+        let roots = CommitRoots::new(self.fs, &self.superblock)?;
+        self.write_nodes()?;
+        let fs = self.fs;
+        fs.device.flush().inspect_err(|e| {
+            crate::fs_err!(fs, "error while submitting device barriers: {}", e.to_errno());
+        })?;
+        superblock::write_copies(&*fs.device, &mut self.superblock)?;
+        self.finished = true;
+        let transid = self.transid();
+        while let Some(node) = self.dirty.pop_first() {
+            // The cache may do without: it reads again what it does not have.
+            if let Ok(node) = Arc::new(node.into_node(), GFP_KERNEL) {
+                fs.cache.insert(node);
+            }
+        }
+        fs.publish(roots);
+        self.space_mut().committed(transid);
+        Ok(())
+    }
+
+    /// Runs everything that changes trees until nothing changes any more.
+    fn settle(&mut self) -> Result {
+        loop {
+            chunk_alloc::write_new_block_groups(self)?;
+            self.run_refs()?;
+            block_group::write_dirty_block_groups(self)?;
+            if !self.refs.is_empty() || self.space().is_dirty() {
+                continue;
+            }
+            if !self.write_root_items()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Enters the new roots into the superblock that is to be written.
+    fn update_superblock(&mut self) -> Result {
+        let root = self.root(tree_id::ROOT)?;
+        let chunk = self.root(tree_id::CHUNK)?;
+        let transid = self.transid();
+        let sb = &mut *self.superblock;
+        sb.generation = transid.into();
+        sb.root = root.bytenr.into();
+        sb.root_level = root.level;
+        sb.chunk_root = chunk.bytenr.into();
+        sb.chunk_root_level = chunk.level;
+        sb.chunk_root_generation = chunk.generation.into();
+        sb.flags = (sb.flags.get() | SUPER_FLAG_WRITTEN).into();
+        let backup = self.backup(root, chunk)?;
+        self.superblock.set_backup(&backup);
+        Ok(())
+    }
+
+    /// The backup roots of this commit. A tree that does not exist counts as all zeros.
+    fn backup(&self, root: TreeRoot, chunk: TreeRoot) -> Result<RootBackup> {
+        let find = |tree| match self.root(tree) {
+            Ok(root) => Ok(root),
+            Err(e) if e == ENOENT => Ok(TreeRoot {
+                id: tree,
+                bytenr: 0,
+                level: 0,
+                generation: 0,
+            }),
+            Err(e) => Err(e),
+        };
+        let (extent, fs_tree) = (find(tree_id::EXTENT)?, find(tree_id::FS)?);
+        let (dev, csum) = (find(tree_id::DEV)?, find(tree_id::CSUM)?);
+        let sb = &self.superblock;
+        Ok(RootBackup {
+            tree_root: root.bytenr.into(),
+            tree_root_gen: root.generation.into(),
+            chunk_root: chunk.bytenr.into(),
+            chunk_root_gen: chunk.generation.into(),
+            extent_root: extent.bytenr.into(),
+            extent_root_gen: extent.generation.into(),
+            fs_root: fs_tree.bytenr.into(),
+            fs_root_gen: fs_tree.generation.into(),
+            dev_root: dev.bytenr.into(),
+            dev_root_gen: dev.generation.into(),
+            csum_root: csum.bytenr.into(),
+            csum_root_gen: csum.generation.into(),
+            total_bytes: sb.total_bytes,
+            bytes_used: sb.bytes_used,
+            num_devices: sb.num_devices,
+            unused_64: [0.into(); 4],
+            tree_root_level: root.level,
+            chunk_root_level: chunk.level,
+            extent_root_level: extent.level,
+            fs_root_level: fs_tree.level,
+            dev_root_level: dev.level,
+            csum_root_level: csum.level,
+            unused_8: [0; 10],
+        })
+    }
+
+    /// Writes all blocks of the transaction to all their copies. Nothing is flushed.
+    fn write_nodes(&mut self) -> Result {
+        let fs = self.fs;
+        let chunks = fs.chunk_map();
+        for node in self.dirty.iter_mut() {
+            node.seal()?;
+        }
+        let mut batch = KVec::with_capacity(BATCH, GFP_KERNEL)?;
+        for node in self.dirty.iter() {
+            if batch.len().saturating_add(MAX_COPIES) > BATCH {
+                fs.device.write_many(&batch)?;
+                batch.clear();
+            }
+            push_copies(&mut batch, &chunks, node.bytenr(), node.bytes())?;
+        }
+        fs.device.write_many(&batch).inspect_err(|e| {
+            crate::fs_err!(fs, "error while writing out transaction: {}", e.to_errno());
+        })
+    }
+}
+
+/// The most copies a block has.
+const MAX_COPIES: usize = 2;
+
+fn push_copies<'b>(
+    batch: &mut KVec<WriteIo<'b>>,
+    chunks: &ChunkMap,
+    bytenr: u64,
+    buf: &'b [u8],
+) -> Result {
+    for offset in chunks.mirrors(bytenr, buf.len() as u64)?.iter() {
+        batch.push(WriteIo { offset, buf }, GFP_KERNEL)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The running transaction: the one writer of the volume, and all that it changed since the last commit.
+//!
+//! A transaction lives in memory until [`Transaction::commit`] writes it. What it reads is the last commit with its
+//! own changes on top; what others read is the last commit alone. Dropping it without a commit aborts it: nothing of
+//! it reaches the disk, and because a half-done change hints at trouble, the volume takes no more writes.
+//! [`Transaction::cancel`] is for changes that are given up on purpose.
+
+use super::block_group::{self, Kind};
+use super::csum_tree;
+use super::delayed_ref::{DelayedRefs, NewExtent};
+use super::dirty::{DirtyNodes, NodeRef};
+use super::free_space_tree;
+use super::fs::Fs;
+use super::reader::Reader;
+use super::refs::RefKind;
+use super::root_tree::RunningRoots;
+use super::space::{Space, SpaceContext, Volume};
+use crate::device::SuperBuf;
+use crate::format::superblock::SuperBlock;
+use crate::format::tree_id;
+use crate::platform::NofsScope;
+use crate::tree::node::{Node, NodePtr};
+use crate::tree::node_buf::{NewNode, NodeBuf};
+use crate::tree::{EditContext, Geometry, Nodes, TreeRoot};
+use kernel::prelude::*;
+use kernel::sync::MutexGuard;
+
+/// How much a transaction is going to allocate, so that it is refused at its begin rather than in the middle.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reserve {
+    /// Tree blocks, beyond those that every commit needs.
+    pub nodes: u64,
+    /// Bytes of data.
+    pub data: u64,
+}
+
+/// What outlives single transactions, behind the writer's mutex.
+pub struct WriterState {
+    space: Space,
+    /// The volume was looked through for what forbids writing.
+    checked: bool,
+}
+
+impl WriterState {
+    /// The state of a volume that nobody has written to yet.
+    pub fn new() -> Self {
+        WriterState {
+            space: Space::unloaded(),
+            checked: false,
+        }
+    }
+}
+
+impl Default for WriterState {
+    fn default() -> Self {
+        WriterState::new()
+    }
+}
+
+/// The running transaction. Holds the writer's mutex: there is one at a time.
+pub struct Transaction<'fs> {
+    pub(super) fs: &'fs Fs,
+    /// The last commit.
+    pub(super) base: Reader,
+    writer: MutexGuard<'fs, WriterState>,
+    transid: u64,
+    pub(super) superblock: SuperBuf,
+    pub(super) roots: RunningRoots,
+    pub(super) dirty: DirtyNodes,
+    pub(super) refs: DelayedRefs,
+    /// Something was changed that a commit has to write, or that has to be undone.
+    pub(super) changed: bool,
+    /// The transaction was committed or given up; drop has nothing to do.
+    pub(super) finished: bool,
+    _nofs: NofsScope,
+}
+
+impl Fs {
+    /// Begins a transaction, waiting for the one before to end.
+    ///
+    /// # Errors
+    ///
+    /// `EROFS` if the volume is read-only; `ENOSPC` if what is reserved does not fit; errors of reading; `ENOMEM`.
+    pub fn begin(&self, reserve: Reserve) -> Result<Transaction<'_>> {
+        self.check_writable()?;
+        let mut writer = self.writer.lock();
+        // The transaction before may have failed while this one waited.
+        self.check_writable()?;
+        let nofs = NofsScope::enter();
+        let base = self.reader()?;
+        let superblock = base.superblock().try_clone()?;
+        if !writer.checked {
+            super::writable::check(&base)?;
+            writer.checked = true;
+        }
+        let space = &mut writer.space;
+        space.begin(&base, &superblock)?;
+        self.release_freed(space, &base)?;
+        let nodesize = u64::from(self.geometry.nodesize);
+        let bytes = reserve.nodes.saturating_mul(nodesize);
+        space.make_room(&base, Kind::Metadata, bytes)?;
+        if reserve.data != 0 {
+            space.make_room(&base, Kind::Data, reserve.data)?;
+        }
+        let transid = base.generation().checked_add(1).ok_or(EOVERFLOW)?;
+        let roots = RunningRoots::new(base.root(tree_id::ROOT)?, base.root(tree_id::CHUNK)?)?;
+        Ok(Transaction {
+            fs: self,
+            base,
+            writer,
+            transid,
+            superblock,
+            roots,
+            dirty: DirtyNodes::new(),
+            refs: DelayedRefs::new(),
+            changed: false,
+            finished: false,
+            _nofs: nofs,
+        })
+    }
+
+    /// Lets go of what was freed by commits that all readers have seen.
+    fn release_freed(&self, space: &mut Space, base: &Reader) -> Result {
+        let transid = self.epochs.oldest().unwrap_or_else(|| base.generation());
+        space.release_upto(base, transid)
+    }
+}
+
+impl<'fs> Transaction<'fs> {
+    /// The volume.
+    pub fn fs(&self) -> &'fs Fs {
+        self.fs
+    }
+
+    /// The last commit, which is what this transaction started from.
+    pub fn base(&self) -> &Reader {
+        &self.base
+    }
+
+    /// Whether a feature that readers must know is set.
+    pub fn has_incompat(&self, bit: u64) -> bool {
+        self.superblock.incompat_flags.get() & bit != 0
+    }
+
+    /// The changes of references that wait to be run.
+    pub fn refs(&mut self) -> &mut DelayedRefs {
+        self.changed = true;
+        &mut self.refs
+    }
+
+    /// Allocates `num_bytes` of data space and queues the extent item, still without references.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC`; `EINVAL` if `num_bytes` is not a multiple of the sector size; `ENOMEM`.
+    pub fn alloc_data(&mut self, num_bytes: u64, hint: u64) -> Result<u64> {
+        self.changed = true;
+        let (space, base) = self.allocator();
+        let extent = space.alloc_data(base, num_bytes, num_bytes, hint)?;
+        self.refs
+            .new_extent(extent.start, extent.len, NewExtent::Data, 0)?;
+        Ok(extent.start)
+    }
+
+    /// Queues the removal of an extent with all references that the extent tree has of it. An extent that this
+    /// transaction allocated goes once its references are given up.
+    pub fn drop_extent(&mut self, bytenr: u64, num_bytes: u64) -> Result {
+        self.changed = true;
+        self.refs.drop_extent(bytenr, num_bytes)
+    }
+
+    /// Adds or, if `count` is negative, gives up references of `kind` to an extent.
+    pub fn add_ref(&mut self, bytenr: u64, num_bytes: u64, kind: RefKind, count: i64) -> Result {
+        self.changed = true;
+        self.refs.add(bytenr, num_bytes, kind, count)
+    }
+
+    /// Allocates the space of a tree block.
+    pub(super) fn alloc_tree_block(&mut self, tree: u64) -> Result<u64> {
+        let (space, base) = self.allocator();
+        space.alloc_tree_block(base, tree)
+    }
+
+    /// Gives back space that this transaction allocated and that never had an extent item.
+    pub(super) fn unreserve(&mut self, bytenr: u64, num_bytes: u64) -> Result {
+        self.space_mut().release(bytenr, num_bytes)
+    }
+
+    /// Keeps space from being used again before the commit, and before readers have left.
+    pub(super) fn pin(&mut self, bytenr: u64, num_bytes: u64) -> Result {
+        self.space_mut().pin(bytenr, num_bytes)
+    }
+
+    pub(super) fn delete_csums(&mut self, bytenr: u64, num_bytes: u64) -> Result {
+        csum_tree::delete_csums(self, bytenr, num_bytes)
+    }
+
+    /// Accounts for an extent item that was made.
+    pub(super) fn extent_allocated(&mut self, bytenr: u64, num_bytes: u64) -> Result {
+        let len = i64::try_from(num_bytes).map_err(|_| EUCLEAN)?;
+        free_space_tree::remove_free(self, bytenr, num_bytes)?;
+        block_group::account(self, bytenr, len)
+    }
+
+    /// Accounts for an extent item that was removed.
+    pub(super) fn extent_freed(&mut self, bytenr: u64, num_bytes: u64, is_data: bool) -> Result {
+        let len = i64::try_from(num_bytes).map_err(|_| EUCLEAN)?;
+        if is_data {
+            self.delete_csums(bytenr, num_bytes)?;
+        }
+        free_space_tree::add_free(self, bytenr, num_bytes)?;
+        block_group::account(self, bytenr, len.wrapping_neg())?;
+        self.dirty.remove(bytenr);
+        self.pin(bytenr, num_bytes)
+    }
+
+    /// The header of a new block.
+    pub(super) fn new_node(&self, bytenr: u64, owner: u64, level: u8) -> NewNode {
+        NewNode {
+            bytenr,
+            generation: self.transid,
+            owner,
+            level,
+        }
+    }
+
+    /// A block, to be changed; it may be one that a tree edit would copy first. For relocation, which patches
+    /// the blocks that [`Self::copy_block`] made.
+    pub fn dirty_mut(&mut self, bytenr: u64) -> Result<&mut NodeBuf> {
+        self.dirty.get_mut(bytenr).ok_or(EINVAL)
+    }
+
+    /// Notes that there is something to commit that neither tree edits nor references tell.
+    pub fn mark_changed(&mut self) {
+        self.changed = true;
+    }
+
+    /// Gives up the transaction on purpose: nothing of it was written, and the volume goes on as the last commit
+    /// left it.
+    pub fn cancel(mut self) {
+        self.roll_back();
+    }
+
+    /// Undoes in memory what the transaction did there.
+    pub(super) fn roll_back(&mut self) {
+        self.finished = true;
+        self.writer.space.rolled_back();
+    }
+}
+
+impl Nodes for Transaction<'_> {
+    type Ref<'a>
+        = NodeRef<'a>
+    where
+        Self: 'a;
+
+    fn node(&self, ptr: &NodePtr) -> Result<NodeRef<'_>> {
+        match self.dirty.get(ptr.bytenr) {
+            Some(dirty) => Ok(NodeRef::Dirty(dirty.node())),
+            None => Ok(NodeRef::Clean(self.base.node(ptr)?)),
+        }
+    }
+
+    fn prefetch(&self, ptrs: &[NodePtr]) {
+        self.base.prefetch(ptrs);
+    }
+
+    fn name(&self) -> &str {
+        self.base.name()
+    }
+}
+
+impl EditContext for Transaction<'_> {
+    fn transid(&self) -> u64 {
+        self.transid
+    }
+
+    fn geometry(&self) -> &Geometry {
+        &self.fs.geometry
+    }
+
+    fn root(&self, tree: u64) -> Result<TreeRoot> {
+        self.lookup_root(tree)
+    }
+
+    fn set_root(&mut self, tree: u64, root: TreeRoot) -> Result {
+        self.switch_root(tree, root)
+    }
+
+    fn is_dirty(&self, bytenr: u64) -> bool {
+        self.dirty.is_exclusive(bytenr)
+    }
+
+    fn dirty_mut(&mut self, bytenr: u64) -> Result<&mut NodeBuf> {
+        self.dirty.get_mut(bytenr).ok_or(EINVAL)
+    }
+
+    fn alloc_node(&mut self, tree: u64, level: u8) -> Result<u64> {
+        self.alloc(tree, level)
+    }
+
+    fn cow_node(&mut self, tree: u64, old: &NodePtr) -> Result<u64> {
+        self.cow(tree, old)
+    }
+
+    fn free_node(&mut self, tree: u64, bytenr: u64) -> Result {
+        self.free(tree, bytenr)
+    }
+}
+
+impl SpaceContext for Transaction<'_> {
+    type Volume = Reader;
+
+    fn space(&self) -> &Space {
+        &self.writer.space
+    }
+
+    fn space_mut(&mut self) -> &mut Space {
+        &mut self.writer.space
+    }
+
+    fn allocator(&mut self) -> (&mut Space, &Reader) {
+        (&mut self.writer.space, &self.base)
+    }
+
+    fn superblock(&self) -> &SuperBlock {
+        &self.superblock
+    }
+
+    fn superblock_mut(&mut self) -> &mut SuperBlock {
+        &mut self.superblock
+    }
+}
