@@ -1,2 +1,145 @@
 // SPDX-License-Identifier: GPL-2.0
-//! `FsState` behind its mutex: the tokens by which send and relocation exclude each other.
+//! `FsState` behind its mutex: who sends, who relocates, and which exclusive operation runs.
+//!
+//! Sends and relocations exclude each other. Whoever starts one asks for a token here, and the drop of the
+//! token undoes what it stands for, whichever way its owner leaves. The mutex is taken to look and to change,
+//! never across I/O, a commit, an allocation or a wait for user space, and it is a leaf: no other lock is
+//! taken under it. So a send that is stuck on a full pipe holds up nobody: it owns a token, not a lock.
+//!
+//! One condition variable tells of every end: of a relocation, and of a change of the exclusive operation.
+
+use core::fmt;
+use core::pin::Pin;
+
+use kernel::prelude::*;
+use kernel::sync::{new_condvar, new_mutex, CondVar, Mutex};
+
+mod balance;
+mod exclusive;
+mod ratelimit;
+mod relocation;
+mod send;
+#[cfg(test)]
+mod tests;
+
+pub use balance::{
+    BalanceControl, BalanceProgress, BalanceRun, BalanceStatus, CancelBalance, Ending,
+    PausedBalance,
+};
+pub use exclusive::{ExclusiveOperation, ExclusiveToken, Operation, Refusal};
+pub use relocation::RelocationToken;
+pub use send::SendToken;
+
+use balance::Balance;
+use ratelimit::RateLimit;
+use send::RunningSend;
+
+/// Where messages for the administrator go: the kernel's log, with the device's name in front.
+pub trait Log {
+    /// Prints `BTRFS info (device NAME): message`.
+    fn info(&self, message: fmt::Arguments<'_>);
+    /// Prints `BTRFS warning (device NAME): message`.
+    fn warn(&self, message: fmt::Arguments<'_>);
+    /// Prints `BTRFS error (device NAME): message`.
+    fn error(&self, message: fmt::Arguments<'_>);
+}
+
+/// What owns the volume's one exclusive operation.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one per volume, and it stays where it is"
+)]
+enum Exclusive {
+    None,
+    Balance(Balance),
+    Other(Operation),
+}
+
+/// Everything that [`State`]'s mutex protects.
+struct FsState {
+    /// A relocation is under way: extents move, and no send may begin (`BALANCE_RUNNING`).
+    balance_running: bool,
+    /// The sends under way; their number is `send_in_progress`.
+    sends: KVec<RunningSend>,
+    /// The identity of the next send.
+    next_send: u64,
+    exclusive: Exclusive,
+    /// The identity of the next balance.
+    next_balance: u64,
+    /// The volume is being unmounted: nothing new may start.
+    closing: bool,
+    send_refused: RateLimit,
+    relocation_refused: RateLimit,
+}
+
+/// A volume's send and balance state.
+pub struct State {
+    inner: Pin<KBox<Mutex<FsState>>>,
+    /// Told whenever a relocation ends or a balance changes what it is.
+    changed: Pin<KBox<CondVar>>,
+}
+
+impl State {
+    /// The state of a volume on which nothing runs.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn new() -> Result<State> {
+        let fresh = FsState {
+            balance_running: false,
+            sends: KVec::new(),
+            next_send: 0,
+            exclusive: Exclusive::None,
+            next_balance: 0,
+            closing: false,
+            send_refused: RateLimit::new(),
+            relocation_refused: RateLimit::new(),
+        };
+        Ok(State {
+            inner: KBox::pin_init(new_mutex!(fresh), GFP_KERNEL)?,
+            changed: KBox::pin_init(new_condvar!(), GFP_KERNEL)?,
+        })
+    }
+
+    /// The number of sends under way.
+    pub fn send_in_progress(&self) -> usize {
+        self.inner.lock().sends.len()
+    }
+
+    /// Whether a relocation is under way (`BALANCE_RUNNING`).
+    pub fn relocation_running(&self) -> bool {
+        self.inner.lock().balance_running
+    }
+
+    /// The number of sends that use subvolume `root` as what they send, as parent or as clone source. While it
+    /// is not zero the subvolume must not be deleted or made writable (`EPERM`) nor be deduplicated into
+    /// (`EAGAIN`).
+    pub fn sends_of(&self, root: u64) -> usize {
+        let inner = self.inner.lock();
+        inner.sends.iter().filter(|send| send.uses(root)).count()
+    }
+
+    /// The exclusive operation, as sysfs shows it.
+    pub fn exclusive_operation(&self) -> ExclusiveOperation {
+        match &self.inner.lock().exclusive {
+            Exclusive::None => ExclusiveOperation::None,
+            Exclusive::Balance(balance) if balance.is_running() => ExclusiveOperation::Balance,
+            Exclusive::Balance(_) => ExclusiveOperation::BalancePaused,
+            Exclusive::Other(operation) => ExclusiveOperation::Other(*operation),
+        }
+    }
+
+    /// Ends the life of the state at unmount: nothing new starts, and a balance that runs (one that the mount
+    /// resumed; any other holds the mount busy) is paused. Returns when it has.
+    pub fn close(&self) {
+        let mut inner = self.inner.lock();
+        inner.closing = true;
+        if let Exclusive::Balance(balance) = &mut inner.exclusive {
+            balance.request_pause();
+        }
+        while inner.balance_running {
+            self.changed.wait(&mut inner);
+        }
+    }
+}

@@ -6,6 +6,8 @@ pub mod atomic;
 pub mod completion;
 pub mod condvar;
 pub mod lock;
+#[cfg(feature = "shuttle")]
+mod schedule;
 
 pub use arc::{Arc, ArcBorrow, UniqueArc};
 pub use completion::Completion;

@@ -10,7 +10,7 @@ use core::pin::Pin;
 use core::ptr::addr_of_mut;
 
 #[cfg(feature = "shuttle")]
-pub(super) use shuttle::sync as imp;
+pub(super) use super::schedule as imp;
 #[cfg(not(feature = "shuttle"))]
 pub(super) use std::sync as imp;
 

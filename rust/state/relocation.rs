@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The relocation token: the right to move extents.
+
+use kernel::prelude::*;
+
+use super::balance::OnDrop;
+use super::{Exclusive, FsState, Log, State};
+
+/// Why a relocation may not begin now.
+pub(super) enum NotNow {
+    Sends(usize),
+    Relocation,
+    Closing,
+}
+
+impl FsState {
+    /// Decides whether a relocation may begin, and if so marks it as running.
+    pub(super) fn start_relocation(&mut self) -> core::result::Result<(), NotNow> {
+        if self.closing {
+            return Err(NotNow::Closing);
+        }
+        if self.balance_running {
+            return Err(NotNow::Relocation);
+        }
+        if !self.sends.is_empty() {
+            return Err(NotNow::Sends(self.sends.len()));
+        }
+        self.balance_running = true;
+        Ok(())
+    }
+}
+
+impl State {
+    /// Begins a relocation that is not a balance, such as shrinking.
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN`, with a rate-limited warning, while sends run; `EINPROGRESS` while another relocation does;
+    /// `EINVAL` while the volume is being unmounted.
+    pub fn begin_relocation(&self, log: &dyn Log) -> Result<RelocationToken<'_>> {
+        let mut inner = self.inner.lock();
+        match inner.start_relocation() {
+            Ok(()) => {
+                drop(inner);
+                Ok(RelocationToken {
+                    state: self,
+                    on_drop: OnDrop::KeepExclusive,
+                })
+            }
+            Err(why) => {
+                let warn = matches!(why, NotNow::Sends(_)) && inner.relocation_refused.admit();
+                drop(inner);
+                Err(refuse(log, why, warn))
+            }
+        }
+    }
+}
+
+/// The error for `why`, after its warning if there is to be one.
+pub(super) fn refuse(log: &dyn Log, why: NotNow, warn: bool) -> Error {
+    match why {
+        NotNow::Sends(count) => {
+            if warn {
+                log.warn(format_args!(
+                    "cannot run balance while send operations are in progress ({count} in progress)"
+                ));
+            }
+            EAGAIN
+        }
+        NotNow::Relocation => EINPROGRESS,
+        NotNow::Closing => EINVAL,
+    }
+}
+
+/// The right to move extents; while it lives no send begins.
+#[must_use = "the relocation is over when its token is dropped"]
+pub struct RelocationToken<'a> {
+    pub(super) state: &'a State,
+    /// What becomes of the balance, if this relocation is one.
+    pub(super) on_drop: OnDrop,
+}
+
+impl Drop for RelocationToken<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.state.inner.lock();
+        inner.balance_running = false;
+        match self.on_drop {
+            OnDrop::KeepExclusive => {}
+            OnDrop::Forget => inner.exclusive = Exclusive::None,
+            OnDrop::Pause => {
+                if let Exclusive::Balance(balance) = &mut inner.exclusive {
+                    balance.pause();
+                }
+            }
+        }
+        self.state.changed.notify_all();
+    }
+}
