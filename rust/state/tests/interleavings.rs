@@ -16,8 +16,8 @@ use shuttle::scheduler::{Schedule, Scheduler, Task, TaskId};
 use shuttle::{thread, Config, Runner};
 use zerocopy::FromZeros;
 
-use crate::state::*;
 use crate::format::balance::BalanceItem;
+use crate::state::*;
 
 /// Nobody reads the messages here; the unit tests do.
 struct Quiet;

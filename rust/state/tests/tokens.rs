@@ -9,8 +9,8 @@ use std::vec::Vec;
 use kernel::prelude::*;
 use zerocopy::FromZeros;
 
-use crate::state::*;
 use crate::format::balance::BalanceItem;
+use crate::state::*;
 
 #[derive(Default)]
 struct Lines(StdMutex<Vec<String>>);
