@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What Rust cannot call by itself: inline functions and macros of the kernel's headers, fields that must
+ * only be touched through accessors, and the module parameter that is a string. No logic lives here.
+ */
+#include <linux/module.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/crc32.h>
+#include <linux/highmem.h>
+#include <linux/iversion.h>
+#include <linux/kernfs.h>
+
+#include "bindings_helper.h"
+
+static char *fstype = "btrfs";
+module_param(fstype, charp, 0444);
+MODULE_PARM_DESC(fstype, "name to register the filesystem under (default btrfs)");
+MODULE_ALIAS_FS("btrfs");
+
+const char *rbtrfs_fstype(void)
+{
+	return fstype;
+}
+
+unsigned int rbtrfs_memalloc_nofs_save(void)
+{
+	return memalloc_nofs_save();
+}
+
+void rbtrfs_memalloc_nofs_restore(unsigned int flags)
+{
+	memalloc_nofs_restore(flags);
+}
+
+bool rbtrfs_fatal_signal_pending(void)
+{
+	return fatal_signal_pending(current);
+}
+
+void rbtrfs_cond_resched(void)
+{
+	cond_resched();
+}
+
+u32 rbtrfs_crc32c(u32 seed, const void *data, size_t len)
+{
+	return crc32c(seed, data, len);
+}
+
+u64 rbtrfs_bdev_size(struct block_device *bdev)
+{
+	return bdev_nr_bytes(bdev);
+}
+
+/* Pages that another opener left dirty reach the disk, and no stale page shadows what we read. */
+void rbtrfs_bdev_sync(struct block_device *bdev)
+{
+	sync_blockdev(bdev);
+	invalidate_bdev(bdev);
+}
+
+/* Drops the device's own cached pages of a range that was written behind them. */
+void rbtrfs_bdev_invalidate(struct block_device *bdev, u64 offset, u64 len)
+{
+	if (len)
+		invalidate_inode_pages2_range(bdev->bd_mapping, offset >> PAGE_SHIFT,
+					      (offset + len - 1) >> PAGE_SHIFT);
+}
+
+bool rbtrfs_bdev_can_discard(struct block_device *bdev)
+{
+	return bdev_max_discard_sectors(bdev) != 0;
+}
+
+struct bio *rbtrfs_bio_alloc(struct block_device *bdev, unsigned int vecs, u32 opf, u64 sector)
+{
+	struct bio *bio = bio_alloc(bdev, bio_max_segs(vecs), (__force blk_opf_t)opf, GFP_NOIO);
+
+	bio->bi_iter.bi_sector = sector;
+	return bio;
+}
+
+/* Adds as much of a kernel buffer as fits and returns that many bytes; 0 if the bio is full. */
+size_t rbtrfs_bio_add(struct bio *bio, void *data, size_t len)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		unsigned int chunk;
+
+		if (is_vmalloc_addr(data + done)) {
+			chunk = bio_add_vmalloc_chunk(bio, data + done, min_t(size_t, len - done, SZ_1G));
+		} else {
+			chunk = min_t(size_t, len - done, PAGE_SIZE - offset_in_page(data + done));
+			if (bio_add_page(bio, virt_to_page(data + done), chunk,
+					 offset_in_page(data + done)) < chunk)
+				chunk = 0;
+		}
+		if (!chunk)
+			break;
+		done += chunk;
+	}
+	return done;
+}
+
+int rbtrfs_bio_errno(struct bio *bio)
+{
+	return blk_status_to_errno(bio->bi_status);
+}
+
+u32 rbtrfs_bio_data_size(const struct bio *bio)
+{
+	return bio->bi_iter.bi_size;
+}
+
+/* Makes what a device put behind a vmalloc mapping visible through it; nothing to do on x86. */
+void rbtrfs_kmem_after_read(void *data, size_t len)
+{
+	if (is_vmalloc_addr(data))
+		invalidate_kernel_vmap_range(data, len);
+}
+
+bool rbtrfs_sb_rdonly(const struct super_block *sb)
+{
+	return sb_rdonly(sb);
+}
+
+dev_t rbtrfs_new_anon_dev(int *err)
+{
+	dev_t dev = 0;
+
+	*err = get_anon_bdev(&dev);
+	return dev;
+}
+
+void rbtrfs_seq_puts(struct seq_file *seq, const char *text)
+{
+	seq_puts(seq, text);
+}
+
+void rbtrfs_seq_dentry(struct seq_file *seq, struct dentry *dentry)
+{
+	seq_dentry(seq, dentry, " \t\n\\,");
+}
+
+void rbtrfs_sb_set_uuid(struct super_block *sb, const u8 *uuid)
+{
+	super_set_uuid(sb, uuid, UUID_SIZE);
+}
+
+/* The kind of value that a mount option has: 0 for none, 1 for text, which is handed out, 2 for another. */
+int rbtrfs_param_text(const struct fs_parameter *param, const char **text)
+{
+	switch (param->type) {
+	case fs_value_is_flag:
+		return 0;
+	case fs_value_is_string:
+		*text = param->string;
+		return 1;
+	default:
+		return 2;
+	}
+}
+
+struct kmem_cache *rbtrfs_inode_cache_create(size_t size, size_t align, void (*ctor)(void *))
+{
+	return kmem_cache_create("rbtrfs_inode", size, align,
+				 SLAB_RECLAIM_ACCOUNT | SLAB_ACCOUNT, ctor);
+}
+
+void *rbtrfs_inode_cache_alloc(struct super_block *sb, struct kmem_cache *cache)
+{
+	return alloc_inode_sb(sb, cache, GFP_KERNEL);
+}
+
+/* Inodes are freed after a grace period: all of them are back before the cache goes. */
+void rbtrfs_inode_cache_destroy(struct kmem_cache *cache)
+{
+	rcu_barrier();
+	kmem_cache_destroy(cache);
+}
+
+struct dentry *rbtrfs_lookup(struct dentry *base, const char *name, u32 len)
+{
+	return lookup_noperm_unlocked(&QSTR_LEN(name, len), base);
+}
+
+bool rbtrfs_inode_is_new(struct inode *inode)
+{
+	return inode_state_read_once(inode) & I_NEW;
+}
+
+void rbtrfs_inode_set_fop(struct inode *inode, const struct file_operations *fop)
+{
+	inode->i_fop = fop;
+}
+
+void rbtrfs_inode_set_size(struct inode *inode, loff_t size)
+{
+	i_size_write(inode, size);
+}
+
+loff_t rbtrfs_inode_size(const struct inode *inode)
+{
+	return i_size_read(inode);
+}
+
+void rbtrfs_inode_set_owner(struct inode *inode, uid_t uid, gid_t gid)
+{
+	i_uid_write(inode, uid);
+	i_gid_write(inode, gid);
+}
+
+void rbtrfs_inode_inherit_owner(struct inode *inode, const struct inode *from)
+{
+	inode->i_uid = from->i_uid;
+	inode->i_gid = from->i_gid;
+}
+
+void rbtrfs_inode_set_times(struct inode *inode, s64 asec, u32 ansec, s64 msec, u32 mnsec,
+			    s64 csec, u32 cnsec)
+{
+	inode_set_atime(inode, asec, ansec);
+	inode_set_mtime(inode, msec, mnsec);
+	inode_set_ctime(inode, csec, cnsec);
+}
+
+void rbtrfs_inode_set_version(struct inode *inode, u64 version)
+{
+	inode_set_iversion_queried(inode, version);
+}
+
+void rbtrfs_inode_enable_large_folios(struct inode *inode)
+{
+	mapping_set_large_folios(inode->i_mapping);
+}
+
+void rbtrfs_inode_no_highmem(struct inode *inode)
+{
+	inode_nohighmem(inode);
+}
+
+/* Spares the permission checks of an inode without ACLs every later lookup. */
+void rbtrfs_inode_cache_no_acl(struct inode *inode)
+{
+	cache_no_acl(inode);
+}
+
+struct dentry *rbtrfs_dget(struct dentry *dentry)
+{
+	return dget(dentry);
+}
+
+struct inode *rbtrfs_d_inode(const struct dentry *dentry)
+{
+	return d_inode(dentry);
+}
+
+const unsigned char *rbtrfs_d_name(const struct dentry *dentry, u32 *len)
+{
+	*len = dentry->d_name.len;
+	return dentry->d_name.name;
+}
+
+struct inode *rbtrfs_file_inode(const struct file *file)
+{
+	return file_inode(file);
+}
+
+struct dentry *rbtrfs_file_dentry(const struct file *file)
+{
+	return file_dentry(file);
+}
+
+bool rbtrfs_dir_emit(struct dir_context *ctx, const char *name, int len, u64 ino, unsigned int type)
+{
+	return dir_emit(ctx, name, len, ino, type);
+}
+
+bool rbtrfs_dir_emit_dots(struct file *file, struct dir_context *ctx)
+{
+	return dir_emit_dots(file, ctx);
+}
+
+void rbtrfs_set_kfree_link(struct delayed_call *call, void *link)
+{
+	set_delayed_call(call, kfree_link, link);
+}
+
+bool rbtrfs_inode_owner_or_capable(const struct file *file)
+{
+	return inode_owner_or_capable(file_mnt_idmap(file), file_inode(file));
+}
+
+void *rbtrfs_folio_address(struct folio *folio)
+{
+	return folio_address(folio);
+}
+
+loff_t rbtrfs_folio_pos(const struct folio *folio)
+{
+	return folio_pos(folio);
+}
+
+size_t rbtrfs_folio_size(const struct folio *folio)
+{
+	return folio_size(folio);
+}
+
+struct inode *rbtrfs_folio_inode(const struct folio *folio)
+{
+	return folio->mapping->host;
+}
+
+loff_t rbtrfs_readahead_pos(const struct readahead_control *rac)
+{
+	return readahead_pos((struct readahead_control *)rac);
+}
+
+size_t rbtrfs_readahead_length(const struct readahead_control *rac)
+{
+	return readahead_length((struct readahead_control *)rac);
+}
+
+struct inode *rbtrfs_readahead_inode(const struct readahead_control *rac)
+{
+	return rac->mapping->host;
+}
+
+/* The next locked folio of the request; the page cache keeps the reference that covers it. */
+struct folio *rbtrfs_readahead_folio(struct readahead_control *rac)
+{
+	return readahead_folio(rac);
+}
+
+void rbtrfs_folio_flush_dcache(struct folio *folio)
+{
+	flush_dcache_folio(folio);
+}
+
+bool rbtrfs_capable(int cap)
+{
+	return capable(cap);
+}
+
+/* A counted reference to an open file that may be written to, or NULL. */
+struct file *rbtrfs_fget_write(unsigned int fd)
+{
+	struct file *file = fget(fd);
+
+	if (file && !(file->f_mode & FMODE_WRITE)) {
+		fput(file);
+		file = NULL;
+	}
+	return file;
+}
+
+struct kobject *rbtrfs_fs_kobj(void)
+{
+	return fs_kobj;
+}
+
+/* Whether /sys/fs has an entry of this name. Adding it twice would be a warning with a stack trace. */
+bool rbtrfs_sysfs_taken(const char *name)
+{
+	struct kernfs_node *found = kernfs_find_and_get(fs_kobj->sd, name);
+
+	kernfs_put(found);
+	return found;
+}

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The kernel module: registration. `lib.rs` is the root of the same engine on the host.
+
+#![deny(unsafe_code)]
+
+use kernel::prelude::*;
+
+pub use vfs::platform;
+
+pub mod balance;
+#[expect(unsafe_code)]
+mod bindings;
+pub mod device;
+pub mod format;
+mod ioctl;
+pub mod send;
+pub mod state;
+pub mod subvol;
+pub mod tree;
+#[expect(unsafe_code)]
+mod vfs;
+pub mod volume;
+
+module! {
+    type: Module,
+    name: "rbtrfs",
+    authors: ["The rbtrfs developers"],
+    description: "btrfs volumes, with send and balance that exclude each other",
+    license: "GPL",
+}
+
+struct Module {
+    _registration: vfs::Registration,
+}
+
+impl kernel::Module for Module {
+    fn init(module: &'static ThisModule) -> Result<Self> {
+        Ok(Self {
+            _registration: vfs::Registration::new(module)?,
+        })
+    }
+}

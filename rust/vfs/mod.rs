@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Everything between the engine and the kernel, and the only code with `unsafe` beside `bindings/`.
+//!
+//! Two directions meet here. Upwards, the VFS calls our operation tables; each entry is an `unsafe extern "C"`
+//! function that turns its arguments into [`inode::Inode`] or [`super_block::SuperBlock`] and calls safe code.
+//! Downwards, the engine's needs of the machine are [`platform`] and [`bdev`]. What `ioctl/` may use is exported
+//! below; all of it is safe to call.
+//!
+//! No lock is owned here but that of the subvolumes' device numbers, a leaf. A call takes one view of the last
+//! commit (a `Reader`) and gives it up before it returns.
+
+pub mod platform;
+
+mod bdev;
+mod context;
+mod dir;
+mod export;
+mod file;
+mod filesystem;
+mod inode;
+mod ioctl;
+mod options;
+mod page_cache;
+mod shrinker;
+mod special;
+mod subvol_path;
+mod super_block;
+mod symlink;
+mod sysfs;
+mod table;
+mod xattr;
+
+pub(crate) use filesystem::Registration;
+pub(crate) use ioctl::{
+    capable_dac_read_search, capable_sys_admin, FileSink, OpenFile, UserArg, WriteGuard,
+};

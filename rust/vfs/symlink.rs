@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Symbolic links.
+
+use super::inode::{self, Inode};
+use super::table::Table;
+use crate::bindings;
+use crate::subvol;
+use kernel::prelude::*;
+
+/// The longest target that the VFS follows, with its terminator.
+const PATH_MAX: usize = 4096;
+
+/// The target with a terminator behind it, in memory that `kfree` frees.
+fn target(inode: &Inode) -> Result<KVec<u8>> {
+    let size = usize::try_from(inode.size()).map_err(|_| EUCLEAN)?;
+    if size == 0 || size >= PATH_MAX {
+        return Err(EUCLEAN);
+    }
+    let (reader, root) = inode.tree()?;
+    let mut link = KVec::from_elem(0, size + 1, GFP_KERNEL)?;
+    let text = link.get_mut(..size).ok_or(EUCLEAN)?;
+    let read = subvol::data::read_file(&reader, root, inode.info().ino, 0, text)?;
+    if read != size || text.contains(&0) {
+        return Err(EUCLEAN);
+    }
+    Ok(link)
+}
+
+/// `inode_operations::get_link`.
+///
+/// # Safety
+///
+/// As the VFS calls it, for a symbolic link of ours.
+unsafe extern "C" fn get_link(
+    dentry: *mut bindings::dentry,
+    inode: *mut bindings::inode,
+    done: *mut bindings::delayed_call,
+) -> *const kernel::ffi::c_char {
+    // A walk under RCU cannot wait for the disk.
+    if dentry.is_null() {
+        return ECHILD.to_ptr::<kernel::ffi::c_char>();
+    }
+    // SAFETY: The VFS passes an inode that it holds.
+    match target(unsafe { Inode::from_raw(inode) }) {
+        Ok(link) => {
+            let (text, _, _) = link.into_raw_parts();
+            // SAFETY: The memory came from kmalloc, and the VFS makes the delayed call once.
+            unsafe { bindings::rbtrfs_set_kfree_link(done, text.cast()) };
+            text.cast()
+        }
+        Err(e) => e.to_ptr::<kernel::ffi::c_char>(),
+    }
+}
+
+pub(super) static INODE_OPERATIONS: Table<bindings::inode_operations> = Table::new(bindings::inode_operations {
+    get_link: Some(get_link),
+    ..inode::COMMON
+});

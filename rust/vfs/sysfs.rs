@@ -1,0 +1,402 @@
+// SPDX-License-Identifier: GPL-2.0
+//! `/sys/fs/btrfs`: what this driver can do, and for each mounted volume the files that btrfs-progs read.
+//!
+//! Under another `fstype` the directory has that name, so that the C driver's can be there, too.
+
+use super::table::Table;
+use crate::bindings;
+use crate::format::superblock::SuperBlock;
+use crate::volume::Fs;
+use core::fmt::Write;
+use core::ptr::NonNull;
+use kernel::error::to_result;
+use kernel::new_mutex;
+use kernel::prelude::*;
+use kernel::sync::{Arc, Mutex};
+use kernel::types::Opaque;
+
+/// What `show` writes to: a page.
+struct Text<'a> {
+    page: &'a mut [u8],
+    len: usize,
+}
+
+impl Text<'_> {
+    fn bytes(&mut self, bytes: &[u8]) -> core::fmt::Result {
+        let end = self.len.checked_add(bytes.len()).ok_or(core::fmt::Error)?;
+        self.page
+            .get_mut(self.len..end)
+            .ok_or(core::fmt::Error)?
+            .copy_from_slice(bytes);
+        self.len = end;
+        Ok(())
+    }
+}
+
+impl Write for Text<'_> {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        self.bytes(text.as_bytes())
+    }
+}
+
+/// A UUID as text.
+struct Uuid<'a>(&'a [u8; 16]);
+
+impl core::fmt::Display for Uuid<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        for (i, byte) in self.0.iter().enumerate() {
+            if matches!(i, 4 | 6 | 8 | 10) {
+                f.write_char('-')?;
+            }
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What is shown in one file of a volume.
+type ShowVolume = fn(&Fs, &SuperBlock, &mut Text<'_>) -> core::fmt::Result;
+
+enum Show {
+    /// The same for every volume.
+    Constant(&'static str),
+    Volume(ShowVolume),
+}
+
+/// One file.
+#[repr(C)]
+struct Attribute {
+    attr: bindings::attribute,
+    show: Show,
+}
+
+// SAFETY: Attributes are statics that nobody changes; the pointer in them is to a string literal.
+unsafe impl Sync for Attribute {}
+
+impl Attribute {
+    const fn new(name: &'static CStr, show: Show) -> Self {
+        Self {
+            attr: bindings::attribute {
+                name: name.as_ptr().cast(),
+                mode: 0o444,
+                ..pin_init::zeroed()
+            },
+            show,
+        }
+    }
+
+    const fn constant(name: &'static CStr, text: &'static str) -> Self {
+        Self::new(name, Show::Constant(text))
+    }
+
+    const fn volume(name: &'static CStr, show: ShowVolume) -> Self {
+        Self::new(name, Show::Volume(show))
+    }
+}
+
+static FEATURES: [Attribute; 14] = [
+    Attribute::constant(c"acl", "1\n"),
+    Attribute::constant(c"mixed_backref", "0\n"),
+    Attribute::constant(c"default_subvol", "0\n"),
+    Attribute::constant(c"big_metadata", "0\n"),
+    Attribute::constant(c"extended_iref", "0\n"),
+    Attribute::constant(c"skinny_metadata", "0\n"),
+    Attribute::constant(c"no_holes", "0\n"),
+    Attribute::constant(c"free_space_tree", "0\n"),
+    Attribute::constant(c"block_group_tree", "0\n"),
+    Attribute::constant(c"rmdir_subvol", "0\n"),
+    Attribute::constant(c"supported_checksums", "crc32c\n"),
+    Attribute::constant(c"send_stream_version", "2\n"),
+    Attribute::constant(c"supported_sectorsizes", "4096\n"),
+    Attribute::constant(c"supported_rescue_options", "nologreplay\n"),
+];
+
+static VOLUME: [Attribute; 11] = [
+    Attribute::volume(c"label", |_, sb, out| {
+        let label = sb.label.split(|byte| *byte == 0).next().unwrap_or(&[]);
+        if label.is_empty() {
+            return Ok(());
+        }
+        out.bytes(label)?;
+        out.bytes(b"\n")
+    }),
+    Attribute::volume(c"nodesize", |fs, _, out| {
+        writeln!(out, "{}", fs.geometry.nodesize)
+    }),
+    Attribute::volume(c"sectorsize", |fs, _, out| {
+        writeln!(out, "{}", fs.geometry.sectorsize)
+    }),
+    Attribute::volume(c"clone_alignment", |fs, _, out| {
+        writeln!(out, "{}", fs.geometry.sectorsize)
+    }),
+    Attribute::constant(c"quota_override", "0\n"),
+    Attribute::constant(c"checksum", "crc32c (crc32c-lib)\n"),
+    Attribute::constant(c"temp_fsid", "0\n"),
+    Attribute::volume(c"metadata_uuid", |_, sb, out| {
+        // Volumes on which the two differ are not mounted.
+        writeln!(out, "{}", Uuid(&sb.fsid))
+    }),
+    Attribute::volume(c"generation", |_, sb, out| {
+        writeln!(out, "{}", sb.generation.get())
+    }),
+    Attribute::volume(c"exclusive_operation", |fs, _, out| {
+        writeln!(out, "{}", fs.state.exclusive_operation().name())
+    }),
+    Attribute::volume(c"send_in_progress", |fs, _, out| {
+        writeln!(out, "{}", fs.state.send_in_progress())
+    }),
+];
+
+static DEVICE: [Attribute; 6] = [
+    Attribute::volume(c"fsid", |_, sb, out| writeln!(out, "{}", Uuid(&sb.fsid))),
+    Attribute::constant(c"in_fs_metadata", "1\n"),
+    Attribute::constant(c"missing", "0\n"),
+    Attribute::constant(c"replace_target", "0\n"),
+    Attribute::constant(c"scrub_speed_max", "0\n"),
+    Attribute::volume(c"writeable", |fs, _, out| {
+        writeln!(out, "{}", u8::from(!fs.is_read_only()))
+    }),
+];
+
+/// One directory.
+#[pin_data]
+struct Node {
+    #[pin]
+    kobj: Opaque<bindings::kobject>,
+    /// The volume that it is about; none for the top ones, and none once the volume goes.
+    #[pin]
+    fs: Mutex<Option<Arc<Fs>>>,
+}
+
+/// `sysfs_ops::show`.
+///
+/// # Safety
+///
+/// As sysfs calls it: `kobj` is that of a [`Node`], `attr` that of an [`Attribute`], `buf` a page.
+unsafe extern "C" fn show(
+    kobj: *mut bindings::kobject,
+    attr: *mut bindings::attribute,
+    buf: *mut kernel::ffi::c_char,
+) -> isize {
+    let kobj: *mut Opaque<bindings::kobject> = kobj.cast();
+    // SAFETY: By this function's contract; sysfs keeps the node while the call runs, and attributes are statics.
+    let (node, attribute, page) = unsafe {
+        (
+            &*kernel::container_of!(kobj, Node, kobj),
+            &*kernel::container_of!(attr, Attribute, attr),
+            core::slice::from_raw_parts_mut(buf.cast::<u8>(), kernel::page::PAGE_SIZE),
+        )
+    };
+    let mut text = Text { page, len: 0 };
+    match show_to(node, &attribute.show, &mut text) {
+        Ok(()) => isize::try_from(text.len).unwrap_or(0),
+        Err(e) => e.to_errno() as isize,
+    }
+}
+
+fn show_to(node: &Node, show: &Show, text: &mut Text<'_>) -> Result {
+    let written = match show {
+        Show::Constant(constant) => text.write_str(constant),
+        Show::Volume(show) => {
+            // The lock is let go before the volume is asked, which may take locks and read.
+            let fs = node.fs.lock().clone().ok_or(ENODEV)?;
+            let reader = fs.reader()?;
+            show(&fs, reader.superblock(), text)
+        }
+    };
+    written.map_err(|_| EIO)
+}
+
+/// `kobj_type::release`.
+///
+/// # Safety
+///
+/// As the driver core calls it, once, when nothing refers to the node any more.
+unsafe extern "C" fn release(kobj: *mut bindings::kobject) {
+    let kobj: *mut Opaque<bindings::kobject> = kobj.cast();
+    // SAFETY: `Directory::new` let go of the box that the node is in.
+    let node = unsafe { KBox::from_raw(kernel::container_of!(kobj, Node, kobj)) };
+    drop(Pin::from(node));
+}
+
+static SYSFS_OPS: bindings::sysfs_ops = bindings::sysfs_ops {
+    show: Some(show),
+    store: None,
+};
+
+static TYPE: Table<bindings::kobj_type> = Table::new(bindings::kobj_type {
+    release: Some(release),
+    sysfs_ops: &raw const SYSFS_OPS,
+    ..pin_init::zeroed()
+});
+
+/// A directory that is there until this is dropped.
+pub(super) struct Directory(NonNull<Node>);
+
+// SAFETY: The driver core's functions on objects may be called from any thread, and a `Node` is `Send`.
+unsafe impl Send for Directory {}
+// SAFETY: As above; what changes in a node is behind its mutex.
+unsafe impl Sync for Directory {}
+
+impl Directory {
+    /// # Safety
+    ///
+    /// `parent` is an object that outlives the result.
+    unsafe fn new(
+        parent: *mut bindings::kobject,
+        name: &CStr,
+        fs: Option<Arc<Fs>>,
+        attributes: &'static [Attribute],
+    ) -> Result<Self> {
+        let node = KBox::pin_init(
+            pin_init!(Node {
+                kobj: Opaque::new(pin_init::zeroed()),
+                fs <- new_mutex!(fs),
+            }),
+            GFP_KERNEL,
+        )?;
+        // SAFETY: The node is not moved from here on; `release` frees it.
+        let node = KBox::into_raw(unsafe { Pin::into_inner_unchecked(node) });
+        // SAFETY: The node is valid until `release`, which waits for the reference that `kobject_init` makes;
+        // that is ours, and the drop of the result gives it up.
+        let (directory, status) = unsafe {
+            let status = bindings::kobject_init_and_add(
+                (*node).kobj.get(),
+                TYPE.as_ptr(),
+                parent,
+                c"%s".as_ptr().cast(),
+                name.as_ptr(),
+            );
+            (Self(NonNull::new_unchecked(node)), status)
+        };
+        to_result(status)?;
+        for attribute in attributes {
+            let files = [&raw const attribute.attr, core::ptr::null()];
+            // SAFETY: The object was added; the list ends with a null and the attribute is a static.
+            to_result(unsafe {
+                bindings::sysfs_create_files(directory.kobj(), files.as_ptr())
+            })?;
+        }
+        Ok(directory)
+    }
+
+    fn kobj(&self) -> *mut bindings::kobject {
+        // SAFETY: The node lives as long as our reference.
+        unsafe { self.0.as_ref() }.kobj.get()
+    }
+
+    fn notify(&self, file: &CStr) {
+        // SAFETY: The object is ours, the name is terminated.
+        unsafe {
+            bindings::sysfs_notify(self.kobj(), core::ptr::null(), file.as_ptr().cast());
+        }
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // SAFETY: The object is ours. Deleting it waits for readers of its files, and does nothing if it was
+        // never added.
+        unsafe { bindings::kobject_del(self.kobj()) };
+        // Whoever still refers to the object does not keep the volume from going.
+        // SAFETY: The node lives as long as our reference.
+        let fs = unsafe { self.0.as_ref() }.fs.lock().take();
+        drop(fs);
+        // SAFETY: The reference is ours.
+        unsafe { bindings::kobject_put(self.kobj()) };
+    }
+}
+
+/// The directory of the driver, and in it what it can do.
+pub(super) struct Top {
+    directories: Option<TopDirectories>,
+}
+
+/// Inner directories come first, for they are dropped first.
+struct TopDirectories {
+    _features: Directory,
+    top: Directory,
+}
+
+impl Top {
+    /// Makes the directory `name`. If there is one already, which is another driver's, there is none of ours.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(super) fn new(name: &CStr) -> Result<Self> {
+        // SAFETY: The name is terminated.
+        if unsafe { bindings::rbtrfs_sysfs_taken(name.as_ptr().cast()) } {
+            return Ok(Self { directories: None });
+        }
+        // SAFETY: The parents are `/sys/fs`, which is always there, and what is made here, which is kept.
+        let directories = unsafe {
+            let top = Directory::new(bindings::rbtrfs_fs_kobj(), name, None, &[])?;
+            TopDirectories {
+                _features: Directory::new(top.kobj(), c"features", None, &FEATURES)?,
+                top,
+            }
+        };
+        Ok(Self {
+            directories: Some(directories),
+        })
+    }
+
+    /// Makes the directory of a volume that is being mounted.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, `EEXIST` for a second volume with the same UUID.
+    pub(super) fn add(&self, fs: &Arc<Fs>) -> Result<Option<VolumeDirectory>> {
+        let Some(directories) = &self.directories else {
+            return Ok(None);
+        };
+        let reader = fs.reader()?;
+        let superblock = reader.superblock();
+        let uuid = name_of(format_args!("{}", Uuid(&superblock.fsid)))?;
+        let devid = name_of(format_args!("{}", superblock.dev_item.devid.get()))?;
+        let of = || Some(fs.clone());
+        // SAFETY: Each parent is kept longer than what is in it: by the module, and by the order of fields.
+        let directory = unsafe {
+            let volume = Directory::new(directories.top.kobj(), as_cstr(&uuid)?, of(), &VOLUME)?;
+            let devinfo = Directory::new(volume.kobj(), c"devinfo", None, &[])?;
+            VolumeDirectory {
+                _device: Directory::new(devinfo.kobj(), as_cstr(&devid)?, of(), &DEVICE)?,
+                _devinfo: devinfo,
+                _features: Directory::new(volume.kobj(), c"features", None, &[])?,
+                volume,
+            }
+        };
+        Ok(Some(directory))
+    }
+}
+
+/// The directory of a mounted volume. Inner directories come first, for they are dropped first.
+pub(super) struct VolumeDirectory {
+    _device: Directory,
+    _devinfo: Directory,
+    _features: Directory,
+    volume: Directory,
+}
+
+impl VolumeDirectory {
+    /// Wakes those who poll `exclusive_operation`.
+    pub(super) fn notify_exclusive_operation(&self) {
+        self.volume.notify(c"exclusive_operation");
+    }
+}
+
+/// Text with a terminator behind it.
+fn name_of(text: core::fmt::Arguments<'_>) -> Result<[u8; 64]> {
+    let mut name = [0; 64];
+    let mut out = Text {
+        page: name.get_mut(..63).ok_or(EINVAL)?,
+        len: 0,
+    };
+    out.write_fmt(text).map_err(|_| ENAMETOOLONG)?;
+    Ok(name)
+}
+
+fn as_cstr(name: &[u8]) -> Result<&CStr> {
+    CStr::from_bytes_until_nul(name).map_err(|_| EINVAL)
+}
