@@ -98,6 +98,7 @@ impl<'s, S: Nodes> Cursor<'s, S> {
     /// # Errors
     ///
     /// As [`Self::seek`].
+    #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<bool> {
         let Some(step) = self.step_mut(0) else {
             return Ok(false);
@@ -215,7 +216,7 @@ impl<'s, S: Nodes> Cursor<'s, S> {
         if ptr.first_key.is_some() {
             if let (Some(last), Some(bound)) = (node.last_key(), self.upper_bound(ptr.level)) {
                 if last >= bound {
-                    self.source.report(fmt!(
+                    self.source.report(format_args!(
                         "bad key order in tree {} block {}, last key {} is not below {} to its right",
                         self.root.id,
                         ptr.bytenr,

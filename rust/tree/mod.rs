@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Verified tree nodes, their cache, search, and copy-on-write changes.
 
+pub mod cache;
 pub mod check;
 pub mod cow;
 pub mod cursor;
@@ -14,7 +15,9 @@ pub mod merge;
 pub mod node;
 pub mod node_buf;
 pub mod split;
+pub mod verify;
 
+pub use cache::NodeCache;
 pub use cursor::Cursor;
 pub use edit::EditContext;
 pub use geometry::Geometry;

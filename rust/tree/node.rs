@@ -6,8 +6,8 @@
 
 use crate::format::header::{Header, Item, KeyPtr, HEADER_SIZE, ITEM_SIZE, KEY_PTR_SIZE};
 use crate::format::{read_at, DiskKey, Key};
+use core::fmt;
 use core::ops::Deref;
-use kernel::fmt;
 use kernel::prelude::*;
 use zerocopy::FromBytes;
 

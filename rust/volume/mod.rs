@@ -1,2 +1,50 @@
 // SPDX-License-Identifier: GPL-2.0
 //! One mounted volume: block groups, free space, delayed refs, transactions, commit and epochs.
+//!
+//! # Locks
+//!
+//! Outermost first; a lock is taken only while those above it, or none, are held:
+//!
+//! 1. locks of the VFS (`s_umount`, inodes, folios);
+//! 2. the writer's mutex, [`fs::Shared::writer`]: held by a [`transaction::Transaction`] from begin to commit or
+//!    abort. It protects the running trees, block groups, free space, and what was freed and waits for readers;
+//! 3. the leaves: the last commit's roots, the chunk map, the epochs, and the shards of the node cache. Each is taken
+//!    to look or to swap one value, never across I/O, and no other lock is taken under it. [`crate::state`] is a leaf
+//!    as well.
+//!
+//! Readers take the leaves alone. What they read does not change: nodes and roots are those of one commit, and an
+//! epoch keeps the space behind them from being used again. A transaction allocates with NOFS in force.
+
+mod abort;
+pub mod backref;
+pub mod block_group;
+pub mod chunk_alloc;
+mod commit;
+pub mod commit_roots;
+mod cow;
+pub mod csum_tree;
+pub mod delayed_ref;
+pub mod dev_extent;
+pub mod dirty;
+pub mod epoch;
+pub mod extent_item;
+mod extent_tree;
+pub mod free_space;
+pub mod free_space_bitmap;
+pub mod free_space_load;
+pub mod free_space_tree;
+pub mod fs;
+mod open;
+pub mod options;
+pub mod reader;
+pub mod refs;
+mod root_tree;
+pub mod space;
+pub mod transaction;
+mod writable;
+
+pub use commit_roots::CommitRoots;
+pub use epoch::{EpochGuard, Epochs};
+pub use fs::Fs;
+pub use options::OpenOptions;
+pub use reader::Reader;

@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What a block must be before anybody uses it: the node that its parent points to, whole and in order.
+//!
+//! The contents of items are not looked into; whoever reads an item checks it.
+
+use super::node::{Geometry, Node, NodePtr};
+use crate::format::crc::checksum;
+use crate::format::header::{
+    Header, Item, KeyPtr, BACKREF_REV_SHIFT, HEADER_FLAG_RELOC, HEADER_FLAG_WRITTEN, HEADER_SIZE,
+    ITEM_SIZE, KEY_PTR_SIZE, MAX_LEVEL, MIXED_BACKREF_REV,
+};
+use crate::format::{read_at, tree_id, Key};
+use core::fmt;
+use kernel::prelude::*;
+
+const CSUM_SIZE: usize = 32;
+
+/// What is wrong with a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The header has another address.
+    Start(u64),
+    /// The header has another volume's UUID.
+    Fsid,
+    /// The checksum in the header, and that of the bytes; the level, which may help to guess.
+    Checksum(u32, u32, u8),
+    /// The level is not the one that the parent has.
+    Level(u8),
+    /// The generation is not the one that the parent has.
+    Transid(u64),
+    /// The owner is not the tree that is walked, nor one that may share with it.
+    Owner(u64),
+    /// The first key is not the one that the parent has.
+    FirstKey(Option<Key>),
+    /// The header's flags are not those of a block on disk.
+    Flags(u64),
+    /// The number of entries does not fit, or is zero where it cannot be.
+    Nritems(u32),
+    /// The key in this slot is not above the one before.
+    KeyOrder(usize, Key),
+    /// The data of the item in this slot ends here, not where the data before it starts.
+    ItemEnd(usize, u64),
+    /// The data of the item in this slot overlaps with the items.
+    ItemOverlap(usize),
+    /// The pointer in this slot is zero or not aligned.
+    BlockPtr(usize, u64),
+}
+
+impl Fault {
+    /// `EIO` where the block is not what was written, `EUCLEAN` where what was written is wrong.
+    pub fn errno(&self) -> Error {
+        match self {
+            Fault::Start(_) | Fault::Fsid | Fault::Checksum(..) | Fault::Transid(_) => EIO,
+            _ => EUCLEAN,
+        }
+    }
+
+    /// Whether the message is a warning, as those on checksums are.
+    pub fn is_warning(&self) -> bool {
+        matches!(self, Fault::Checksum(..))
+    }
+}
+
+/// A fault with all that its message needs.
+pub struct Report<'a> {
+    /// What is wrong.
+    pub fault: Fault,
+    /// What the parent says.
+    pub ptr: &'a NodePtr,
+    /// The copy that was read, from 1 on; 0 for a node in memory.
+    pub mirror: u32,
+}
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let NodePtr {
+            bytenr,
+            generation,
+            level,
+            tree,
+            first_key,
+        } = self.ptr;
+        let mirror = self.mirror;
+        let kind = if *level == 0 { "leaf" } else { "node" };
+        match self.fault {
+            Fault::Start(found) => {
+                write!(f, "bad tree block start, mirror {mirror} want {bytenr} have {found}")
+            }
+            Fault::Fsid => write!(f, "bad fsid on logical {bytenr} mirror {mirror}"),
+            Fault::Checksum(wanted, found, level) => write!(
+                f,
+                "checksum verify failed on logical {bytenr} mirror {mirror} \
+                 wanted {wanted:#010x} found {found:#010x} level {level}"
+            ),
+            Fault::Level(found) => write!(
+                f,
+                "level verify failed on logical {bytenr} mirror {mirror} wanted {level} found {found}"
+            ),
+            Fault::Transid(found) => write!(
+                f,
+                "parent transid verify failed on logical {bytenr} mirror {mirror} \
+                 wanted {generation} found {found}"
+            ),
+            Fault::Owner(found) => write!(
+                f,
+                "corrupt {kind}, root={tree} block={bytenr} mirror={mirror} owner mismatch, \
+                 have {found} expect {tree}"
+            ),
+            Fault::FirstKey(found) => {
+                write!(
+                    f,
+                    "tree first key mismatch detected, bytenr={bytenr} mirror={mirror} \
+                     parent_transid={generation} key expected="
+                )?;
+                write_key(f, *first_key)?;
+                write!(f, " has=")?;
+                write_key(f, found)
+            }
+            _ => {
+                write!(f, "corrupt {kind}: root={tree} block={bytenr} mirror={mirror}")?;
+                match self.fault {
+                    Fault::Flags(flags) => write!(f, ", invalid flags {flags:#x}"),
+                    Fault::Nritems(found) => write!(f, ", invalid nritems, have {found}"),
+                    Fault::KeyOrder(slot, key) => {
+                        write!(f, " slot={slot}, bad key order, current {key}")
+                    }
+                    Fault::ItemEnd(slot, end) => {
+                        write!(f, " slot={slot}, unexpected item end, have {end}")
+                    }
+                    Fault::ItemOverlap(slot) => {
+                        write!(f, " slot={slot}, slot overlaps with its data")
+                    }
+                    Fault::BlockPtr(slot, ptr) => {
+                        write!(f, " slot={slot}, invalid block pointer {ptr}")
+                    }
+                    _ => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+fn write_key(f: &mut fmt::Formatter<'_>, key: Option<Key>) -> fmt::Result {
+    match key {
+        Some(key) => write!(f, "{key}"),
+        None => write!(f, "none"),
+    }
+}
+
+/// Makes a node of a block that was read, if it is what `ptr` says and in order.
+///
+/// # Errors
+///
+/// The first fault that was found.
+pub fn verify(
+    bytes: KVVec<u8>,
+    ptr: &NodePtr,
+    geometry: &Geometry,
+) -> core::result::Result<Node, Fault> {
+    let node = Node::from_bytes(bytes);
+    let header = node.header().ok_or(Fault::Nritems(0))?;
+    check_written(&node, header, ptr, geometry)?;
+    check_parent(&node, ptr)?;
+    check_layout(&node, header, geometry)?;
+    Ok(node)
+}
+
+/// Checks that these are the bytes that were written to this place.
+fn check_written(
+    node: &Node,
+    header: &Header,
+    ptr: &NodePtr,
+    geometry: &Geometry,
+) -> core::result::Result<(), Fault> {
+    let found = header.bytenr.get();
+    if found != ptr.bytenr {
+        return Err(Fault::Start(found));
+    }
+    if header.fsid != geometry.fsid {
+        return Err(Fault::Fsid);
+    }
+    let [a, b, c, d, ..] = header.csum;
+    let wanted = u32::from_le_bytes([a, b, c, d]);
+    let found = node.bytes().get(CSUM_SIZE..).map_or(0, checksum);
+    if wanted != found {
+        return Err(Fault::Checksum(wanted, found, header.level));
+    }
+    Ok(())
+}
+
+/// Checks a node, which may be in memory already, against what its parent says.
+pub fn check_parent(node: &Node, ptr: &NodePtr) -> core::result::Result<(), Fault> {
+    let header = node.header().ok_or(Fault::Nritems(0))?;
+    if header.level != ptr.level || header.level >= MAX_LEVEL {
+        return Err(Fault::Level(header.level));
+    }
+    let generation = header.generation.get();
+    if ptr.generation != 0 && generation != ptr.generation {
+        return Err(Fault::Transid(generation));
+    }
+    if !may_own(ptr.tree, header.owner.get()) {
+        return Err(Fault::Owner(header.owner.get()));
+    }
+    if let Some(first_key) = ptr.first_key {
+        let found = node.key(0);
+        if found != Some(first_key) {
+            return Err(Fault::FirstKey(found));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a block that `owner` allocated may be met in `tree`. Subvolumes share blocks; a tree of 0 is one
+/// that is not known, and the trees of a relocation and of logs belong to many.
+fn may_own(tree: u64, owner: u64) -> bool {
+    match tree {
+        0 | tree_id::TREE_RELOC | tree_id::TREE_LOG => true,
+        _ if tree_id::is_fs_tree(tree) => tree_id::is_fs_tree(owner),
+        _ => owner == tree,
+    }
+}
+
+fn check_layout(
+    node: &Node,
+    header: &Header,
+    geometry: &Geometry,
+) -> core::result::Result<(), Fault> {
+    let flags = header.flags.get();
+    if flags & HEADER_FLAG_WRITTEN == 0 || flags >> BACKREF_REV_SHIFT > MIXED_BACKREF_REV {
+        return Err(Fault::Flags(flags));
+    }
+    if header.level == 0 {
+        check_leaf(node, header)
+    } else {
+        check_interior(node, header, geometry)
+    }
+}
+
+fn check_leaf(node: &Node, header: &Header) -> core::result::Result<(), Fault> {
+    let nritems = header.nritems.get();
+    let data_size = node.bytes().len().saturating_sub(HEADER_SIZE);
+    let heads = (nritems as usize).saturating_mul(ITEM_SIZE);
+    let reloc = header.flags.get() & HEADER_FLAG_RELOC != 0;
+    if heads > data_size || nritems == 0 && !reloc && never_empty(header.owner.get()) {
+        return Err(Fault::Nritems(nritems));
+    }
+    let mut expected = data_size as u64;
+    let mut before: Option<Key> = None;
+    for slot in 0..nritems as usize {
+        let at = slot.saturating_mul(ITEM_SIZE).saturating_add(HEADER_SIZE);
+        let item: Item = read_at(node.bytes(), at).map_err(|_| Fault::Nritems(nritems))?;
+        let key = Key::from(item.key);
+        if before.is_some_and(|before| key <= before) {
+            return Err(Fault::KeyOrder(slot, key));
+        }
+        before = Some(key);
+        let start = u64::from(item.offset.get());
+        let end = start.saturating_add(u64::from(item.size.get()));
+        if end != expected {
+            return Err(Fault::ItemEnd(slot, end));
+        }
+        if start < heads as u64 {
+            return Err(Fault::ItemOverlap(slot));
+        }
+        expected = start;
+    }
+    Ok(())
+}
+
+/// Whether an empty leaf of this owner can only be an error.
+fn never_empty(owner: u64) -> bool {
+    matches!(
+        owner,
+        0 | tree_id::ROOT
+            | tree_id::EXTENT
+            | tree_id::CHUNK
+            | tree_id::DEV
+            | tree_id::FS
+            | tree_id::DATA_RELOC
+    )
+}
+
+fn check_interior(
+    node: &Node,
+    header: &Header,
+    geometry: &Geometry,
+) -> core::result::Result<(), Fault> {
+    let nritems = header.nritems.get();
+    let data_size = node.bytes().len().saturating_sub(HEADER_SIZE);
+    if nritems == 0 || (nritems as usize).saturating_mul(KEY_PTR_SIZE) > data_size {
+        return Err(Fault::Nritems(nritems));
+    }
+    let mut before: Option<Key> = None;
+    for slot in 0..nritems as usize {
+        let at = slot
+            .saturating_mul(KEY_PTR_SIZE)
+            .saturating_add(HEADER_SIZE);
+        let ptr: KeyPtr = read_at(node.bytes(), at).map_err(|_| Fault::Nritems(nritems))?;
+        let key = Key::from(ptr.key);
+        if before.is_some_and(|before| key <= before) {
+            return Err(Fault::KeyOrder(slot, key));
+        }
+        before = Some(key);
+        let bytenr = ptr.blockptr.get();
+        if bytenr == 0 || !geometry.is_sector_aligned(bytenr) {
+            return Err(Fault::BlockPtr(slot, bytenr));
+        }
+    }
+    Ok(())
+}

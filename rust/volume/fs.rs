@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0
+//! One mounted volume.
+
+use super::epoch::Epochs;
+use super::reader::Reader;
+use super::transaction::WriterState;
+use crate::device::{BlockDevice, ChunkMap};
+use crate::state::State;
+use crate::tree::{Geometry, NodeCache};
+use core::ops::Deref;
+use kernel::prelude::*;
+use kernel::sync::atomic::{Acquire, Atomic, Release};
+use kernel::sync::{Arc, Mutex};
+
+pub use super::commit_roots::CommitRoots;
+
+/// A volume. It is a reference to what all its users share; readers have one of their own.
+#[derive(Clone)]
+pub struct Fs(Arc<Shared>);
+
+/// What everybody who uses a volume shares.
+pub struct Shared {
+    /// The device.
+    pub device: Arc<dyn BlockDevice>,
+    /// Sizes and UUIDs.
+    pub geometry: Geometry,
+    /// The committed nodes that were read.
+    pub cache: NodeCache,
+    /// Who reads which commit.
+    pub epochs: Epochs,
+    /// Sends, relocation, and exclusive operations.
+    pub state: State,
+    /// The map in use; swapped whole, under a leaf lock. The cache shares it.
+    pub(super) chunks: Arc<Mutex<Arc<ChunkMap>>>,
+    /// The last commit; swapped whole, under a leaf lock.
+    pub(super) roots: Pin<KBox<Mutex<Arc<CommitRoots>>>>,
+    /// What the one writer needs; held for the length of a transaction.
+    pub(super) writer: Pin<KBox<Mutex<WriterState>>>,
+    pub(super) read_only: Atomic<bool>,
+    /// A transaction failed: nothing is written until the next mount.
+    pub(super) failed: Atomic<bool>,
+}
+
+impl Deref for Fs {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl Fs {
+    pub(super) fn new(shared: Shared) -> Result<Self> {
+        Ok(Self(Arc::new(shared, GFP_KERNEL)?))
+    }
+
+    /// A view of the last commit, which stays as it is as long as the reader lives.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn reader(&self) -> Result<Reader> {
+        // In this order, so that the epoch is never younger than the roots; see `epoch.rs`.
+        let epoch = self.epochs.enter()?;
+        let roots = self.roots.lock().clone();
+        Ok(Reader::new(self.clone(), roots, epoch))
+    }
+}
+
+impl Shared {
+    /// The device's name, for messages.
+    pub fn name(&self) -> &str {
+        self.device.name()
+    }
+
+    /// The map from logical to physical addresses.
+    pub fn chunk_map(&self) -> Arc<ChunkMap> {
+        self.chunks.lock().clone()
+    }
+
+    /// Puts a new map in the place of the old one.
+    pub fn publish_chunk_map(&self, map: Arc<ChunkMap>) {
+        let old = core::mem::replace(&mut *self.chunks.lock(), map);
+        // What was the last reference is dropped here, after the lock.
+        drop(old);
+    }
+
+    /// Makes a commit, whose superblock is durable, the one that new readers see.
+    pub fn publish(&self, roots: Arc<CommitRoots>) {
+        let transid = roots.superblock.generation.get();
+        let old = core::mem::replace(&mut *self.roots.lock(), roots);
+        self.epochs.advance(transid);
+        drop(old);
+    }
+
+    /// Whether nothing may be written.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only.load(Acquire) || self.failed.load(Acquire)
+    }
+
+    /// Forbids writing, or allows it again, as a remount asks.
+    ///
+    /// # Errors
+    ///
+    /// `EROFS` if a transaction failed since the volume was opened; `EINVAL` for features that forbid writing, and
+    /// `EROFS` for a log tree, with a message each.
+    pub fn set_read_only(&self, read_only: bool) -> Result {
+        if !read_only {
+            self.check_failed()?;
+            let roots = self.roots.lock().clone();
+            super::open::check_writing(&*self.device, &roots.superblock)?;
+        }
+        self.read_only.store(read_only, Release);
+        Ok(())
+    }
+
+    /// Forbids writing until the next mount, because a transaction failed.
+    pub fn force_read_only(&self) {
+        self.failed.store(true, Release);
+    }
+
+    fn check_failed(&self) -> Result {
+        if self.failed.load(Acquire) {
+            return Err(EROFS);
+        }
+        Ok(())
+    }
+
+    /// Whether writing is allowed.
+    ///
+    /// # Errors
+    ///
+    /// `EROFS` if it is not.
+    pub fn check_writable(&self) -> Result {
+        if self.is_read_only() {
+            return Err(EROFS);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Opening a volume: superblock, system chunks, chunk tree, tree of roots, and the roots that nothing works without.
+
+use super::commit_roots::CommitRoots;
+use super::epoch::Epochs;
+use super::fs::{Fs, Shared};
+use super::options::OpenOptions;
+use super::transaction::WriterState;
+use crate::device::chunk::{ChunkLimits, Origin};
+use crate::device::superblock::{read_newest, writing_forbidden};
+use crate::device::{BlockDevice, ChunkMap, SuperBuf};
+use crate::format::chunk::DevItem;
+use crate::format::superblock::{compat_ro, super_flags, BACKUP_ROOTS};
+use crate::format::{item_type, objectid, read, tree_id, Key};
+use crate::state::State;
+use crate::tree::{Cursor, Geometry, NodeCache, Nodes};
+use crate::{fs_err, fs_info, fs_warn};
+use kernel::prelude::*;
+use kernel::sync::atomic::Atomic;
+use kernel::sync::{new_mutex, Arc, Mutex};
+
+impl Fs {
+    /// Opens the volume on a device.
+    ///
+    /// # Errors
+    ///
+    /// Each with a message: `EINVAL` for what is not a btrfs volume, or has features that are not supported; `EUCLEAN`
+    /// and `EIO` for damage that no copy makes good; `ENOMEM`.
+    pub fn open(device: Arc<dyn BlockDevice>, options: &OpenOptions) -> Result<Arc<Fs>> {
+        let superblock = read_newest(&*device)?;
+        let mut read_only = options.read_only;
+        if superblock.log_root.get() != 0 {
+            fs_warn!(
+                device,
+                "the log tree is not replayed, what was fsynced last is missing"
+            );
+        }
+        if !read_only {
+            match check_writing(&*device, &superblock) {
+                Err(EROFS) => {
+                    fs_warn!(device, "mounting read-only");
+                    read_only = true;
+                }
+                checked => checked?,
+            }
+        }
+        let error = match Opening::run(&device, superblock.try_clone()?, options, read_only) {
+            Ok(fs) => return Ok(fs),
+            Err(e) => e,
+        };
+        if !options.use_backup_root || !options.read_only || (error != EIO && error != EUCLEAN) {
+            return Err(error);
+        }
+        for slot in backups_by_age(&superblock) {
+            let Some(superblock) = with_backup(&superblock, slot)? else {
+                continue;
+            };
+            fs_warn!(device, "try to load backup roots slot {}", slot);
+            if let Ok(fs) = Opening::run(&device, superblock, options, true) {
+                return Ok(fs);
+            }
+        }
+        Err(error)
+    }
+}
+
+/// Whether the superblock allows to write to the volume; what forbids it has a message.
+///
+/// # Errors
+///
+/// `EINVAL` for features that writers must know, which is what the C driver answers, too; `EROFS` for a volume that
+/// can be mounted all the same, though read-only.
+pub(super) fn check_writing(device: &dyn BlockDevice, superblock: &SuperBuf) -> Result {
+    if writing_forbidden(device, superblock) {
+        return Err(EINVAL);
+    }
+    if superblock.log_root.get() != 0 {
+        fs_warn!(
+            device,
+            "a log tree has to be replayed before writing, which is not supported"
+        );
+        return Err(EROFS);
+    }
+    if superblock.flags.get() & super_flags::ERROR != 0 {
+        fs_warn!(device, "the superblock has the error flag set");
+        return Err(EROFS);
+    }
+    Ok(())
+}
+
+/// The slots of the backup roots, youngest first.
+fn backups_by_age(superblock: &SuperBuf) -> [usize; BACKUP_ROOTS] {
+    let mut slots = core::array::from_fn(|slot| slot);
+    slots.sort_unstable_by_key(|slot| {
+        let root = superblock.super_roots.get(*slot);
+        core::cmp::Reverse(root.map_or(0, |root| root.tree_root_gen.get()))
+    });
+    slots
+}
+
+/// The superblock as it was, as far as that matters to readers, when the backup was made.
+fn with_backup(superblock: &SuperBuf, slot: usize) -> Result<Option<SuperBuf>> {
+    let mut sb = superblock.try_clone()?;
+    let Some(backup) = superblock.super_roots.get(slot) else {
+        return Ok(None);
+    };
+    if backup.tree_root.get() == 0 || backup.tree_root_gen > superblock.generation {
+        return Ok(None);
+    }
+    sb.generation = backup.tree_root_gen;
+    sb.root = backup.tree_root;
+    sb.root_level = backup.tree_root_level;
+    sb.chunk_root = backup.chunk_root;
+    sb.chunk_root_generation = backup.chunk_root_gen;
+    sb.chunk_root_level = backup.chunk_root_level;
+    Ok(Some(sb))
+}
+
+/// A volume that is being opened.
+struct Opening {
+    device: Arc<dyn BlockDevice>,
+    limits: ChunkLimits,
+    chunks: Arc<Mutex<Arc<ChunkMap>>>,
+    cache: NodeCache,
+    geometry: Geometry,
+    roots: Arc<CommitRoots>,
+}
+
+impl Opening {
+    fn run(
+        device: &Arc<dyn BlockDevice>,
+        superblock: SuperBuf,
+        options: &OpenOptions,
+        read_only: bool,
+    ) -> Result<Arc<Fs>> {
+        let mut opening = Self::begin(device, &superblock, options)?;
+        opening.read_chunk_tree()?;
+        opening.read_roots()?;
+        let Self {
+            device,
+            chunks,
+            cache,
+            geometry,
+            roots,
+            ..
+        } = opening;
+        let shared = Shared {
+            device,
+            geometry,
+            cache,
+            epochs: Epochs::new(superblock.generation.get())?,
+            state: State::new()?,
+            chunks,
+            roots: KBox::pin_init(new_mutex!(roots, "Fs::roots"), GFP_KERNEL)?,
+            writer: KBox::pin_init(new_mutex!(WriterState::new(), "Fs::writer"), GFP_KERNEL)?,
+            read_only: Atomic::new(read_only),
+            failed: Atomic::new(false),
+        };
+        Ok(Arc::new(Fs::new(shared)?, GFP_KERNEL)?)
+    }
+
+    /// What the superblock alone tells.
+    fn begin(
+        device: &Arc<dyn BlockDevice>,
+        superblock: &SuperBuf,
+        options: &OpenOptions,
+    ) -> Result<Self> {
+        let limits = superblock.chunk_limits();
+        let array = superblock
+            .sys_chunk_array
+            .get(..superblock.sys_chunk_array_size.get() as usize)
+            .ok_or(EUCLEAN)?;
+        let map = ChunkMap::from_sys_array(&**device, array, &limits).inspect_err(|e| {
+            fs_err!(device, "failed to read the system array: {}", e.to_errno());
+        })?;
+        let map = Arc::new(map, GFP_KERNEL)?;
+        let chunks = Arc::pin_init(new_mutex!(map, "Fs::chunks"), GFP_KERNEL)?;
+        let geometry = Geometry {
+            nodesize: superblock.nodesize.get(),
+            sectorsize: superblock.sectorsize.get(),
+            fsid: superblock.fsid,
+            chunk_tree_uuid: [0; 16],
+        };
+        let cache = NodeCache::new(
+            device.clone(),
+            geometry,
+            chunks.clone(),
+            options.cache_bytes,
+        )?;
+        Ok(Self {
+            device: device.clone(),
+            limits,
+            chunks,
+            cache,
+            geometry,
+            roots: CommitRoots::new(superblock)?,
+        })
+    }
+
+    /// Completes the chunk map, which until now has the system chunks only.
+    fn read_chunk_tree(&mut self) -> Result {
+        let root = self.roots.chunk_tree();
+        let node = self.cache.node(&root.into()).inspect_err(|_| {
+            fs_err!(self.device, "failed to read chunk root");
+        })?;
+        self.geometry.chunk_tree_uuid = node.chunk_tree_uuid();
+        let map = self.chunk_map().inspect_err(|e| {
+            fs_err!(self.device, "failed to read chunk tree: {}", e.to_errno());
+        })?;
+        *self.chunks.lock() = Arc::new(map, GFP_KERNEL)?;
+        Ok(())
+    }
+
+    fn chunk_map(&self) -> Result<ChunkMap> {
+        let mut map = ChunkMap::new();
+        for chunk in self.chunks.lock().iter() {
+            map = map.with(*chunk)?;
+        }
+        let mut devices = 0u32;
+        let mut cursor = Cursor::new(&self.cache, self.roots.chunk_tree()).with_readahead();
+        cursor.seek(&Key::MIN)?;
+        while let Some((key, bytes)) = cursor.item() {
+            match key.typ {
+                item_type::DEV_ITEM => {
+                    self.check_device(&key, bytes)?;
+                    devices = devices.saturating_add(1);
+                }
+                item_type::CHUNK_ITEM => {
+                    let origin = Origin::Leaf {
+                        bytenr: cursor.node_at(0).map_or(0, |leaf| leaf.bytenr()),
+                        slot: cursor.slot_at(0),
+                    };
+                    map.add_item(&*self.device, origin, &key, bytes, &self.limits)?;
+                }
+                _ => {}
+            }
+            cursor.next()?;
+        }
+        if devices != 1 {
+            fs_err!(
+                self.device,
+                "failed to read devices, found {} device items",
+                devices
+            );
+            return Err(EUCLEAN);
+        }
+        map.check_device_ranges(&*self.device)?;
+        Ok(map)
+    }
+
+    /// Checks that a device item is of the device that the superblock is on.
+    fn check_device(&self, key: &Key, bytes: &[u8]) -> Result {
+        let item: DevItem = read(bytes).inspect_err(|_| {
+            fs_err!(
+                self.device,
+                "corrupt device item {key}: invalid item size {}",
+                bytes.len()
+            );
+        })?;
+        if key.objectid != objectid::DEV_ITEMS || item.devid.get() != key.offset {
+            let devid = item.devid.get();
+            fs_err!(
+                self.device,
+                "corrupt device item {key}: devid mismatch, item has {devid}"
+            );
+            return Err(EUCLEAN);
+        }
+        if item.devid.get() != self.limits.devid || item.uuid != self.limits.dev_uuid {
+            let devid = item.devid.get();
+            fs_err!(
+                self.device,
+                "devid {devid} is missing, only one device is supported"
+            );
+            return Err(EINVAL);
+        }
+        Ok(())
+    }
+
+    /// Reads the tree of roots, and the roots that nothing works without.
+    fn read_roots(&self) -> Result {
+        let root = self.roots.root_tree();
+        self.cache.node(&root.into()).inspect_err(|_| {
+            fs_warn!(self.device, "couldn't read tree root");
+        })?;
+        let features = self.roots.superblock.compat_ro_flags.get();
+        let when = |bit: u64| features & bit != 0;
+        for (tree, name, needed) in [
+            (tree_id::EXTENT, "extent", true),
+            (
+                tree_id::BLOCK_GROUP,
+                "block group",
+                when(compat_ro::BLOCK_GROUP_TREE),
+            ),
+            (tree_id::DEV, "device", true),
+            (tree_id::CSUM, "csum", true),
+            (
+                tree_id::FREE_SPACE,
+                "free space",
+                when(compat_ro::FREE_SPACE_TREE_VALID),
+            ),
+            (tree_id::FS, "fs", true),
+        ] {
+            if !needed {
+                continue;
+            }
+            let root = self.roots.root(&self.cache, tree);
+            root.and_then(|root| self.cache.node(&root.into()))
+                .inspect_err(|_| fs_err!(self.device, "failed to load root {}", name))
+                // A volume without one of these is damaged, whatever the root tree answered.
+                .map_err(|e| if e == ENOENT { EUCLEAN } else { e })?;
+        }
+        let generation = self.roots.superblock.generation.get();
+        fs_info!(self.device, "opened at generation {}", generation);
+        Ok(())
+    }
+}

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0
+//! One consistent view of the volume: that of a commit.
+
+use super::epoch::EpochGuard;
+use super::fs::{CommitRoots, Fs};
+use crate::device::SuperBuf;
+use crate::format::root::RootItem;
+use crate::tree::{Cursor, Node, NodePtr, Nodes, TreeRoot};
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// Reads the volume as of the last commit before it was made. Nothing that this commit refers to is overwritten as
+/// long as it lives. It holds no lock.
+#[derive(Clone)]
+pub struct Reader {
+    fs: Fs,
+    roots: Arc<CommitRoots>,
+    _epoch: EpochGuard,
+}
+
+impl Reader {
+    pub(super) fn new(fs: Fs, roots: Arc<CommitRoots>, epoch: EpochGuard) -> Self {
+        Self {
+            fs,
+            roots,
+            _epoch: epoch,
+        }
+    }
+
+    /// The volume.
+    pub fn fs(&self) -> &Fs {
+        &self.fs
+    }
+
+    /// The generation of the commit.
+    pub fn generation(&self) -> u64 {
+        self.superblock().generation.get()
+    }
+
+    /// The superblock of the commit.
+    pub fn superblock(&self) -> &SuperBuf {
+        &self.roots.superblock
+    }
+
+    /// The root of a tree.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if there is no such tree, `EUCLEAN` for a bad root item, and what reading nodes gives.
+    pub fn root(&self, tree: u64) -> Result<TreeRoot> {
+        self.roots.root(&self.fs.cache, tree)
+    }
+
+    /// The root item of a tree that has one: any but those of roots and of chunks.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::root`].
+    pub fn root_item(&self, tree: u64) -> Result<RootItem> {
+        self.roots.root_item(&self.fs.cache, tree)
+    }
+
+    /// A cursor over a tree.
+    pub fn cursor(&self, root: TreeRoot) -> Cursor<'_, Reader> {
+        Cursor::new(self, root)
+    }
+
+    /// Fills `buf` with what is at a logical address, unchecked. Address and size are multiples of the sector size.
+    /// `mirror` counts from 1; 0 is any copy that the device can read.
+    ///
+    /// # Errors
+    ///
+    /// `EUCLEAN` if the range does not lie within one chunk, `EINVAL` if there is no such copy, `EIO`.
+    pub fn read_logical(&self, logical: u64, buf: &mut [u8], mirror: u32) -> Result {
+        let chunks = self.fs.chunk_map();
+        let mirrors = chunks.mirrors(logical, buf.len() as u64)?;
+        if mirror != 0 {
+            return self.fs.device.read(mirrors.get(mirror).ok_or(EINVAL)?, buf);
+        }
+        let mut result = Err(EIO);
+        for physical in mirrors.iter() {
+            result = self.fs.device.read(physical, buf);
+            if result.is_ok() {
+                break;
+            }
+        }
+        result
+    }
+}
+
+impl Nodes for Reader {
+    type Ref<'a> = Arc<Node>;
+
+    fn node(&self, ptr: &NodePtr) -> Result<Arc<Node>> {
+        self.fs.cache.get(ptr)
+    }
+
+    fn prefetch(&self, ptrs: &[NodePtr]) {
+        self.fs.cache.prefetch(ptrs);
+    }
+
+    fn name(&self) -> &str {
+        self.fs.name()
+    }
+}
