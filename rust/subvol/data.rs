@@ -17,24 +17,40 @@ use crate::tree::TreeRoot;
 use crate::volume::Reader;
 use kernel::prelude::*;
 
+/// What is known of the checksums of some data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checksums {
+    /// There are none.
+    None,
+    /// Whatever there is must match.
+    WherePresent,
+    /// Every sector has one.
+    Always,
+}
+
 /// Whose data is being read, for messages, and whether it has checksums.
 #[derive(Clone, Copy, Debug)]
 pub struct Owner {
-    /// The tree.
-    pub root: TreeRoot,
+    /// The id of the tree.
+    pub tree: u64,
     /// The inode.
     pub ino: u64,
-    /// Whether the data must match its checksums.
-    pub verify: bool,
+    /// How the data is checked.
+    pub checksums: Checksums,
 }
 
 impl Owner {
     /// The owner of the data of an inode of `root`.
-    pub fn new(root: TreeRoot, ino: u64, inode: &InodeItem) -> Self {
+    pub fn new(tree: u64, ino: u64, inode: &InodeItem) -> Self {
+        let checksums = if inode.flags.get() & inode_flags::NODATASUM == 0 {
+            Checksums::Always
+        } else {
+            Checksums::None
+        };
         Owner {
-            root,
+            tree,
             ino,
-            verify: inode.flags.get() & inode_flags::NODATASUM == 0,
+            checksums,
         }
     }
 }
@@ -78,12 +94,12 @@ pub fn read_pieces(reader: &Reader, owner: &Owner, pieces: &mut [Piece<'_>]) -> 
 
 /// Compares a piece with its checksums and repairs, from the other mirror, what does not match.
 fn check_piece(reader: &Reader, owner: &Owner, piece: &mut Piece<'_>, failed: bool) -> Result {
-    if !owner.verify && !failed {
+    if owner.checksums == Checksums::None && !failed {
         return Ok(());
     }
     let sectorsize = reader.fs().geometry.sectorsize;
     let mut sums = KVec::new();
-    if owner.verify {
+    if owner.checksums != Checksums::None {
         let root = reader.root(tree_id::CSUM)?;
         let len = piece.buf.len() as u64;
         csum::lookup(reader, root, sectorsize, piece.logical, len, &mut sums)?;
@@ -95,7 +111,10 @@ fn check_piece(reader: &Reader, owner: &Owner, piece: &mut Piece<'_>, failed: bo
             logical: piece.logical.checked_add(at).ok_or(EUCLEAN)?,
             file_offset: piece.file_offset.saturating_add(at),
             // A sector without a checksum, of a file that has them, cannot be told good from bad.
-            sum: if owner.verify { Some(sum.unwrap_or(0)) } else { None },
+            sum: match owner.checksums {
+                Checksums::Always => Some(sum.unwrap_or(0)),
+                _ => sum,
+            },
         };
         if failed || !place.matches(sector) {
             place.recover(reader, owner, sector, failed)?;
@@ -121,7 +140,7 @@ impl Place {
         fs_warn!(
             reader.fs(),
             "csum failed root {} ino {} off {} csum {:#010x} expected csum {:#010x} mirror {}",
-            owner.root.id as i64,
+            owner.tree as i64,
             owner.ino,
             self.file_offset,
             checksum(sector),
@@ -186,7 +205,13 @@ struct Plan {
 /// # Errors
 ///
 /// `EINVAL` for an unaligned request, `EIO` for bad data, `EUCLEAN` for damaged items, `ENOMEM`.
-pub fn read_sectors(reader: &Reader, owner: &Owner, offset: u64, buf: &mut [u8]) -> Result {
+pub fn read_sectors(
+    reader: &Reader,
+    root: TreeRoot,
+    owner: &Owner,
+    offset: u64,
+    buf: &mut [u8],
+) -> Result {
     let sectorsize = reader.fs().geometry.sectorsize;
     let mask = u64::from(sectorsize).saturating_sub(1);
     let end = offset.checked_add(buf.len() as u64).ok_or(EINVAL)?;
@@ -199,7 +224,7 @@ pub fn read_sectors(reader: &Reader, owner: &Owner, offset: u64, buf: &mut [u8])
     };
     file_extent::for_each(
         reader,
-        owner.root,
+        root,
         owner.ino,
         sectorsize,
         (offset, end),
@@ -293,7 +318,7 @@ impl Plan {
                 fs_warn!(
                     reader.fs(),
                     "decompression failed, root {} ino {} offset {} extent {}: error {}",
-                    owner.root.id as i64,
+                    owner.tree as i64,
                     owner.ino,
                     packed.file_offset,
                     packed.extent.disk_bytenr,
@@ -351,7 +376,7 @@ pub fn read_file(
     buf: &mut [u8],
 ) -> Result<usize> {
     let inode = super::inode::read(reader, root, ino)?;
-    let owner = Owner::new(root, ino, &inode);
+    let owner = Owner::new(root.id, ino, &inode);
     let left = inode.size.get().saturating_sub(offset);
     let len = (buf.len() as u64).min(left) as usize;
     let sector = u64::from(reader.fs().geometry.sectorsize);
@@ -362,7 +387,7 @@ pub fn read_file(
         .ok_or(EINVAL)?;
     let mut sectors: KVVec<u8> = KVVec::new();
     sectors.resize(end.saturating_sub(start) as usize, 0, GFP_KERNEL)?;
-    read_sectors(reader, &owner, start, &mut sectors)?;
+    read_sectors(reader, root, &owner, start, &mut sectors)?;
     let skip = offset.saturating_sub(start) as usize;
     part(buf, 0, len)?.copy_from_slice(crate::format::slice(&sectors, skip, len)?);
     Ok(len)
