@@ -37,7 +37,7 @@ pub(super) fn abort(trans: &mut Transaction<'_>, error: Error) {
         trans.transid(),
         error.to_errno()
     );
-    fs.force_read_only(error);
+    fs.force_read_only();
     crate::fs_info!(fs, "forced readonly");
 }
 

@@ -48,7 +48,7 @@ impl Transaction<'_> {
         self.settle()?;
         self.update_superblock()?;
         self.space_mut().prepare_commit()?;
-        let roots = CommitRoots::new(self.fs, &self.superblock)?;
+        let roots = CommitRoots::new(&self.superblock)?;
         self.write_nodes()?;
         let fs = self.fs;
         fs.device.flush().inspect_err(|e| {

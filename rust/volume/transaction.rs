@@ -16,15 +16,15 @@ use super::reader::Reader;
 use super::refs::RefKind;
 use super::root_tree::RunningRoots;
 use super::space::{Space, SpaceContext, Volume};
-use crate::device::SuperBuf;
+use crate::device::{Chunk, SuperBuf};
 use crate::format::superblock::SuperBlock;
-use crate::format::tree_id;
+use crate::format::{item_type, objectid, tree_id, Key};
 use crate::platform::NofsScope;
-use crate::tree::node::{Node, NodePtr};
+use crate::tree::node::NodePtr;
 use crate::tree::node_buf::{NewNode, NodeBuf};
 use crate::tree::{EditContext, Geometry, Nodes, TreeRoot};
 use kernel::prelude::*;
-use kernel::sync::MutexGuard;
+use kernel::sync::{Arc, MutexGuard};
 
 /// How much a transaction is going to allocate, so that it is refused at its begin rather than in the middle.
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,6 +49,11 @@ impl WriterState {
             space: Space::unloaded(),
             checked: false,
         }
+    }
+
+    /// The space, between transactions.
+    pub(super) fn space_mut(&mut self) -> &mut Space {
+        &mut self.space
     }
 }
 
@@ -309,8 +314,34 @@ impl EditContext for Transaction<'_> {
     }
 }
 
+impl Volume for Reader {
+    fn commit_root(&self, tree: u64) -> Result<TreeRoot> {
+        self.root(tree)
+    }
+
+    fn set_chunks(&self, keep: &dyn Fn(u64) -> bool, new: Option<(u64, &[u8])>) -> Result {
+        let fs = self.fs();
+        let mut map = fs.chunk_map();
+        for gone in fs.chunk_map().iter().filter(|chunk| !keep(chunk.logical)) {
+            map = Arc::new(map.without(gone.logical)?, GFP_KERNEL)?;
+        }
+        if let Some((logical, item)) = new {
+            let key = Key::new(objectid::FIRST_CHUNK_TREE, item_type::CHUNK_ITEM, logical);
+            let limits = self.superblock().chunk_limits();
+            let chunk = Chunk::parse(&key, item, &limits).map_err(|fault| fault.errno())?;
+            map = Arc::new(map.with(chunk)?, GFP_KERNEL)?;
+        }
+        fs.publish_chunk_map(map);
+        Ok(())
+    }
+}
+
 impl SpaceContext for Transaction<'_> {
     type Volume = Reader;
+
+    fn volume(&self) -> &Reader {
+        &self.base
+    }
 
     fn space(&self) -> &Space {
         &self.writer.space
