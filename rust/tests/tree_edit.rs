@@ -353,6 +353,41 @@ fn highest_tree_refuses_to_grow() {
     assert!(number >= 1 << 7, "{number}");
 }
 
+/// Nodes with one child, which other implementations leave behind, go with the last item.
+#[test]
+fn chain_of_single_children_becomes_an_empty_leaf() {
+    let mut memory = Memory::new(4096);
+    let old = edit::cow_to(&mut memory, TREE, &key(0), 0).unwrap();
+    memory.free_node(TREE, old).unwrap();
+    let mut bytenr = memory.alloc_node(TREE, 0).unwrap();
+    let leaf = memory.dirty_mut(bytenr).unwrap();
+    leaf.insert_item(0, &key(1), 5).unwrap();
+    for level in 1..4 {
+        let (child, generation) = (bytenr, memory.transid);
+        bytenr = memory.alloc_node(TREE, level).unwrap();
+        let node = memory.dirty_mut(bytenr).unwrap();
+        node.insert_ptr(0, &key(1), child, generation).unwrap();
+    }
+    memory.root.bytenr = bytenr;
+    memory.root.level = 3;
+    memory.check();
+    memory.commit();
+
+    edit::delete(&mut memory, TREE, &key(1)).unwrap();
+    let empty = Summary {
+        leaves: 1,
+        ..Summary::default()
+    };
+    assert_eq!(memory.check(), empty);
+    memory.abort();
+    edit::insert(&mut memory, TREE, &key(0), &[]).unwrap();
+    edit::delete(&mut memory, TREE, &key(1)).unwrap();
+    let keys: Vec<Key> = memory.contents().into_keys().collect();
+    assert_eq!(keys, [key(0)]);
+    memory.check();
+    memory.check_committed();
+}
+
 #[test]
 fn stale_pointer_into_a_reused_block_is_found() {
     let mut memory = Memory::new(512);

@@ -45,7 +45,8 @@ pub trait EditContext: Nodes {
     /// Sets the root of `tree` and marks the tree as changed.
     fn set_root(&mut self, tree: u64, root: TreeRoot) -> Result;
 
-    /// Whether the block at `bytenr` was allocated by this transaction, which then may change it in place.
+    /// Whether the block at `bytenr` may be changed in place: this transaction allocated it, and one tree alone
+    /// refers to it. Others are copied.
     fn is_dirty(&self, bytenr: u64) -> bool;
 
     /// A block allocated by this transaction.
@@ -54,8 +55,8 @@ pub trait EditContext: Nodes {
     /// Allocates an empty block for `tree` at `level` and queues its reference. Returns its address.
     fn alloc_node(&mut self, tree: u64, level: u8) -> Result<u64>;
 
-    /// Copies the committed block `old`, reached in `tree`, to a new one, and does all accounting of
-    /// references: that of the new block, of what it points to, and of the old one. Returns the new address.
+    /// Copies the block `old`, reached in `tree`, to a new one, and does all accounting of references: that of
+    /// the new block, of what it points to, and of the old one. Returns the new address.
     fn cow_node(&mut self, tree: u64, old: &NodePtr) -> Result<u64>;
 
     /// Drops the reference of a block of `tree` that this transaction allocated and nothing points to any

@@ -137,11 +137,7 @@ impl NodeBuf {
     /// `EUCLEAN` if the block is shorter than a header.
     pub fn add_flags(&mut self, flags: u64) -> Result {
         let flags = self.node.flags() | flags;
-        put(
-            self.raw_mut(),
-            offset_of!(Header, flags),
-            &U64::new(flags),
-        )
+        put(self.raw_mut(), offset_of!(Header, flags), &U64::new(flags))
     }
 
     /// The node as the node cache keeps it after the commit. [`NodeBuf::seal`] comes first.
@@ -340,7 +336,7 @@ pub(super) mod tests {
             leaf.remove_item(1).unwrap();
         }
         leaf.seal().unwrap();
-        assert_eq!(leaf.flags(), HEADER_FLAG_WRITTEN | 1 << 56);
+        assert_eq!(leaf.flags(), HEADER_FLAG_WRITTEN | (1 << 56));
         let bytes = leaf.bytes();
         assert_eq!(bytes[..4], crc::checksum(&bytes[32..]).to_le_bytes());
         assert!(bytes[4..32].iter().all(|byte| *byte == 0));

@@ -4,19 +4,22 @@
 //! [`Memory`] hands out addresses, keeps committed blocks together with a copy of their bytes, and knows which
 //! blocks the tree must consist of.
 
+use kernel::alloc::flags::GFP_KERNEL;
+use kernel::alloc::KVVec;
 use kernel::error::code::*;
 use kernel::error::Result;
 use rbtrfs_engine::format::Key;
 use rbtrfs_engine::tree::check::{check_tree, Summary};
 use rbtrfs_engine::tree::edit::EditContext;
 use rbtrfs_engine::tree::node_buf::{NewNode, NodeBuf};
+use rbtrfs_engine::tree::verify::verify;
 use rbtrfs_engine::tree::{Cursor, Geometry, Node, NodePtr, Nodes, TreeRoot};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// The tree that it holds.
-pub const TREE: u64 = 5;
+pub const TREE: u64 = 256;
 
 /// A committed block and the bytes it was committed with.
 #[derive(Clone)]
@@ -87,7 +90,7 @@ impl Memory {
         for (bytenr, mut buf) in self.dirty.drain() {
             buf.seal().unwrap();
             let bytes = buf.bytes().to_vec();
-            let node = Arc::new(buf.into_node());
+            let node = Arc::new(verified(&buf, &self.geometry));
             assert!(self
                 .committed
                 .insert(bytenr, Committed { node, bytes })
@@ -177,6 +180,20 @@ impl Memory {
         }
         items
     }
+}
+
+/// What a reader makes of the bytes of a block that was sealed.
+fn verified(buf: &NodeBuf, geometry: &Geometry) -> Node {
+    let ptr = NodePtr {
+        bytenr: buf.bytenr(),
+        generation: buf.generation(),
+        level: buf.level(),
+        tree: TREE,
+        first_key: buf.key(0),
+    };
+    let mut bytes = KVVec::new();
+    bytes.extend_from_slice(buf.bytes(), GFP_KERNEL).unwrap();
+    verify(bytes, &ptr, geometry).unwrap()
 }
 
 fn geometry(nodesize: u32) -> Geometry {
