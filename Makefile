@@ -7,14 +7,7 @@ KDIR ?=
 .PHONY: all test test-host test-guest demo bench rust-analyzer clean help
 
 all:
-ifeq ($(KDIR),)
-	qemu/build-module stock
-	cp build/stock/rbtrfs.ko rbtrfs.ko
-else
-	mkdir -p build/custom
-	$(MAKE) -C $(KDIR) M=$(CURDIR) MO=$(CURDIR)/build/custom $(if $(wildcard $(KDIR)/make-flags),$(shell cat $(KDIR)/make-flags)) modules
-	cp build/custom/rbtrfs.ko rbtrfs.ko
-endif
+	qemu/build-module $(or $(KDIR),stock)
 
 test:
 	qemu/test
