@@ -8,7 +8,6 @@
 //!
 //! One condition variable tells of every end: of a relocation, and of a change of the exclusive operation.
 
-use core::fmt;
 use core::pin::Pin;
 
 use kernel::prelude::*;
@@ -16,6 +15,7 @@ use kernel::sync::{new_condvar, new_mutex, CondVar, Mutex};
 
 mod balance;
 mod exclusive;
+mod log;
 mod ratelimit;
 mod relocation;
 mod send;
@@ -27,22 +27,13 @@ pub use balance::{
     PausedBalance,
 };
 pub use exclusive::{ExclusiveOperation, ExclusiveToken, Operation, Refusal};
+pub use log::Log;
 pub use relocation::RelocationToken;
 pub use send::SendToken;
 
 use balance::Balance;
 use ratelimit::RateLimit;
 use send::RunningSend;
-
-/// Where messages for the administrator go: the kernel's log, with the device's name in front.
-pub trait Log {
-    /// Prints `BTRFS info (device NAME): message`.
-    fn info(&self, message: fmt::Arguments<'_>);
-    /// Prints `BTRFS warning (device NAME): message`.
-    fn warn(&self, message: fmt::Arguments<'_>);
-    /// Prints `BTRFS error (device NAME): message`.
-    fn error(&self, message: fmt::Arguments<'_>);
-}
 
 /// What owns the volume's one exclusive operation.
 #[expect(
