@@ -359,6 +359,15 @@ impl NodeCache {
         each.fold(0, usize::saturating_add)
     }
 
+    /// About how many nodes [`Self::reclaim`] could evict. It waits for no lock either.
+    pub fn reclaimable(&self) -> usize {
+        let each = self.shards.iter().map(|shard| {
+            let shard = shard.try_lock();
+            shard.map_or(0, |shard| shard.entries.len())
+        });
+        each.fold(0, usize::saturating_add)
+    }
+
     /// Evicts up to about `count` nodes, for the memory reclaim: it waits for no lock, but leaves out shards that are in
     /// use. Returns the number of nodes evicted.
     pub fn reclaim(&self, count: usize) -> usize {
