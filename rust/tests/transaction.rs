@@ -240,3 +240,83 @@ fn drop_aborts_and_forces_read_only() {
     drop(fs);
     assert_clean(&image);
 }
+
+#[test]
+fn snapshots_share_blocks_and_part_again() {
+    for kind in KINDS {
+        let scratch = Scratch::new("snapshot");
+        let image = make_image(&scratch, kind);
+        let fs = open_image(&image);
+        for id in 256..260 {
+            let mut trans = begin(&fs);
+            snapshot(&mut trans, id, &std::format!("snapshot-{id}"));
+            trans.commit().unwrap();
+            assert_clean(&image);
+            // Every other leaf of the source parts from the snapshots.
+            let mut trans = begin(&fs);
+            for key in leaves(&fs, tree_id::FS).iter().step_by(2) {
+                edit::cow_to(&mut trans, tree_id::FS, key, 0).unwrap();
+            }
+            trans.commit().unwrap();
+            assert_clean(&image);
+        }
+        // A snapshot that changes while others still hold its leaves, in another order each time.
+        for id in [258, 256, tree_id::FS, 259, 257] {
+            let mut trans = begin(&fs);
+            for key in leaves(&fs, id).iter().rev().step_by(3) {
+                edit::cow_to(&mut trans, id, key, 0).unwrap();
+            }
+            trans.commit().unwrap();
+            assert_clean(&image);
+        }
+        for _ in 0..3 {
+            cow_everything(&fs);
+            assert_clean(&image);
+        }
+        drop(fs);
+        let fs = open_image(&image);
+        assert!((256..260).all(|id| trees(&fs).contains(&id)));
+    }
+}
+
+#[test]
+fn a_snapshot_is_what_its_source_was_even_within_one_transaction() {
+    let scratch = Scratch::new("within");
+    let image = make_image(&scratch, &["-n", "4096"]);
+    let fs = open_image(&image);
+    let count = |fs: &Arc<Fs>, tree| {
+        let reader = fs.reader().unwrap();
+        let mut cursor = reader.cursor(reader.root(tree).unwrap());
+        cursor.seek(&Key::MIN).unwrap();
+        let mut n = 0;
+        while cursor.item().is_some() {
+            n += 1;
+            cursor.next().unwrap();
+        }
+        n
+    };
+    let before = count(&fs, tree_id::FS);
+    let mut trans = begin(&fs);
+    // Blocks of this very transaction come to be shared.
+    for key in leaves(&fs, tree_id::FS) {
+        edit::cow_to(&mut trans, tree_id::FS, &key, 0).unwrap();
+    }
+    snapshot(&mut trans, 256, "first");
+    for key in leaves(&fs, tree_id::FS) {
+        edit::cow_to(&mut trans, tree_id::FS, &key, 0).unwrap();
+        edit::cow_to(&mut trans, 256, &key, 0).unwrap();
+    }
+    snapshot(&mut trans, 257, "second");
+    for key in leaves(&fs, tree_id::FS).iter().step_by(2) {
+        edit::cow_to(&mut trans, 257, key, 0).unwrap();
+    }
+    trans.commit().unwrap();
+    assert_clean(&image);
+    // Two entries in the source for each snapshot, of which the second one has those of the first.
+    assert_eq!(count(&fs, tree_id::FS), before + 4);
+    assert_eq!(count(&fs, 256), before);
+    assert_eq!(count(&fs, 257), before + 2);
+    cow_everything(&fs);
+    drop(fs);
+    assert_clean(&image);
+}

@@ -13,7 +13,8 @@ use super::transaction::Transaction;
 use crate::format::extent::FLAG_FULL_BACKREF;
 use crate::format::file_extent::{FileExtentHead, FileExtentItem, TYPE_INLINE};
 use crate::format::header::HEADER_FLAG_RELOC;
-use crate::format::{self, item_type, tree_id};
+use crate::format::root::RootItem;
+use crate::format::{self, item_type, tree_id, Key};
 use crate::tree::node::{Node, NodePtr};
 use crate::tree::node_buf::NodeBuf;
 use crate::tree::{EditContext, Nodes};
@@ -243,6 +244,33 @@ impl Transaction<'_> {
         self.refs
             .new_extent(bytenr, nodesize, NewExtent::Tree { level }, 0)?;
         Ok(bytenr)
+    }
+
+    /// Makes the tree `key.objectid` as a snapshot of `source`: a copy of its root block, whose children both trees
+    /// hold from then on. `item` becomes its root item, with address, level and generations filled in.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if there is no tree `source`, `EEXIST` if there is one at `key`; those of allocating and of tree edits.
+    pub fn snapshot_root(&mut self, source: u64, key: &Key, mut item: RootItem) -> Result {
+        self.changed = true;
+        self.set_last_snapshot(source)?;
+        let root = self.root(source)?;
+        let node = self.detached(&root.into())?;
+        let tree = key.objectid;
+        let new = self.alloc_block(tree, node.level())?;
+        let copy = NodeBuf::copy_of(&node, new, self.transid(), tree)?;
+        self.refs
+            .add(new, copy.bytes().len() as u64, RefKind::TreeBlock { root: tree }, 1)?;
+        self.inc_refs(copy.node(), false)?;
+        self.dirty.insert(copy, false)?;
+        let transid = self.transid().into();
+        item.bytenr = new.into();
+        item.level = node.level();
+        item.generation = transid;
+        item.generation_v2 = transid;
+        item.last_snapshot = transid;
+        self.insert_root(key, &item)
     }
 
     /// Copies the block `old`, which keeps its owner, its level and its flags, and nothing is accounted for: the new

@@ -6,12 +6,18 @@
 use kernel::prelude::*;
 use kernel::sync::Arc;
 use rbtrfs_engine::device::{BlockDevice, WriteIo};
+use rbtrfs_engine::format::crc::name_hash;
+use rbtrfs_engine::format::inode::InodeItem;
+use rbtrfs_engine::format::{item_type, tree_id, DiskKey, Key};
+use rbtrfs_engine::tree::{edit, EditContext};
+use rbtrfs_engine::volume::transaction::Transaction;
 use rbtrfs_engine::volume::{Fs, OpenOptions};
 use rbtrfs_testdev::FileDevice;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 use std::vec::Vec;
+use zerocopy::{FromBytes, IntoBytes};
 
 /// A folder of its own for one test; gone with it.
 pub struct Scratch(PathBuf);
@@ -247,4 +253,52 @@ pub fn open(device: &Arc<Device>) -> Result<Arc<Fs>> {
 /// Opens an image for writing, through nothing but the file.
 pub fn open_image(image: &Path) -> Arc<Fs> {
     open(&Device::open(image)).unwrap()
+}
+
+/// Makes a snapshot of the top-level subvolume as `name` in its root directory, the way the C driver does.
+pub fn snapshot(trans: &mut Transaction<'_>, id: u64, name: &str) {
+    let transid = trans.transid();
+    let mut item = trans.root_item(tree_id::FS).unwrap();
+    item.uuid = [id as u8; 16];
+    item.refs = 1.into();
+    item.otransid = transid.into();
+    item.ctransid = transid.into();
+    trans
+        .snapshot_root(tree_id::FS, &Key::new(id, item_type::ROOT_ITEM, transid), item)
+        .unwrap();
+
+    let dir = 256;
+    let index = id;
+    let mut root_ref = std::vec![];
+    root_ref.extend_from_slice(&u64::to_le_bytes(dir));
+    root_ref.extend_from_slice(&index.to_le_bytes());
+    root_ref.extend_from_slice(&(name.len() as u16).to_le_bytes());
+    root_ref.extend_from_slice(name.as_bytes());
+    for key in [
+        Key::new(tree_id::FS, item_type::ROOT_REF, id),
+        Key::new(id, item_type::ROOT_BACKREF, tree_id::FS),
+    ] {
+        edit::insert(trans, tree_id::ROOT, &key, &root_ref).unwrap();
+    }
+    let location = DiskKey::from(Key::new(id, item_type::ROOT_ITEM, u64::MAX));
+    let mut entry = std::vec::Vec::from(location.as_bytes());
+    entry.extend_from_slice(&transid.to_le_bytes());
+    entry.extend_from_slice(&0u16.to_le_bytes());
+    entry.extend_from_slice(&(name.len() as u16).to_le_bytes());
+    entry.push(2);
+    entry.extend_from_slice(name.as_bytes());
+    for key in [
+        Key::new(dir, item_type::DIR_ITEM, name_hash(name.as_bytes())),
+        Key::new(dir, item_type::DIR_INDEX, index),
+    ] {
+        edit::insert(trans, tree_id::FS, &key, &entry).unwrap();
+    }
+    let inode = Key::new(dir, item_type::INODE_ITEM, 0);
+    edit::update_in_place(trans, tree_id::FS, &inode, |bytes| {
+        let (mut item, _) = InodeItem::read_from_prefix(bytes).map_err(|_| EUCLEAN)?;
+        item.size = (item.size.get() + 2 * name.len() as u64).into();
+        bytes.copy_from_slice(item.as_bytes());
+        Ok(())
+    })
+    .unwrap();
 }
