@@ -11,4 +11,6 @@ pub mod decompress;
 pub mod dir;
 pub mod file_extent;
 pub mod inode;
+pub mod resolve;
+pub mod search;
 pub mod xattr;
