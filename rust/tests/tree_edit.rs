@@ -300,6 +300,39 @@ fn deleting_most_shrinks_the_tree() {
     memory.check_committed();
 }
 
+/// Three full leaves, each of 39 items of 100 bytes with their heads.
+fn three_leaves() -> Memory {
+    let mut memory = Memory::new(4096);
+    for number in 0..117 {
+        edit::insert(&mut memory, TREE, &key(number), &[1; 75]).unwrap();
+    }
+    assert_eq!(memory.check().leaves, 3);
+    memory.commit();
+    memory
+}
+
+#[test]
+fn small_leaf_is_spread_over_both_neighbours() {
+    let mut memory = three_leaves();
+    // Either neighbour then has room for 8 items, and 13 are below a third.
+    for number in (0..8).chain(109..117).chain(39..65) {
+        assert_eq!(memory.check().leaves, 3);
+        edit::delete(&mut memory, TREE, &key(number)).unwrap();
+    }
+    let summary = memory.check();
+    assert_eq!((summary.leaves, summary.items), (2, 31 + 13 + 31));
+    memory.check_committed();
+}
+
+#[test]
+fn insert_many_sees_the_first_key_of_the_next_leaf() {
+    let mut memory = three_leaves();
+    edit::delete(&mut memory, TREE, &key(38)).unwrap();
+    let items = [38, 39].map(|number| (key(number), &[2u8; 75][..]));
+    assert_eq!(edit::insert_many(&mut memory, TREE, items), Err(EEXIST));
+    assert_eq!(memory.check().items, 117);
+}
+
 #[test]
 fn largest_item_between_two_others_gets_its_own_leaf() {
     let mut memory = Memory::new(4096);
