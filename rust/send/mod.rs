@@ -1,2 +1,185 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The send stream: its encoder, and the walk of a tree that fills it.
+//! The send stream: a subvolume as commands that make the same tree elsewhere.
+//!
+//! [`run`] reads one commit through a [`Reader`], whose epoch keeps everything in place however long the other end
+//! takes, and holds no lock while it writes. For the same volume the stream equals the C driver's byte for byte,
+//! so that much of what looks arbitrary here (which directory's times come when, what is cloned from where) is a
+//! rule of the format in all but name; where a file follows such a rule it says so.
+//!
+//! `full` walks the items; `inode`, `refs`, `xattrs` and `extents` turn them into commands, which `stream` encodes
+//! and batches. `path` and `names` know what things are called at the point that the stream has reached. `clones`
+//! and `backrefs` find data that the receiver has already. `data` reads and verifies the rest.
+
+mod backrefs;
+mod checksum;
+mod clones;
+mod data;
+mod extents;
+mod full;
+mod inode;
+mod lookup;
+mod names;
+pub mod owners;
+mod path;
+mod proto;
+mod refs;
+mod roots_cache;
+mod set;
+mod sink;
+mod stream;
+mod utimes;
+mod xattrs;
+
+pub use proto::Version;
+pub use sink::Sink;
+
+use crate::format::root::{RootItem, RootRef};
+use crate::format::{self, item_type, tree_id, Key};
+use crate::volume::Reader;
+use crate::fs_err;
+use clones::{stream_uuid, CloneSources};
+use full::{Options, Send};
+use kernel::prelude::*;
+use proto::{Attr, Command};
+use stream::Stream;
+
+/// The flags of `struct btrfs_ioctl_send_args`.
+pub mod flags {
+    /// Only say where file data is, not what.
+    pub const NO_FILE_DATA: u64 = 1 << 0;
+    /// Leave the stream's head out.
+    pub const OMIT_STREAM_HEADER: u64 = 1 << 1;
+    /// Leave the command that ends the stream out.
+    pub const OMIT_END_CMD: u64 = 1 << 2;
+    /// The version is given.
+    pub const VERSION: u64 = 1 << 3;
+    /// Send compressed extents as they are; needs version 2.
+    pub const COMPRESSED: u64 = 1 << 4;
+    /// All of them.
+    pub const MASK: u64 = NO_FILE_DATA | OMIT_STREAM_HEADER | OMIT_END_CMD | VERSION | COMPRESSED;
+}
+
+/// Clone sources of one send at most.
+pub const MAX_CLONE_SOURCES: usize = (8 << 20) / 40;
+
+/// What to send, as in `struct btrfs_ioctl_send_args`.
+#[derive(Clone, Copy)]
+pub struct SendArgs<'a> {
+    /// The subvolume's tree.
+    pub root: u64,
+    /// The tree of a subvolume that the receiver has, to send only the differences to it.
+    pub parent: Option<u64>,
+    /// The trees of subvolumes that the receiver has, to clone data from.
+    pub clones: &'a [u64],
+    /// [`flags`].
+    pub flags: u64,
+    /// The version of the stream if `flags` has [`flags::VERSION`], where 0 is the highest there is.
+    pub version: u32,
+}
+
+impl SendArgs<'_> {
+    /// Checks all that can be checked without the volume, and answers the stream's version.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for too many clone sources or compressed data in version 1, `EOPNOTSUPP` for an unknown flag,
+    /// `EPROTO` for an unknown version.
+    pub fn check(&self) -> Result<Version> {
+        if self.clones.len() > MAX_CLONE_SOURCES {
+            return Err(EINVAL);
+        }
+        if self.flags & !flags::MASK != 0 {
+            return Err(EOPNOTSUPP);
+        }
+        let version = if self.flags & flags::VERSION != 0 {
+            Version::from_number(self.version)?
+        } else {
+            Version::V1
+        };
+        if self.flags & flags::COMPRESSED != 0 && version < Version::V2 {
+            return Err(EINVAL);
+        }
+        Ok(version)
+    }
+}
+
+/// Sends a subvolume to `out`. The caller holds a [`crate::state::SendToken`] and took `reader` after that.
+///
+/// # Errors
+///
+/// Those of [`SendArgs::check`]; `EPERM` for a subvolume, or a clone source, that can be written to or is being
+/// deleted; `ENOENT` for one that is not there; `EOPNOTSUPP` for a parent; `EINTR` for a signal; what `out` gives;
+/// `EIO`, `EUCLEAN`, `ENOENT` and `ENAMETOOLONG` for damage, which the log names.
+pub fn run(reader: Reader, args: &SendArgs<'_>, out: &mut dyn Sink) -> Result {
+    let reader = &reader;
+    let version = args.check()?;
+    let item = sendable(reader, args.root)?;
+    let root = reader.root(args.root)?;
+    let mut clones = CloneSources::new(reader)?;
+    for id in args.clones {
+        let item = sendable(reader, *id)?;
+        clones.add(reader, reader.root(*id)?, &item)?;
+    }
+    clones.add(reader, root, &item)?;
+    if let Some(parent) = args.parent {
+        sendable(reader, parent)?;
+        fs_err!(
+            reader.fs(),
+            "send: incremental send is not supported yet, send root is {}, parent root is {}",
+            args.root,
+            parent
+        );
+        return Err(EOPNOTSUPP);
+    }
+    let has = |flag| args.flags & flag != 0;
+    let options = Options {
+        no_data: has(flags::NO_FILE_DATA),
+        compressed: has(flags::COMPRESSED),
+    };
+    let mut stream = Stream::new(out, version)?;
+    if !has(flags::OMIT_STREAM_HEADER) {
+        stream.header()?;
+    }
+    begin(reader, &item, args.root, &mut stream)?;
+    let mut send = Send::new(reader, root, options, stream, clones)?;
+    send.walk()?;
+    if !has(flags::OMIT_END_CMD) {
+        send.stream.command(Command::End)?.end()?;
+    }
+    send.stream.flush()
+}
+
+/// The root item of a subvolume that may be read by a send.
+fn sendable(reader: &Reader, id: u64) -> Result<RootItem> {
+    if !tree_id::is_fs_tree(id) {
+        return Err(ENOENT);
+    }
+    let item = reader.root_item(id)?;
+    if !item.is_read_only() || item.is_dead() {
+        return Err(EPERM);
+    }
+    Ok(item)
+}
+
+/// Sends the command that makes the subvolume, by the name it has in the first directory that holds it.
+fn begin(reader: &Reader, item: &RootItem, id: u64, stream: &mut Stream<'_>) -> Result {
+    let mut cursor = reader.cursor(reader.root(tree_id::ROOT)?);
+    cursor.seek(&Key::new(id, item_type::ROOT_BACKREF, 0))?;
+    let (_, data) = cursor
+        .item()
+        .filter(|(key, _)| key.is(id, item_type::ROOT_BACKREF))
+        .ok_or(ENOENT)?;
+    let backref: RootRef = format::read(data)?;
+    let len = usize::from(backref.name_len.get());
+    let name = format::slice(data, size_of::<RootRef>(), len)?;
+    if !path::is_name(name) {
+        fs_err!(reader.fs(), "send: root {} has a name that no entry can have", id);
+        return Err(EUCLEAN);
+    }
+    stream
+        .command(Command::Subvol)?
+        .bytes(Attr::Path, name)?
+        .bytes(Attr::Uuid, &stream_uuid(item))?
+        .u64(Attr::Ctransid, item.ctransid.get())?
+        .end()
+}

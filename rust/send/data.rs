@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: GPL-2.0
+//! File data for the stream: read ahead in large pieces, verified piece by piece as it is used.
+//!
+//! What is wanted is read together with the extents that follow in the same leaf, so that small files do not cost
+//! one read each. A sector that does not match its checksum is read again through [`crate::subvol::data`], which
+//! looks for a good mirror and knows how to complain.
+
+use super::checksum::SECTOR;
+use crate::device::ReadIo;
+use crate::format::crc::checksum;
+use crate::format::{self, compression, item_type, tree_id};
+use crate::subvol::data::{read_pieces, Checksums, Owner, Piece};
+use crate::subvol::decompress::decompress;
+use crate::subvol::file_extent::{self, Inline, Kind, Regular};
+use crate::subvol::csum;
+use crate::tree::{Node, TreeRoot};
+use crate::volume::Reader;
+use crate::{fs_err, fs_warn};
+use kernel::prelude::*;
+
+/// Bytes read in one go at most.
+const WINDOW: u64 = 4 << 20;
+
+/// Pieces read in one go at most.
+const MAX_PIECES: usize = 128;
+
+/// A place in the walk.
+#[derive(Clone, Copy)]
+pub(super) struct Here<'l> {
+    pub(super) leaf: &'l Node,
+    pub(super) slot: usize,
+}
+
+/// A contiguous piece of what was read.
+#[derive(Clone, Copy)]
+struct Segment {
+    logical: u64,
+    len: u64,
+    /// Where it is in the window, in bytes.
+    at: usize,
+    failed: bool,
+}
+
+impl Segment {
+    fn holds(&self, from: u64, to: u64) -> bool {
+        from >= self.logical && to <= self.logical.saturating_add(self.len)
+    }
+}
+
+/// Reads file data.
+pub(super) struct DataReader<'a> {
+    reader: &'a Reader,
+    sectorsize: u64,
+    csum_root: Option<TreeRoot>,
+    window: KVVec<u8>,
+    segments: KVec<Segment>,
+    /// The checksums of the window's sectors.
+    sums: KVec<Option<u32>>,
+    /// Decompressed data.
+    plain: KVVec<u8>,
+    /// The extent that `plain` is from.
+    plain_of: Option<u64>,
+}
+
+impl<'a> DataReader<'a> {
+    pub(super) fn new(reader: &'a Reader) -> Self {
+        DataReader {
+            reader,
+            sectorsize: u64::from(reader.fs().geometry.sectorsize),
+            csum_root: None,
+            window: KVVec::new(),
+            segments: KVec::new(),
+            sums: KVec::new(),
+            plain: KVVec::new(),
+            plain_of: None,
+        }
+    }
+
+    /// The `size` bytes at `logical`, which the file has at `file_offset` and of which it will want `left` in all;
+    /// with the checksums of their sectors, or without any where those are not known to be right.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` where no mirror has good data, and what reading the checksum tree gives.
+    pub(super) fn raw(
+        &mut self,
+        here: Here<'_>,
+        owner: &Owner,
+        logical: u64,
+        size: u64,
+        left: u64,
+        file_offset: u64,
+    ) -> Result<(&[u8], &[Option<u32>])> {
+        let skip = logical.checked_rem(self.sectorsize).ok_or(EINVAL)?;
+        let from = logical.saturating_sub(skip);
+        let to = self.aligned_end(logical, size)?;
+        let segment = match self.segment(from, to) {
+            Some(segment) => segment,
+            None => {
+                let want = self.aligned_end(logical, left.max(size))?;
+                let want = want.min(from.saturating_add(WINDOW)).max(to);
+                self.load(here, from, want.saturating_sub(from))?;
+                self.segment(from, to).ok_or(EIO)?
+            }
+        };
+        let at = from
+            .saturating_sub(segment.logical)
+            .saturating_add(segment.at as u64);
+        let sectors = to.saturating_sub(from).checked_div(self.sectorsize).ok_or(EINVAL)?;
+        let first = at.checked_div(self.sectorsize).ok_or(EINVAL)?;
+        for index in 0..sectors {
+            let ahead = index.saturating_mul(self.sectorsize);
+            let place = Place {
+                at: at.saturating_add(ahead) as usize,
+                index: first.saturating_add(index) as usize,
+                logical: from.saturating_add(ahead),
+                file_offset: file_offset.saturating_sub(skip).saturating_add(ahead),
+            };
+            self.verify(owner, &place, segment.failed)?;
+        }
+        let bytes = format::slice(&self.window, at.saturating_add(skip) as usize, size as usize)?;
+        let known = owner.checksums != Checksums::None && skip == 0 && self.sectorsize == SECTOR as u64;
+        let sums = if known {
+            let end = first.saturating_add(sectors) as usize;
+            self.sums.get(first as usize..end).unwrap_or(&[])
+        } else {
+            &[]
+        };
+        Ok((bytes, sums))
+    }
+
+    fn aligned_end(&self, start: u64, len: u64) -> Result<u64> {
+        start
+            .checked_add(len)
+            .and_then(|end| end.checked_next_multiple_of(self.sectorsize))
+            .ok_or(EUCLEAN)
+    }
+
+    fn segment(&self, from: u64, to: u64) -> Option<Segment> {
+        let mut segments = self.segments.iter();
+        segments.find(|segment| segment.holds(from, to)).copied()
+    }
+
+    /// Fills the window with the `len` bytes at `logical`, and with what the leaf has behind that.
+    fn load(&mut self, here: Here<'_>, logical: u64, len: u64) -> Result {
+        self.segments.clear();
+        self.sums.clear();
+        let mut total = 0u64;
+        self.plan(logical, len, &mut total)?;
+        self.look_ahead(here, &mut total)?;
+        let size = usize::try_from(total).map_err(|_| EUCLEAN)?;
+        if self.window.len() < size {
+            self.window = KVVec::new();
+            self.window = KVVec::zeroed(size, GFP_KERNEL)?;
+        }
+        self.read()?;
+        let root = match self.csum_root {
+            Some(root) => root,
+            None => *self.csum_root.insert(self.reader.root(tree_id::CSUM)?),
+        };
+        let sector = self.sectorsize as u32;
+        for segment in self.segments.iter() {
+            let (at, len) = (segment.logical, segment.len);
+            csum::lookup(self.reader, root, sector, at, len, &mut self.sums)?;
+        }
+        Ok(())
+    }
+
+    /// Adds a piece to what is to be read.
+    fn plan(&mut self, logical: u64, len: u64, total: &mut u64) -> Result {
+        let end = logical.checked_add(len).ok_or(EUCLEAN)?;
+        if self.segment(logical, end).is_some() {
+            return Ok(());
+        }
+        if let Some(last) = self.segments.last_mut() {
+            let joined = last.len.saturating_add(len);
+            let touches = last.logical.checked_add(last.len) == Some(logical);
+            // Extents that touch may still be in different chunks.
+            if touches && self.reader.fs().chunk_map().mirrors(last.logical, joined).is_ok() {
+                last.len = joined;
+                *total = total.saturating_add(len);
+                return Ok(());
+            }
+        }
+        let segment = Segment {
+            logical,
+            len,
+            at: *total as usize,
+            failed: false,
+        };
+        self.segments.push(segment, GFP_KERNEL)?;
+        *total = total.saturating_add(len);
+        Ok(())
+    }
+
+    /// Plans to read what the leaf's further file extents refer to, as far as there is room.
+    fn look_ahead(&mut self, here: Here<'_>, total: &mut u64) -> Result {
+        let mut slot = here.slot;
+        while *total < WINDOW && self.segments.len() < MAX_PIECES {
+            slot = slot.saturating_add(1);
+            let Some((key, data)) = here.leaf.item(slot) else {
+                break;
+            };
+            if key.typ != item_type::EXTENT_DATA {
+                continue;
+            }
+            // What is wrong with an item is found out when its turn comes.
+            let Ok(extent) = file_extent::parse(&key, data, self.sectorsize as u32) else {
+                break;
+            };
+            let Kind::Regular(regular) = extent.kind else {
+                continue;
+            };
+            let (logical, len) = if regular.compression == compression::NONE {
+                let start = regular.disk_bytenr.saturating_add(regular.extent_offset);
+                (start, extent.len)
+            } else {
+                (regular.disk_bytenr, regular.disk_num_bytes)
+            };
+            let len = len.min(WINDOW.saturating_sub(*total));
+            self.plan(logical, len, total)?;
+        }
+        Ok(())
+    }
+
+    /// Reads all segments at once.
+    fn read(&mut self) -> Result {
+        let chunks = self.reader.fs().chunk_map();
+        let mut ios = KVec::with_capacity(self.segments.len(), GFP_KERNEL)?;
+        let mut rest: &mut [u8] = &mut self.window;
+        for segment in self.segments.iter() {
+            let len = usize::try_from(segment.len).map_err(|_| EUCLEAN)?;
+            let (buf, tail) = rest.split_at_mut_checked(len).ok_or(EUCLEAN)?;
+            rest = tail;
+            let mirrors = chunks.mirrors(segment.logical, segment.len)?;
+            ios.push(ReadIo::new(mirrors.first(), buf), GFP_KERNEL)?;
+        }
+        // The results of the pieces say all that the call's own does.
+        let _ = self.reader.fs().device.read_many(&mut ios);
+        for (segment, io) in self.segments.iter_mut().zip(ios.iter()) {
+            segment.failed = io.result.is_err();
+        }
+        Ok(())
+    }
+
+    /// Makes sure that a sector of the window is what was written.
+    fn verify(&mut self, owner: &Owner, place: &Place, failed: bool) -> Result {
+        let sector = self.sectorsize as usize;
+        let end = place.at.checked_add(sector).ok_or(EUCLEAN)?;
+        let bytes = self.window.get_mut(place.at..end).ok_or(EUCLEAN)?;
+        let sum = self.sums.get(place.index).copied().flatten();
+        let good = match (owner.checksums, sum) {
+            (Checksums::None, _) | (Checksums::WherePresent, None) => true,
+            (_, Some(sum)) => checksum(bytes) == sum,
+            (Checksums::Always, None) => false,
+        };
+        if good && !failed {
+            return Ok(());
+        }
+        let mut pieces = [Piece {
+            logical: place.logical,
+            file_offset: place.file_offset,
+            buf: bytes,
+        }];
+        read_pieces(self.reader, owner, &mut pieces).inspect_err(|_| {
+            fs_err!(
+                self.reader.fs(),
+                "send: IO error at offset {} for inode {} root {}",
+                place.file_offset,
+                owner.ino,
+                owner.tree
+            );
+        })
+    }
+
+    /// Decompresses an extent, whose first byte the file has at `file_offset`, for [`DataReader::plain`].
+    pub(super) fn load_packed(
+        &mut self,
+        here: Here<'_>,
+        owner: &Owner,
+        extent: &Regular,
+        file_offset: u64,
+    ) -> Result {
+        // Parts of an extent often follow one another.
+        if self.plain_of == Some(extent.disk_bytenr) {
+            return Ok(());
+        }
+        self.plain_of = None;
+        let mut plain = core::mem::replace(&mut self.plain, KVVec::new());
+        plain.clear();
+        plain.resize(extent.ram_bytes as usize, 0, GFP_KERNEL)?;
+        let (at, size) = (extent.disk_bytenr, extent.disk_num_bytes);
+        let sectorsize = self.sectorsize as u32;
+        let (packed, _) = self.raw(here, owner, at, size, size, file_offset)?;
+        let result = decompress(extent.compression, packed, &mut plain, sectorsize);
+        self.plain = plain;
+        result.inspect_err(|error| {
+            fs_warn!(
+                self.reader.fs(),
+                "decompression failed, root {} ino {} offset {} extent {}: error {}",
+                owner.tree,
+                owner.ino,
+                file_offset,
+                extent.disk_bytenr,
+                error.to_errno()
+            );
+        })?;
+        self.plain_of = Some(extent.disk_bytenr);
+        Ok(())
+    }
+
+    /// Decompresses inline data for [`DataReader::plain`].
+    pub(super) fn load_inline(&mut self, inline: &Inline<'_>) -> Result {
+        self.plain_of = None;
+        self.plain.clear();
+        if inline.compression == compression::NONE {
+            self.plain.extend_from_slice(inline.data, GFP_KERNEL)?;
+            return Ok(());
+        }
+        self.plain.resize(inline.ram_bytes as usize, 0, GFP_KERNEL)?;
+        let sectorsize = self.sectorsize as u32;
+        decompress(inline.compression, inline.data, &mut self.plain, sectorsize)
+    }
+
+    /// The `size` bytes at `at` of what was decompressed last, zeros behind its end.
+    pub(super) fn plain(&mut self, at: u64, size: u64) -> Result<&[u8]> {
+        let end = at.checked_add(size).ok_or(EUCLEAN)?;
+        if end > file_extent::MAX_COMPRESSED {
+            return Err(EUCLEAN);
+        }
+        if end > self.plain.len() as u64 {
+            self.plain.resize(end as usize, 0, GFP_KERNEL)?;
+        }
+        format::slice(&self.plain, at as usize, size as usize)
+    }
+}
+
+/// A sector of the window.
+struct Place {
+    /// Where it is in the window, in bytes.
+    at: usize,
+    /// Its number in the window.
+    index: usize,
+    logical: u64,
+    file_offset: u64,
+}

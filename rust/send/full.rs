@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The full send: one walk over the subvolume's items in key order, each handed to what knows its type.
+
+use super::clones::CloneSources;
+use super::data::{DataReader, Here};
+use super::inode::Current;
+use super::lookup::Finder;
+use super::names::OrphanNames;
+use super::path::{DirCache, Path};
+use super::refs::EarlyDirs;
+use super::stream::Stream;
+use super::utimes::Utimes;
+use crate::format::{item_type, objectid, Key};
+use crate::platform;
+use crate::tree::TreeRoot;
+use crate::volume::Reader;
+use kernel::prelude::*;
+
+/// What the caller wants of the stream besides its version.
+#[derive(Clone, Copy)]
+pub(super) struct Options {
+    /// Only say where file data changed.
+    pub(super) no_data: bool,
+    /// Send compressed extents as they are.
+    pub(super) compressed: bool,
+}
+
+/// A send under way.
+pub(super) struct Send<'a> {
+    pub(super) reader: &'a Reader,
+    pub(super) root: TreeRoot,
+    pub(super) options: Options,
+    pub(super) sectorsize: u32,
+    pub(super) stream: Stream<'a>,
+    /// Inodes below this one have their names in the stream.
+    pub(super) progress: u64,
+    /// The inode whose items are being walked.
+    pub(super) inode: Option<Current>,
+    /// Its path in the stream, if `path_known`.
+    pub(super) path: Path,
+    pub(super) path_known: bool,
+    /// Its `security.capability`, which is sent when the inode is done.
+    pub(super) capability: Option<KVec<u8>>,
+    /// Another path, of whatever is being worked on.
+    pub(super) other: Path,
+    pub(super) components: KVec<u8>,
+    pub(super) dirs: DirCache,
+    pub(super) orphans: OrphanNames,
+    pub(super) early: EarlyDirs,
+    pub(super) utimes: Utimes,
+    /// Look-ups in the subvolume off the walk.
+    pub(super) finder: Finder<'a, Reader>,
+    pub(super) data: DataReader<'a>,
+    pub(super) clones: CloneSources<'a>,
+}
+
+impl<'a> Send<'a> {
+    pub(super) fn new(
+        reader: &'a Reader,
+        root: TreeRoot,
+        options: Options,
+        stream: Stream<'a>,
+        clones: CloneSources<'a>,
+    ) -> Result<Self> {
+        Ok(Send {
+            reader,
+            root,
+            options,
+            sectorsize: reader.fs().geometry.sectorsize,
+            stream,
+            progress: 0,
+            inode: None,
+            path: Path::new()?,
+            path_known: false,
+            capability: None,
+            other: Path::new()?,
+            components: KVec::new(),
+            dirs: DirCache::new()?,
+            orphans: OrphanNames::new(),
+            early: EarlyDirs::new(),
+            utimes: Utimes::new(),
+            finder: Finder::new(reader, root),
+            data: DataReader::new(reader),
+            clones,
+        })
+    }
+
+    /// Sends every item of the subvolume, and then the directory times that are still due.
+    pub(super) fn walk(&mut self) -> Result {
+        let reader: &'a Reader = self.reader;
+        let mut cursor = reader.cursor(self.root).with_readahead();
+        cursor.seek(&Key::new(
+            objectid::FIRST_FREE,
+            item_type::INODE_ITEM,
+            0,
+        ))?;
+        while let Some((key, data)) = cursor.item() {
+            let slot = cursor.slot_at(0);
+            let leaf = cursor.node_at(0).ok_or(EIO)?;
+            if slot == 0 {
+                platform::yield_now();
+            }
+            self.item(Here { leaf, slot }, &key, data)?;
+            if !cursor.next()? {
+                break;
+            }
+        }
+        self.finish(None)?;
+        while let Some((dir, _)) = self.utimes.pop() {
+            self.send_utimes_of(dir)?;
+        }
+        Ok(())
+    }
+
+    /// One item of the walk.
+    fn item(&mut self, here: Here<'_>, key: &Key, data: &[u8]) -> Result {
+        self.finish(Some(key))?;
+        if matches!(key.objectid, objectid::FREE_INO | objectid::FREE_SPACE) {
+            return Ok(());
+        }
+        if key.typ == item_type::INODE_ITEM {
+            return self.begin_inode(here.leaf, key.objectid, data);
+        }
+        if self.inode.as_ref().is_some_and(|inode| inode.ignored) {
+            return Ok(());
+        }
+        match key.typ {
+            item_type::INODE_REF | item_type::INODE_EXTREF => {
+                self.current(key, "new reference without updated inode item")?;
+                self.names_of(key, data)
+            }
+            item_type::XATTR_ITEM => {
+                self.current(key, "new xattr without updated inode item")?;
+                self.xattrs_of(data)
+            }
+            item_type::DIR_ITEM if key.objectid == objectid::FIRST_FREE => self.orphans.note(data),
+            item_type::EXTENT_DATA => self.extent(here, key, data),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes sure that an item belongs to the inode whose item came before it.
+    fn current(&self, key: &Key, what: &str) -> Result {
+        match &self.inode {
+            Some(inode) if inode.ino == key.objectid => Ok(()),
+            _ => {
+                self.complain(key.objectid, what);
+                Err(EIO)
+            }
+        }
+    }
+}

@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Inodes: how one begins, and what is sent once its items have been seen.
+
+use super::full::Send;
+use super::proto::{Attr, Command, Version};
+use crate::format::file_extent::{FileExtentHead, INLINE_HEAD_SIZE, TYPE_INLINE};
+use crate::format::inode::InodeItem;
+use crate::format::{self, compression, item_type, objectid, Key};
+use crate::tree::Node;
+use crate::{fs_crit, fs_err, fs_warn};
+use kernel::prelude::*;
+
+/// File types within a mode.
+pub(super) mod mode {
+    const TYPE: u32 = 0o170_000;
+
+    pub(in crate::send) fn kind(mode: u32) -> u32 {
+        mode & TYPE
+    }
+
+    pub(in crate::send) const FIFO: u32 = 0o010_000;
+    pub(in crate::send) const CHAR: u32 = 0o020_000;
+    pub(in crate::send) const DIR: u32 = 0o040_000;
+    pub(in crate::send) const BLOCK: u32 = 0o060_000;
+    pub(in crate::send) const FILE: u32 = 0o100_000;
+    pub(in crate::send) const LINK: u32 = 0o120_000;
+    pub(in crate::send) const SOCKET: u32 = 0o140_000;
+}
+
+/// The inode whose items are being walked.
+pub(super) struct Current {
+    pub(super) ino: u64,
+    pub(super) item: InodeItem,
+    /// It has no names, being deleted, and is left out of the stream.
+    pub(super) ignored: bool,
+    /// Names were sent, and the directories that hold them are still to be noted.
+    pub(super) names_pending: bool,
+    /// It has a name in the stream, not only an orphan name.
+    pub(super) named: bool,
+    /// Up to which `progress` the path of its first name holds.
+    pub(super) path_until: u64,
+    /// Where the file ends at the receiver, in bytes.
+    pub(super) next_write: u64,
+}
+
+impl Current {
+    pub(super) fn is(&self, kind: u32) -> bool {
+        mode::kind(self.item.mode.get()) == kind
+    }
+}
+
+impl Send<'_> {
+    /// Takes up the next inode, and creates it under its orphan name.
+    pub(super) fn begin_inode(&mut self, leaf: &Node, ino: u64, data: &[u8]) -> Result {
+        let item: InodeItem = format::read(data)?;
+        let ignored = item.nlink.get() == 0;
+        self.inode = Some(Current {
+            ino,
+            item,
+            ignored,
+            names_pending: false,
+            named: false,
+            path_until: 0,
+            next_write: 0,
+        });
+        self.progress = ino;
+        self.path_known = false;
+        self.capability = None;
+        if ignored || ino == objectid::FIRST_FREE {
+            return Ok(());
+        }
+        let created =
+            mode::kind(item.mode.get()) == mode::DIR && self.was_created_early(ino)?;
+        if created {
+            return Ok(());
+        }
+        self.create(Some(leaf), ino, &item)
+    }
+
+    /// Creates an inode under its orphan name.
+    pub(super) fn create(&mut self, leaf: Option<&Node>, ino: u64, item: &InodeItem) -> Result {
+        let mode = item.mode.get();
+        let command = match mode::kind(mode) {
+            mode::FILE => Command::Mkfile,
+            mode::DIR => Command::Mkdir,
+            mode::LINK => Command::Symlink,
+            mode::CHAR | mode::BLOCK => Command::Mknod,
+            mode::FIFO => Command::Mkfifo,
+            mode::SOCKET => Command::Mksock,
+            kind => {
+                fs_warn!(self.reader.fs(), "unexpected inode type {:o}", kind);
+                return Err(EOPNOTSUPP);
+            }
+        };
+        let generation = item.generation.get();
+        let name = self.orphans.name(&mut self.finder, ino, generation)?;
+        if command == Command::Symlink {
+            self.read_link(leaf, ino)?;
+        }
+        let builder = self
+            .stream
+            .command(command)?
+            .bytes(Attr::Path, name.as_bytes())?
+            .u64(Attr::Ino, ino)?;
+        match command {
+            Command::Mkfile | Command::Mkdir => builder.end(),
+            Command::Symlink => builder
+                .bytes(Attr::PathLink, self.other.as_bytes())?
+                .end(),
+            _ => builder
+                .u64(Attr::Rdev, encode_device(item.rdev.get()))?
+                .u64(Attr::Mode, u64::from(mode))?
+                .end(),
+        }
+    }
+
+    /// Puts what a symbolic link says into `self.other`. Its item comes behind the inode's, mostly in the same leaf.
+    fn read_link(&mut self, leaf: Option<&Node>, ino: u64) -> Result {
+        let key = Key::new(ino, item_type::EXTENT_DATA, 0);
+        let near = leaf.and_then(|leaf| {
+            let slot = super::lookup::slot_in_leaf(leaf, &key)?;
+            leaf.item(slot).filter(|(at, _)| *at == key)
+        });
+        let found = match near {
+            Some((_, data)) => Some(data),
+            None => self.finder.exact(&key)?,
+        };
+        let Some(data) = found else {
+            fs_err!(
+                self.reader.fs(),
+                "Found empty symlink inode {} at root {}",
+                ino,
+                self.root.id
+            );
+            return Err(EIO);
+        };
+        let head: FileExtentHead = format::read(data)?;
+        let problem = if head.typ != TYPE_INLINE {
+            Some(("extent that is not inline", head.typ))
+        } else if head.compression != compression::NONE {
+            Some(("extent with compression", head.compression))
+        } else {
+            None
+        };
+        if let Some((what, number)) = problem {
+            fs_crit!(
+                self.reader.fs(),
+                "send: found symlink {}, ino {} root {} type {}",
+                what,
+                ino,
+                self.root.id,
+                number
+            );
+            return Err(EUCLEAN);
+        }
+        let target = usize::try_from(head.ram_bytes.get()).map_err(|_| EUCLEAN)?;
+        let target = format::slice(data, INLINE_HEAD_SIZE, target)?;
+        self.other.clear();
+        self.other.push(target)
+    }
+
+    /// To be called before each item, and at the end of the walk: sends what was waiting for the last item of the
+    /// current inode.
+    pub(super) fn finish(&mut self, next: Option<&Key>) -> Result {
+        let Some(inode) = &self.inode else {
+            return Ok(());
+        };
+        if inode.ignored {
+            return Ok(());
+        }
+        let same = next.filter(|key| key.objectid == inode.ino);
+        let more_names = same.is_some_and(|key| key.typ <= item_type::INODE_EXTREF);
+        if inode.names_pending && !more_names {
+            self.names_done()?;
+        }
+        // An item of no inode, such as an orphan item, does not take the current inode's place: the C driver
+        // finishes that one again before each of them.
+        if same.is_none() {
+            self.finish_inode()?;
+        }
+        self.send_overdue_utimes()
+    }
+
+    fn finish_inode(&mut self) -> Result {
+        let Some(inode) = &self.inode else {
+            return Ok(());
+        };
+        let (ino, item) = (inode.ino, inode.item);
+        let kind = mode::kind(item.mode.get());
+        let size = item.size.get();
+        let truncate = kind == mode::FILE && inode.next_write != size;
+        self.know_path()?;
+        let path = self.path.as_bytes();
+        if truncate {
+            self.stream
+                .command(Command::Truncate)?
+                .bytes(Attr::Path, path)?
+                .u64(Attr::Size, size)?
+                .end()?;
+        }
+        self.stream
+            .command(Command::Chown)?
+            .bytes(Attr::Path, path)?
+            .u64(Attr::Uid, u64::from(item.uid.get()))?
+            .u64(Attr::Gid, u64::from(item.gid.get()))?
+            .end()?;
+        if kind != mode::LINK {
+            self.stream
+                .command(Command::Chmod)?
+                .bytes(Attr::Path, path)?
+                .u64(Attr::Mode, u64::from(item.mode.get() & 0o7777))?
+                .end()?;
+        }
+        self.send_capability()?;
+        self.progress = ino.saturating_add(1);
+        // What is made in a directory later changes its times again, so those of a directory with entries wait.
+        if kind == mode::DIR && size > 0 {
+            self.utimes.touch((ino, item.generation.get()))
+        } else {
+            self.send_utimes_of(ino)
+        }
+    }
+
+    /// Makes sure that `self.path` is the path of the current inode.
+    pub(super) fn know_path(&mut self) -> Result {
+        if self.path_known {
+            return Ok(());
+        }
+        let Some(inode) = &self.inode else {
+            return Err(EINVAL);
+        };
+        let ino = inode.ino;
+        let mut path = core::mem::replace(&mut self.path, super::path::Path::empty());
+        let result = self.path_of(ino, &mut path);
+        self.path = path;
+        result?;
+        self.path_known = true;
+        Ok(())
+    }
+
+    /// Sends the times of the directories that have waited long enough.
+    fn send_overdue_utimes(&mut self) -> Result {
+        while let Some((dir, _)) = self.utimes.overdue() {
+            self.send_utimes_of(dir)?;
+            self.utimes.drop_front();
+        }
+        Ok(())
+    }
+
+    /// Sends the times of the current inode, or of a directory.
+    pub(super) fn send_utimes_of(&mut self, ino: u64) -> Result {
+        match &self.inode {
+            Some(inode) if inode.ino == ino => {
+                let item = inode.item;
+                self.know_path()?;
+                send_utimes(&mut self.stream, self.path.as_bytes(), &item)
+            }
+            _ => {
+                let mut path = core::mem::replace(&mut self.other, super::path::Path::empty());
+                let item = self
+                    .path_of_dir(ino, &mut path)
+                    .and_then(|_| self.existing(ino));
+                self.other = path;
+                send_utimes(&mut self.stream, self.other.as_bytes(), &item?)
+            }
+        }
+    }
+}
+
+fn send_utimes(stream: &mut super::stream::Stream<'_>, path: &[u8], item: &InodeItem) -> Result {
+    let version = stream.version();
+    let builder = stream
+        .command(Command::Utimes)?
+        .bytes(Attr::Path, path)?
+        .time(Attr::Atime, &item.atime)?
+        .time(Attr::Mtime, &item.mtime)?
+        .time(Attr::Ctime, &item.ctime)?;
+    if version < Version::V2 {
+        return builder.end();
+    }
+    builder.time(Attr::Otime, &item.otime)?.end()
+}
+
+/// A device number as user space has it, from the kernel's own (12 bits major, 20 bits minor).
+fn encode_device(rdev: u64) -> u64 {
+    let rdev = rdev as u32;
+    let (major, minor) = (rdev >> 20, rdev & 0xf_ffff);
+    u64::from((minor & 0xff) | (major << 8) | ((minor & !0xff) << 12))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_numbers() {
+        assert_eq!(encode_device((8 << 20) | 1), 0x801);
+        assert_eq!(encode_device((0xabc << 20) | 0x12345), 0x123a_bc45);
+    }
+}

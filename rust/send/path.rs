@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Paths: what an inode is called at the point that the stream has reached.
+//!
+//! Inodes are sent in the order of their numbers, and those below [`super::full::Send::progress`] have their
+//! names. A path goes through the first name of each directory up to the top; a directory that has not got its
+//! name yet is found at the top under its orphan name. So a path either is final, or holds until the one such
+//! directory on it is reached.
+
+use super::full::Send;
+use crate::format::dir::NAME_LEN;
+use crate::format::inode::InodeItem;
+use crate::format::{self, item_type, objectid, Key};
+use crate::fs_err;
+use crate::subvol::inode::names_of_item;
+use kernel::prelude::*;
+
+/// The longest path in bytes, as the C driver has it: `PATH_MAX` less the final zero.
+const MAX: usize = 4095;
+
+/// Directories remembered, a power of two.
+const DIRS: usize = 4096;
+
+/// Bytes of paths remembered at most.
+const MAX_CACHED: usize = 4 << 20;
+
+/// A path from the top of the subvolume, which itself is the empty path.
+pub(super) struct Path {
+    bytes: KVec<u8>,
+}
+
+impl Path {
+    pub(super) fn new() -> Result<Self> {
+        Ok(Path {
+            bytes: KVec::with_capacity(256, GFP_KERNEL)?,
+        })
+    }
+
+    /// The empty path, without memory of its own.
+    pub(super) const fn empty() -> Self {
+        Path { bytes: KVec::new() }
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+    }
+
+    pub(super) fn set(&mut self, bytes: &[u8]) -> Result {
+        self.bytes.clear();
+        self.bytes.extend_from_slice(bytes, GFP_KERNEL)?;
+        Ok(())
+    }
+
+    /// Goes down to `name`.
+    ///
+    /// # Errors
+    ///
+    /// `ENAMETOOLONG`, `ENOMEM`.
+    pub(super) fn push(&mut self, name: &[u8]) -> Result {
+        let slash = usize::from(!self.bytes.is_empty());
+        let len = self.bytes.len().saturating_add(name.len());
+        if len.saturating_add(slash) > MAX {
+            return Err(ENAMETOOLONG);
+        }
+        if slash != 0 {
+            self.bytes.push(b'/', GFP_KERNEL)?;
+        }
+        self.bytes.extend_from_slice(name, GFP_KERNEL)?;
+        Ok(())
+    }
+
+    /// Goes down through names that were listed from the bottom up by [`push_name`].
+    pub(super) fn push_names(&mut self, names: &[u8]) -> Result {
+        let mut rest = names;
+        while let Some((len, before)) = rest.split_last() {
+            let at = before.len().saturating_sub(usize::from(*len));
+            let (before, name) = before.split_at_checked(at).ok_or(EINVAL)?;
+            self.push(name)?;
+            rest = before;
+        }
+        Ok(())
+    }
+}
+
+/// Appends `name` to a list of names from the bottom to the top, for [`Path::push_names`].
+///
+/// # Errors
+///
+/// `ENAMETOOLONG` when the names make more than a path, which a loop of directories comes to; `ENOMEM`.
+pub(super) fn push_name(names: &mut KVec<u8>, name: &[u8]) -> Result {
+    // Each name's length takes a byte behind it, like a slash in a path.
+    if names.len().saturating_add(name.len()) > MAX {
+        return Err(ENAMETOOLONG);
+    }
+    let len = u8::try_from(name.len()).map_err(|_| ENAMETOOLONG)?;
+    names.extend_from_slice(name, GFP_KERNEL)?;
+    names.push(len, GFP_KERNEL)?;
+    Ok(())
+}
+
+/// Whether a directory entry can have this name.
+pub(super) fn is_name(name: &[u8]) -> bool {
+    !name.is_empty()
+        && name.len() <= NAME_LEN
+        && name != b"."
+        && name != b".."
+        && !name.iter().any(|byte| matches!(byte, b'/' | 0))
+}
+
+/// What is known of a directory.
+struct Dir {
+    ino: u64,
+    /// The path is right while `progress` is not above this.
+    until: u64,
+    inode: InodeItem,
+    path: KVec<u8>,
+}
+
+/// The directories seen last: each has one slot that it can be in, and shares it with others.
+pub(super) struct DirCache {
+    slots: KVVec<Option<KBox<Dir>>>,
+    bytes: usize,
+}
+
+impl DirCache {
+    pub(super) fn new() -> Result<Self> {
+        let mut slots = KVVec::with_capacity(DIRS, GFP_KERNEL)?;
+        for _ in 0..DIRS {
+            slots.push(None, GFP_KERNEL)?;
+        }
+        Ok(DirCache { slots, bytes: 0 })
+    }
+
+    fn slot(ino: u64) -> usize {
+        super::set::spread(ino) % DIRS
+    }
+
+    fn get(&self, ino: u64, progress: u64) -> Option<&Dir> {
+        let dir = self.slots.get(Self::slot(ino))?.as_ref()?;
+        (dir.ino == ino && progress <= dir.until).then_some(dir)
+    }
+
+    /// Remembers a directory. That there is no memory for it is no error.
+    pub(super) fn put(&mut self, ino: u64, until: u64, inode: &InodeItem, path: &[u8]) {
+        if self.bytes > MAX_CACHED {
+            for slot in self.slots.iter_mut() {
+                *slot = None;
+            }
+            self.bytes = 0;
+        }
+        let mut copy = KVec::new();
+        if copy.extend_from_slice(path, GFP_KERNEL).is_err() {
+            return;
+        }
+        let dir = Dir {
+            ino,
+            until,
+            inode: *inode,
+            path: copy,
+        };
+        let Ok(dir) = KBox::new(dir, GFP_KERNEL) else {
+            return;
+        };
+        if let Some(slot) = self.slots.get_mut(Self::slot(ino)) {
+            if let Some(old) = slot.replace(dir) {
+                self.bytes = self.bytes.saturating_sub(old.path.len());
+            }
+            self.bytes = self.bytes.saturating_add(path.len());
+        }
+    }
+}
+
+/// The first name of an inode, and where it is.
+struct FirstName {
+    parent: u64,
+    name: [u8; NAME_LEN],
+    len: usize,
+}
+
+impl FirstName {
+    fn as_bytes(&self) -> &[u8] {
+        self.name.get(..self.len).unwrap_or(&[])
+    }
+}
+
+impl Send<'_> {
+    /// Puts the path of inode `ino` into `path`, and answers up to which `progress` it holds.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` for an inode that is not there or has no names, `ENAMETOOLONG` for a path that is too long or goes
+    /// in circles, `EUCLEAN` for a name that cannot be one.
+    pub(super) fn path_of(&mut self, ino: u64, path: &mut Path) -> Result<u64> {
+        path.clear();
+        // From the inode up, the names that are not known yet, back to front.
+        let mut above = core::mem::replace(&mut self.components, KVec::new());
+        above.clear();
+        let result = self.climb(ino, path, &mut above).and_then(|until| {
+            path.push_names(&above)?;
+            Ok(until)
+        });
+        self.components = above;
+        if result == Err(ENAMETOOLONG) {
+            self.complain(ino, "a path of more than 4095 bytes or without end");
+        }
+        result
+    }
+
+    /// Climbs from `ino` to the top or to a directory whose path is known, which is put into `path`. The names
+    /// passed are appended to `names`, each with its length behind it.
+    fn climb(&mut self, mut ino: u64, path: &mut Path, names: &mut KVec<u8>) -> Result<u64> {
+        while ino != objectid::FIRST_FREE {
+            if let Some(dir) = self.dirs.get(ino, self.progress) {
+                path.set(&dir.path)?;
+                return Ok(dir.until);
+            }
+            if ino >= self.progress {
+                let inode = self.existing(ino)?;
+                let generation = inode.generation.get();
+                let name = self.orphans.name(&mut self.finder, ino, generation)?;
+                path.push(name.as_bytes())?;
+                return Ok(ino);
+            }
+            self.existing(ino)?;
+            let first = self.first_name(ino)?;
+            push_name(names, first.as_bytes())?;
+            ino = first.parent;
+        }
+        Ok(u64::MAX)
+    }
+
+    /// As [`Send::path_of`] for a directory that is going to be asked for again.
+    pub(super) fn path_of_dir(&mut self, ino: u64, path: &mut Path) -> Result<u64> {
+        if let Some(dir) = self.dirs.get(ino, self.progress) {
+            path.set(&dir.path)?;
+            return Ok(dir.until);
+        }
+        let until = self.path_of(ino, path)?;
+        if ino != objectid::FIRST_FREE {
+            let inode = self.existing(ino)?;
+            self.dirs.put(ino, until, &inode, path.as_bytes());
+        }
+        Ok(until)
+    }
+
+    /// The item of a directory, or of any inode.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if there is none or it has no names any more.
+    pub(super) fn existing(&mut self, ino: u64) -> Result<InodeItem> {
+        if let Some(dir) = self.dirs.get(ino, 0) {
+            return Ok(dir.inode);
+        }
+        let inode = match self.finder.exact(&Key::new(ino, item_type::INODE_ITEM, 0))? {
+            Some(data) => format::read::<InodeItem>(data)?,
+            None => {
+                self.complain(ino, "reference without inode item");
+                return Err(ENOENT);
+            }
+        };
+        if inode.nlink.get() == 0 {
+            self.complain(ino, "reference and a link count of zero");
+            return Err(ENOENT);
+        }
+        Ok(inode)
+    }
+
+    fn first_name(&mut self, ino: u64) -> Result<FirstName> {
+        let mut first = FirstName {
+            parent: 0,
+            name: [0; NAME_LEN],
+            len: 0,
+        };
+        let key = Key::new(ino, item_type::INODE_REF, 0);
+        let found = match self.finder.at_or_behind(&key)? {
+            Some((at, data)) if at.objectid == ino && at.typ <= item_type::INODE_EXTREF => {
+                names_of_item(&at, data, &mut |name| {
+                    let room = first.name.get_mut(..name.name.len()).ok_or(EUCLEAN)?;
+                    room.copy_from_slice(name.name);
+                    first.len = name.name.len();
+                    first.parent = name.parent;
+                    Ok(false)
+                })?;
+                true
+            }
+            _ => false,
+        };
+        if !found {
+            self.complain(ino, "no reference");
+            return Err(ENOENT);
+        }
+        self.check_name(ino, first.as_bytes())?;
+        Ok(first)
+    }
+
+    /// # Errors
+    ///
+    /// `EUCLEAN` for a name that no directory entry can have: a receiver would go astray with it.
+    pub(super) fn check_name(&self, ino: u64, name: &[u8]) -> Result {
+        if is_name(name) {
+            return Ok(());
+        }
+        self.complain(ino, "a name that no entry can have");
+        Err(EUCLEAN)
+    }
+
+    /// Tells the administrator what is wrong with the subvolume.
+    pub(super) fn complain(&self, ino: u64, what: &str) {
+        fs_err!(
+            self.reader.fs(),
+            "Send: inconsistent snapshot, found {} for inode {}, send root is {}, parent root is 0",
+            what,
+            ino,
+            self.root.id
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_end_at_the_limit() {
+        let mut path = Path::new().unwrap();
+        let name = [b'a'; 255];
+        for _ in 0..16 {
+            assert!(path.as_bytes().len() < MAX);
+            path.push(&name).unwrap();
+        }
+        assert_eq!(path.as_bytes().len(), MAX);
+        assert_eq!(path.push(b"a"), Err(ENAMETOOLONG));
+    }
+
+    #[test]
+    fn names_that_lead_astray_are_refused() {
+        for name in [&b""[..], b".", b"..", b"a/b", b"a\0b", &[b'a'; 256]] {
+            assert!(!is_name(name));
+        }
+        for name in [&b"a"[..], b"...", b".a", b"\xff", &[b'a'; 255]] {
+            assert!(is_name(name));
+        }
+    }
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Names of inodes: a new inode moves from its orphan name to its first name, and gets links for the others.
+//!
+//! A name may lie in a directory that is sent later, having a higher inode number. That directory is then created
+//! early, under its orphan name.
+
+use super::full::Send;
+use super::inode::mode;
+use super::path::Path;
+use super::proto::{Attr, Command};
+use super::set::NumberSet;
+use crate::format::inode::InodeItem;
+use crate::format::{item_type, objectid, Key};
+use crate::subvol::dir::Entries;
+use crate::subvol::inode::names_of_item;
+use kernel::prelude::*;
+
+/// Directories remembered as created early; beyond that, the tree is asked.
+const MAX_EARLY: usize = 1 << 18;
+
+/// The directories that were created before their turn.
+pub(super) struct EarlyDirs {
+    created: NumberSet,
+    /// Not all fit into `created`.
+    overflow: bool,
+    /// Those that did not fit, of the current inode.
+    just_now: NumberSet,
+    /// The directories that hold names of the current inode, without repetition, with their generations.
+    holders: KVec<(u64, u64)>,
+    /// The same as a set, from the second one on.
+    held: NumberSet,
+}
+
+impl EarlyDirs {
+    pub(super) const fn new() -> Self {
+        EarlyDirs {
+            created: NumberSet::new(),
+            overflow: false,
+            just_now: NumberSet::new(),
+            holders: KVec::new(),
+            held: NumberSet::new(),
+        }
+    }
+
+    /// Remembers that `dir` was created while inode `ino` was current.
+    fn add(&mut self, dir: u64, ino: u64) -> Result {
+        if !self.overflow && self.created.len() >= MAX_EARLY {
+            // Directories whose turn has come are not asked for again.
+            self.created.retain(|number| number > ino)?;
+            self.overflow = self.created.len() >= MAX_EARLY;
+        }
+        let set = if self.overflow {
+            &mut self.just_now
+        } else {
+            &mut self.created
+        };
+        set.insert(dir)?;
+        Ok(())
+    }
+
+    /// Notes that `dir` holds a name of the current inode.
+    fn hold(&mut self, dir: u64, generation: u64) -> Result {
+        let Some((first, _)) = self.holders.first().copied() else {
+            self.holders.push((dir, generation), GFP_KERNEL)?;
+            return Ok(());
+        };
+        if self.holders.last().is_some_and(|(last, _)| *last == dir) {
+            return Ok(());
+        }
+        self.held.insert(first)?;
+        if self.held.insert(dir)? {
+            self.holders.push((dir, generation), GFP_KERNEL)?;
+        }
+        Ok(())
+    }
+}
+
+impl Send<'_> {
+    /// Whether directory `dir`, whose turn has not come, is in the stream already.
+    pub(super) fn was_created_early(&mut self, dir: u64) -> Result<bool> {
+        if self.early.created.contains(dir) {
+            return Ok(true);
+        }
+        if !self.early.overflow {
+            return Ok(false);
+        }
+        Ok(self.early.just_now.contains(dir) || self.has_older_entry(dir)?)
+    }
+
+    /// Whether an entry of `dir` is an inode that has been sent, so that `dir` was created for it.
+    fn has_older_entry(&mut self, dir: u64) -> Result<bool> {
+        let mut cursor = self.reader.cursor(self.root);
+        cursor.seek(&Key::new(dir, item_type::DIR_INDEX, 0))?;
+        while let Some((key, data)) = cursor.item() {
+            if !key.is(dir, item_type::DIR_INDEX) {
+                break;
+            }
+            for entry in Entries::new(data) {
+                let target = entry?.location;
+                if target.typ != item_type::ROOT_ITEM && target.objectid < self.progress {
+                    return Ok(true);
+                }
+            }
+            cursor.next()?;
+        }
+        Ok(false)
+    }
+
+    /// Sends the names in one item of the current inode.
+    pub(super) fn names_of(&mut self, key: &Key, data: &[u8]) -> Result {
+        if key.objectid == objectid::FIRST_FREE {
+            return Ok(());
+        }
+        names_of_item(key, data, &mut |name| {
+            self.add_name(name.parent, name.name)?;
+            Ok(true)
+        })?;
+        Ok(())
+    }
+
+    fn add_name(&mut self, parent: u64, name: &[u8]) -> Result {
+        let Some(inode) = &self.inode else {
+            return Err(EINVAL);
+        };
+        let (ino, item, named) = (inode.ino, inode.item, inode.named);
+        self.check_name(ino, name)?;
+        let dir = self.existing(parent)?;
+        if parent >= self.progress && !self.was_created_early(parent)? {
+            self.create(None, parent, &dir)?;
+            self.early.add(parent, ino)?;
+        }
+        let mut full = core::mem::replace(&mut self.other, Path::empty());
+        let until = self
+            .path_of_dir(parent, &mut full)
+            .and_then(|until| full.push(name).map(|()| until));
+        self.other = full;
+        let until = until?;
+        if named && mode::kind(item.mode.get()) != mode::DIR {
+            self.stream
+                .command(Command::Link)?
+                .bytes(Attr::Path, self.other.as_bytes())?
+                .bytes(Attr::PathLink, self.path.as_bytes())?
+                .end()?;
+        } else {
+            self.rename_to_other(ino, &item, named)?;
+        }
+        self.early.hold(parent, dir.generation.get())?;
+        if let Some(inode) = &mut self.inode {
+            if !named {
+                inode.path_until = until;
+            }
+            inode.named = true;
+            inode.names_pending = true;
+        }
+        Ok(())
+    }
+
+    /// Moves the current inode to `self.other`.
+    fn rename_to_other(&mut self, ino: u64, item: &InodeItem, named: bool) -> Result {
+        let orphan;
+        let from = if named {
+            self.path.as_bytes()
+        } else {
+            let generation = item.generation.get();
+            orphan = self.orphans.name(&mut self.finder, ino, generation)?;
+            orphan.as_bytes()
+        };
+        self.stream
+            .command(Command::Rename)?
+            .bytes(Attr::Path, from)?
+            .bytes(Attr::PathTo, self.other.as_bytes())?
+            .end()?;
+        core::mem::swap(&mut self.path, &mut self.other);
+        self.path_known = true;
+        Ok(())
+    }
+
+    /// All names of the current inode are sent: the directories that hold them have new times, and from now on
+    /// paths go by these names.
+    pub(super) fn names_done(&mut self) -> Result {
+        let Some(inode) = &mut self.inode else {
+            return Ok(());
+        };
+        inode.names_pending = false;
+        let (ino, item, until) = (inode.ino, inode.item, inode.path_until);
+        // The times of a directory whose turn has not come are sent when it has.
+        for (dir, generation) in self.early.holders.iter().filter(|(dir, _)| *dir < ino) {
+            self.utimes.touch((*dir, *generation))?;
+        }
+        let one_name = self.early.holders.len() == 1;
+        self.early.holders.clear();
+        self.early.held.clear();
+        self.early.just_now.clear();
+        self.progress = ino.saturating_add(1);
+        if one_name && mode::kind(item.mode.get()) == mode::DIR {
+            self.dirs.put(ino, until, &item, self.path.as_bytes());
+        }
+        Ok(())
+    }
+}
