@@ -3,6 +3,7 @@
 # Sourced by every script here: where things are, how to speak, and how to build a cached thing once.
 
 set -euo pipefail
+shopt -s inherit_errexit
 
 QEMU_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 CHECKOUT=$(dirname "$QEMU_DIR")
@@ -30,8 +31,13 @@ logged() {
 	local log=$1 start=$SECONDS worker
 	shift
 	mkdir -p "$(dirname "$log")"
+	# In a process group of its own, so that an interrupt ends the builder with all that it started.
+	set -m
 	"$@" >"$log" 2>&1 </dev/null &
 	worker=$!
+	set +m
+	# shellcheck disable=SC2064 # Of this worker.
+	trap "kill -- -$worker 2>/dev/null; exit 130" INT TERM HUP
 	while kill -0 "$worker" 2>/dev/null; do
 		for _ in $(seq 60); do
 			sleep 0.5
@@ -43,11 +49,13 @@ logged() {
 		tail -n 40 "$log" >&2
 		die "'$*' failed, its whole output is in $log"
 	fi
+	trap - INT TERM HUP
 	say "  done in $((SECONDS - start)) s"
 }
 
 # once DIR BUILDER...: builds DIR unless its stamp DIR.ready says that it is complete. The stamp comes last, so an
-# interrupted build is never taken for a finished one, and the lock lets only one of several callers build.
+# interrupted build is never taken for a finished one, and the lock lets only one of several callers build. Not for
+# use in a condition: a builder stops at its first error by set -e, which conditions turn off.
 once() {
 	local dir=$1 lock
 	shift
@@ -59,7 +67,7 @@ once() {
 		flock "$lock"
 	fi
 	if [ ! -e "$dir.ready" ]; then
-		"$@" "$dir" || return
+		"$@" "$dir"
 		touch "$dir.ready"
 	fi
 	exec {lock}>&-
