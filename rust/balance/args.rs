@@ -216,7 +216,7 @@ impl Display for BlockGroupSet {
         ];
         let mut rest = self.0;
         let mut separator = "";
-        for (flag, name) in types.into_iter().chain(PROFILES) {
+        for (flag, name) in Iterator::chain(types.into_iter(), PROFILES) {
             if rest & flag != 0 {
                 write!(f, "{separator}{name}")?;
                 separator = "|";

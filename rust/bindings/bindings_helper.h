@@ -88,6 +88,7 @@ bool rbtrfs_dir_emit_dots(struct file *file, struct dir_context *ctx);
 void rbtrfs_set_kfree_link(struct delayed_call *call, void *link);
 
 bool rbtrfs_inode_owner_or_capable(const struct file *file);
+int rbtrfs_may_search(const struct file *file, struct inode *dir);
 
 /* Folios and readahead. */
 void *rbtrfs_folio_address(struct folio *folio);

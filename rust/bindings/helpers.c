@@ -293,6 +293,11 @@ bool rbtrfs_inode_owner_or_capable(const struct file *file)
 	return inode_owner_or_capable(file_mnt_idmap(file), file_inode(file));
 }
 
+int rbtrfs_may_search(const struct file *file, struct inode *dir)
+{
+	return inode_permission(file_mnt_idmap(file), dir, MAY_READ | MAY_EXEC);
+}
+
 void *rbtrfs_folio_address(struct folio *folio)
 {
 	return folio_address(folio);

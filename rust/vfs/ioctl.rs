@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The way from the VFS to `crate::ioctl`, and what its commands need of the kernel, safe to call.
 
-use super::inode::{Inode, ROOT_DIR};
+use super::inode::{iget, Inode, ROOT_DIR};
 use crate::bindings;
 use crate::send;
 use crate::volume::Fs;
@@ -10,7 +10,6 @@ use kernel::error::to_result;
 use kernel::fs::File;
 use kernel::prelude::*;
 use kernel::sync::aref::ARef;
-use kernel::sync::Arc;
 use kernel::uaccess::{UserPtr, UserSlice};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -42,7 +41,7 @@ impl OpenFile<'_> {
     }
 
     /// The volume.
-    pub(crate) fn fs(&self) -> &Arc<Fs> {
+    pub(crate) fn fs(&self) -> &Fs {
         self.inode().super_block().volume().fs()
     }
 
@@ -86,6 +85,19 @@ impl OpenFile<'_> {
     pub(crate) fn owner_or_capable(&self) -> bool {
         // SAFETY: The file is open by the type invariant.
         unsafe { bindings::rbtrfs_inode_owner_or_capable(self.file) }
+    }
+
+    /// Checks that the caller may read and search the directory `dir` of the same subvolume.
+    ///
+    /// # Errors
+    ///
+    /// `EACCES` if not, and what reading the inode gives.
+    pub(crate) fn may_search(&self, dir: u64) -> Result {
+        let sb = self.inode().super_block();
+        let reader = self.fs().reader()?;
+        let dir = iget(sb, &reader, reader.root(self.tree())?, dir)?;
+        // SAFETY: The file is open by the type invariant, and `dir` is an inode that we hold.
+        to_result(unsafe { bindings::rbtrfs_may_search(self.file, dir.as_ptr()) })
     }
 
     /// Wakes those who poll the sysfs file `exclusive_operation`. To be called when it has changed.

@@ -119,7 +119,12 @@ impl Shared {
         self.failed.store(true, Release);
     }
 
-    fn check_failed(&self) -> Result {
+    /// Whether transactions can still be committed.
+    ///
+    /// # Errors
+    ///
+    /// `EROFS` once one has failed.
+    pub fn check_failed(&self) -> Result {
         if self.failed.load(Acquire) {
             return Err(EROFS);
         }

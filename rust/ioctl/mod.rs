@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The ioctls: numbers, structures as user space lays them out, and one line per command.
+//!
+//! Commands are told apart by the whole number, size and direction included, as two share the lower part. What user
+//! space gives is copied in once and checked; the work is the engine's. No lock is owned here.
+
+mod balance;
+mod info;
+mod logical;
+mod lookup;
+mod refused;
+mod search;
+mod send;
+mod subvol;
+mod sync;
+
+use crate::vfs::{OpenFile, UserArg};
+use kernel::prelude::*;
+
+/// The type byte of btrfs's ioctls.
+const MAGIC: u32 = 0x94;
+
+const fn none(nr: u32) -> u32 {
+    MAGIC << 8 | nr
+}
+
+const fn sized(direction: u32, nr: u32, size: usize) -> u32 {
+    direction << 30 | (size as u32) << 16 | MAGIC << 8 | nr
+}
+
+/// User space writes, the kernel reads.
+const fn write<T>(nr: u32) -> u32 {
+    sized(1, nr, size_of::<T>())
+}
+
+/// The kernel writes, user space reads.
+const fn read<T>(nr: u32) -> u32 {
+    sized(2, nr, size_of::<T>())
+}
+
+const fn both<T>(nr: u32) -> u32 {
+    sized(3, nr, size_of::<T>())
+}
+
+const SYNC: u32 = none(8);
+const TREE_SEARCH: u32 = both::<search::Args>(17);
+const TREE_SEARCH_V2: u32 = both::<search::ArgsV2>(17);
+const INO_LOOKUP: u32 = both::<lookup::Args>(18);
+const SPACE_INFO: u32 = both::<info::SpaceArgs>(20);
+const WAIT_SYNC: u32 = write::<u64>(22);
+const START_SYNC: u32 = read::<u64>(24);
+const SUBVOL_GETFLAGS: u32 = read::<u64>(25);
+const DEV_INFO: u32 = both::<info::DevInfo>(30);
+const FS_INFO: u32 = read::<info::FsInfo>(31);
+const BALANCE_V2: u32 = both::<balance::Args>(32);
+const BALANCE_CTL: u32 = write::<i32>(33);
+const BALANCE_PROGRESS: u32 = read::<balance::Args>(34);
+const INO_PATHS: u32 = both::<logical::InoPathArgs>(35);
+const LOGICAL_INO: u32 = both::<logical::LogicalInoArgs>(36);
+const SEND: u32 = write::<send::Args>(38);
+const SEND_32: u32 = write::<send::Args32>(38);
+const GET_FSLABEL: u32 = read::<info::Label>(49);
+const SET_FSLABEL: u32 = write::<info::Label>(50);
+const GET_DEV_STATS: u32 = both::<info::DevStats>(52);
+const GET_FEATURES: u32 = read::<info::Features>(57);
+const GET_SUPPORTED_FEATURES: u32 = read::<[info::Features; 3]>(57);
+const LOGICAL_INO_V2: u32 = both::<logical::LogicalInoArgs>(59);
+const GET_SUBVOL_INFO: u32 = read::<subvol::Info>(60);
+const GET_SUBVOL_INFO_32: u32 = read::<subvol::Info32>(60);
+const GET_SUBVOL_ROOTREF: u32 = both::<subvol::RootRefs>(61);
+const INO_LOOKUP_USER: u32 = both::<lookup::UserArgs>(62);
+
+// The numbers of `linux/btrfs.h`, as user space has them compiled in.
+const _: () = {
+    assert!(SEND == 0x4048_9426 && SEND_32 == 0x4044_9426);
+    assert!(BALANCE_V2 == 0xc400_9420 && BALANCE_CTL == 0x4004_9421);
+    assert!(BALANCE_PROGRESS == 0x8400_9422 && SYNC == 0x9408);
+    assert!(TREE_SEARCH == 0xd000_9411 && TREE_SEARCH_V2 == 0xc070_9411);
+    assert!(INO_LOOKUP == 0xd000_9412 && INO_LOOKUP_USER == 0xd000_943e);
+    assert!(SPACE_INFO == 0xc010_9414 && FS_INFO == 0x8400_941f);
+    assert!(DEV_INFO == 0xd000_941e && GET_DEV_STATS == 0xc408_9434);
+    assert!(START_SYNC == 0x8008_9418 && WAIT_SYNC == 0x4008_9416);
+    assert!(SUBVOL_GETFLAGS == 0x8008_9419 && INO_PATHS == 0xc038_9423);
+    assert!(LOGICAL_INO == 0xc038_9424 && LOGICAL_INO_V2 == 0xc038_943b);
+    assert!(GET_FSLABEL == 0x8100_9431 && SET_FSLABEL == 0x4100_9432);
+    assert!(GET_FEATURES == 0x8018_9439 && GET_SUPPORTED_FEATURES == 0x8048_9439);
+    assert!(GET_SUBVOL_INFO == 0x81f8_943c && GET_SUBVOL_INFO_32 == 0x81e8_943c);
+    assert!(GET_SUBVOL_ROOTREF == 0xd000_943d);
+};
+
+/// Carries out the command `cmd` on an open file. User space sees what is returned.
+///
+/// # Errors
+///
+/// `ENOTTY` for a command that is not known, `EOPNOTSUPP` for one that is not supported, and those of the command.
+pub(crate) fn dispatch(
+    file: &OpenFile<'_>,
+    cmd: u32,
+    arg: UserArg,
+    _compat: bool,
+) -> Result<isize> {
+    let done = match cmd {
+        SEND => send::send(file, arg),
+        SEND_32 => send::send_32(file, arg),
+        // Alone in that it answers something.
+        BALANCE_V2 => return balance::balance(file, arg),
+        BALANCE_CTL => balance::control(file, arg),
+        BALANCE_PROGRESS => balance::progress(file, arg),
+        TREE_SEARCH => search::search(file, arg),
+        TREE_SEARCH_V2 => search::search_v2(file, arg),
+        INO_LOOKUP => lookup::ino_lookup(file, arg),
+        INO_LOOKUP_USER => lookup::ino_lookup_user(file, arg),
+        INO_PATHS => logical::ino_paths(file, arg),
+        LOGICAL_INO => logical::logical_ino(file, arg),
+        LOGICAL_INO_V2 => logical::logical_ino_v2(file, arg),
+        SUBVOL_GETFLAGS => subvol::get_flags(file, arg),
+        GET_SUBVOL_INFO => subvol::info(file, arg),
+        GET_SUBVOL_INFO_32 => subvol::info_32(file, arg),
+        GET_SUBVOL_ROOTREF => subvol::root_refs(file, arg),
+        FS_INFO => info::fs_info(file, arg),
+        DEV_INFO => info::dev_info(file, arg),
+        SPACE_INFO => info::space_info(file, arg),
+        GET_DEV_STATS => info::dev_stats(file, arg),
+        GET_FEATURES => info::features(file, arg),
+        GET_SUPPORTED_FEATURES => info::supported_features(arg),
+        GET_FSLABEL => info::label(file, arg),
+        SET_FSLABEL => info::set_label(file, arg),
+        SYNC => sync::sync(file),
+        START_SYNC => sync::start(file, arg),
+        WAIT_SYNC => sync::wait(file, arg),
+        _ => refused::refuse(file, cmd, arg),
+    };
+    done.map(|()| 0)
+}
