@@ -23,6 +23,7 @@ mod options;
 mod page_cache;
 mod shrinker;
 mod special;
+mod statfs;
 mod subvol_path;
 mod super_block;
 mod symlink;

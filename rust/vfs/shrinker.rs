@@ -5,13 +5,12 @@ use crate::bindings;
 use crate::volume::Fs;
 use core::ptr::NonNull;
 use kernel::prelude::*;
-use kernel::sync::Arc;
 
 /// A registered shrinker; dropping it unregisters, after calls that run have ended.
 pub(super) struct Shrinker {
     shrinker: NonNull<bindings::shrinker>,
-    /// What `private_data` points into.
-    _fs: Arc<Fs>,
+    /// What `private_data` points to.
+    _fs: KBox<Fs>,
 }
 
 // SAFETY: A shrinker may be freed from any thread, and `Fs` is shared between threads anyway.
@@ -41,7 +40,7 @@ unsafe extern "C" fn count(
     _control: *mut bindings::shrink_control,
 ) -> usize {
     // SAFETY: Reclaim passes the shrinker that is registered.
-    match unsafe { fs_of(shrinker) }.cache.len() {
+    match unsafe { fs_of(shrinker) }.cache.reclaimable() {
         0 => SHRINK_EMPTY,
         count => count,
     }
@@ -71,7 +70,8 @@ impl Shrinker {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(super) fn new(fs: &Arc<Fs>) -> Result<Self> {
+    pub(super) fn new(fs: &Fs) -> Result<Self> {
+        let fs = KBox::new(fs.clone(), GFP_KERNEL)?;
         // SAFETY: The format has no arguments.
         let shrinker = unsafe { bindings::shrinker_alloc(0, c"rbtrfs-nodes".as_ptr().cast()) };
         let shrinker = NonNull::new(shrinker).ok_or(ENOMEM)?;
@@ -81,12 +81,12 @@ impl Shrinker {
             (*raw).count_objects = Some(count);
             (*raw).scan_objects = Some(scan);
             (*raw).seeks = bindings::DEFAULT_SEEKS as i32;
-            (*raw).private_data = Arc::as_ptr(fs).cast_mut().cast();
+            (*raw).private_data = (&raw const *fs).cast_mut().cast();
             bindings::shrinker_register(raw);
         }
         Ok(Self {
             shrinker,
-            _fs: fs.clone(),
+            _fs: fs,
         })
     }
 }

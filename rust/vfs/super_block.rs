@@ -8,21 +8,26 @@ use super::bdev::Bdev;
 use super::filesystem::Filesystem;
 use super::inode::{self, iget, Inode, ROOT_DIR};
 use super::options::Options;
-use super::{export, shrinker::Shrinker, sysfs, xattr};
+use super::shrinker::Shrinker;
+use super::{export, statfs, sysfs, xattr};
 use super::table::Table;
 use crate::bindings;
 use crate::device::BlockDevice;
+use crate::format::superblock::compat_ro;
 use crate::format::tree_id;
 use crate::volume::{Fs, OpenOptions};
 use core::ptr::NonNull;
-use kernel::error::{from_result, to_result};
+use kernel::error::to_result;
 use kernel::new_mutex;
 use kernel::prelude::*;
 use kernel::sync::{Arc, Mutex};
 use kernel::types::Opaque;
 
+/// The whole superblock is read-only.
+const SB_RDONLY: usize = 1;
+
 /// What `statfs` calls a btrfs volume.
-const MAGIC: usize = 0x9123_683e;
+pub(super) const MAGIC: usize = 0x9123_683e;
 
 /// A mounted superblock of ours.
 ///
@@ -86,11 +91,11 @@ pub(super) struct Volume {
     /// Sorted by tree.
     devs: Pin<KBox<Mutex<KVec<SubvolDev>>>>,
     inode_cache: NonNull<bindings::kmem_cache>,
-    fs: Arc<Fs>,
+    fs: Fs,
 }
 
 impl Volume {
-    fn new(fs: Arc<Fs>, cache: NonNull<bindings::kmem_cache>) -> Result<KBox<Self>> {
+    fn new(fs: Fs, cache: NonNull<bindings::kmem_cache>) -> Result<KBox<Self>> {
         let volume = Self {
             sysfs: None,
             _shrinker: Shrinker::new(&fs)?,
@@ -101,12 +106,17 @@ impl Volume {
         Ok(KBox::new(volume, GFP_KERNEL)?)
     }
 
-    pub(super) fn fs(&self) -> &Arc<Fs> {
+    pub(super) fn fs(&self) -> &Fs {
         &self.fs
     }
 
     pub(super) fn inode_cache(&self) -> *mut bindings::kmem_cache {
         self.inode_cache.as_ptr()
+    }
+
+    fn has_free_space_tree(&self) -> Result<bool> {
+        let flags = self.fs.reader()?.superblock().compat_ro_flags.get();
+        Ok(flags & compat_ro::FREE_SPACE_TREE != 0)
     }
 
     pub(super) fn notify_exclusive_operation(&self) {
@@ -163,10 +173,15 @@ pub(super) unsafe fn fill(
     )?;
     let fsid = fs.reader()?.superblock().fsid;
     let blocksize = fs.geometry.sectorsize;
-    let volume = Volume::new(fs, NonNull::new(filesystem.inode_cache().as_ptr()).ok_or(EINVAL)?)?;
+    let volume = Volume::new(Fs::clone(&fs), NonNull::new(filesystem.inode_cache().as_ptr()).ok_or(EINVAL)?)?;
+
+    let forced = volume.fs().is_read_only() && !read_only;
 
     // SAFETY: The superblock is new and locked, so its fields are ours to set; the tables are statics.
     let sb = unsafe {
+        if forced {
+            (*sb).s_flags |= SB_RDONLY;
+        }
         (*sb).s_fs_info = KBox::into_raw(volume).cast();
         (*sb).s_magic = MAGIC;
         (*sb).s_maxbytes = i64::MAX;
@@ -217,50 +232,6 @@ pub(super) unsafe extern "C" fn kill(sb: *mut bindings::super_block) {
     }
 }
 
-/// `super_operations::statfs`.
-///
-/// # Safety
-///
-/// As the VFS calls it, for a dentry of ours.
-unsafe extern "C" fn statfs(
-    dentry: *mut bindings::dentry,
-    stat: *mut kernel::bindings::kstatfs,
-) -> kernel::ffi::c_int {
-    // SAFETY: The VFS passes a dentry that it holds.
-    let inode = unsafe { Inode::of_dentry(dentry) };
-    let stat: *mut bindings::kstatfs = stat.cast();
-    from_result(|| {
-        let fs = inode.super_block().volume().fs();
-        let usage = fs.usage()?;
-        let block = u64::from(fs.geometry.sectorsize);
-        let reader = fs.reader()?;
-        let mut words = [0u32; 4];
-        for (word, bytes) in words
-            .iter_mut()
-            .zip(reader.superblock().fsid.chunks_exact(4))
-        {
-            *word = bytes
-                .iter()
-                .fold(0, |word, byte| word << 8 | u32::from(*byte));
-        }
-        let [a, b, c, d] = words;
-        let tree = inode.info().tree;
-        // SAFETY: The VFS passes a structure to be filled in; the kernel crate knows it by name alone.
-        let stat = unsafe { &mut *stat };
-        stat.f_type = MAGIC as isize;
-        stat.f_bsize = block as isize;
-        stat.f_namelen = crate::format::dir::NAME_LEN as isize;
-        stat.f_blocks = usage.total / block;
-        stat.f_bfree = usage.free / block;
-        stat.f_bavail = usage.available / block;
-        stat.f_fsid.val = [
-            (a ^ c ^ (tree >> 32) as u32) as i32,
-            (b ^ d ^ tree as u32) as i32,
-        ];
-        Ok(0)
-    })
-}
-
 /// `super_operations::show_options`. Tools find the subvolume of a mount by these.
 ///
 /// # Safety
@@ -273,16 +244,15 @@ unsafe extern "C" fn show_options(
     // SAFETY: The VFS passes a dentry that it holds.
     let inode = unsafe { Inode::of_dentry(dentry) };
     let volume = inode.super_block().volume();
-    if volume.fs().has_free_space_tree() {
-        // SAFETY: The string is terminated.
-        unsafe { bindings::rbtrfs_seq_puts(seq, c",space_cache=v2".as_ptr().cast()) };
-    } else {
-        // SAFETY: As above.
-        unsafe { bindings::rbtrfs_seq_puts(seq, c",nospace_cache".as_ptr().cast()) };
-    }
-    // SAFETY: The formats fit their arguments; the path from the top of the volume to a subvolume is that of
-    // its dentry.
+    let space_cache = match volume.has_free_space_tree() {
+        Ok(true) => c",space_cache=v2",
+        Ok(false) => c",nospace_cache",
+        Err(e) => return e.to_errno(),
+    };
+    // SAFETY: The strings are terminated, and the format fits its argument. The path from the top of the volume
+    // to a subvolume is that of its dentry.
     unsafe {
+        bindings::rbtrfs_seq_puts(seq, space_cache.as_ptr().cast());
         bindings::seq_printf(
             seq,
             c",subvolid=%llu,subvol=".as_ptr().cast(),
@@ -309,7 +279,7 @@ static OPERATIONS: Table<bindings::super_operations> = Table::new(bindings::supe
     alloc_inode: Some(inode::alloc_inode),
     free_inode: Some(inode::free_inode),
     sync_fs: Some(sync_fs),
-    statfs: Some(statfs),
+    statfs: Some(statfs::statfs),
     show_options: Some(show_options),
     ..pin_init::zeroed()
 });

@@ -12,7 +12,7 @@ use core::ptr::NonNull;
 use kernel::error::to_result;
 use kernel::new_mutex;
 use kernel::prelude::*;
-use kernel::sync::{Arc, Mutex};
+use kernel::sync::Mutex;
 use kernel::types::Opaque;
 
 /// What `show` writes to: a page.
@@ -165,7 +165,7 @@ struct Node {
     kobj: Opaque<bindings::kobject>,
     /// The volume that it is about; none for the top ones, and none once the volume goes.
     #[pin]
-    fs: Mutex<Option<Arc<Fs>>>,
+    fs: Mutex<Option<Fs>>,
 }
 
 /// `sysfs_ops::show`.
@@ -245,7 +245,7 @@ impl Directory {
     unsafe fn new(
         parent: *mut bindings::kobject,
         name: &CStr,
-        fs: Option<Arc<Fs>>,
+        fs: Option<Fs>,
         attributes: &'static [Attribute],
     ) -> Result<Self> {
         let node = KBox::pin_init(
@@ -347,7 +347,7 @@ impl Top {
     /// # Errors
     ///
     /// `ENOMEM`, `EEXIST` for a second volume with the same UUID.
-    pub(super) fn add(&self, fs: &Arc<Fs>) -> Result<Option<VolumeDirectory>> {
+    pub(super) fn add(&self, fs: &Fs) -> Result<Option<VolumeDirectory>> {
         let Some(directories) = &self.directories else {
             return Ok(None);
         };

@@ -141,7 +141,7 @@ impl DevExtents {
             .ranges
             .iter()
             .map(|r| (r.physical.start, r.physical.end()));
-        for (used_start, used_end) in used.chain(last) {
+        for (used_start, used_end) in Iterator::chain(used, last) {
             let len = used_start.min(self.total_bytes).saturating_sub(start);
             if len >= want {
                 return Extent::new(start, want).ok();

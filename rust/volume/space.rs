@@ -23,6 +23,9 @@ use crate::format::tree_id;
 use crate::tree::edit::EditContext;
 use crate::tree::{Nodes, TreeRoot};
 
+/// Chunks smaller than this, in bytes, are not made in advance.
+const LEAST_CHUNK: u64 = 1 << 20;
+
 /// The volume as of the last commit. Its nodes never change, so that they may be read whatever the running
 /// transaction is doing.
 pub trait Volume: Nodes {
@@ -255,9 +258,6 @@ impl Space {
         if self.stale {
             return Ok(());
         }
-        if self.devices.release_upto(transid) {
-            chunk_alloc::publish(self, vol, None)?;
-        }
         while let Some(held) = self.held.first_mut() {
             if held.transid > transid {
                 break;
@@ -273,6 +273,10 @@ impl Space {
                 held.extents.pop_first();
             }
             let _ = self.held.remove(0);
+        }
+        // Last, so that no new chunk has addresses of extents that are still held.
+        if self.devices.release_upto(transid) {
+            chunk_alloc::publish(self, vol, None)?;
         }
         Ok(())
     }
@@ -513,17 +517,23 @@ impl Space {
     }
 
     /// Sees to it that `bytes` of a kind can be allocated and the global reserve is left, making chunks if need be.
+    /// Who asks for nothing frees space, most likely, and may eat into the reserve.
     ///
     /// # Errors
     ///
     /// `ENOSPC`; those of making a chunk.
     pub fn make_room<V: Volume>(&mut self, vol: &V, kind: Kind, bytes: u64) -> Result {
         loop {
-            let need = bytes.saturating_add(self.global_reserve(kind));
-            if self.totals(kind).available >= need {
+            let reserve = self.global_reserve(kind);
+            let available = self.totals(kind).available;
+            if available >= bytes.saturating_add(reserve) {
                 return Ok(());
             }
-            self.grow(vol, kind)?;
+            match self.grow(vol, kind, LEAST_CHUNK) {
+                Ok(_) => {}
+                Err(ENOSPC) if bytes == 0 && available >= reserve / 2 => return Ok(()),
+                Err(error) => return Err(error),
+            }
         }
     }
 
@@ -603,7 +613,7 @@ impl Space {
         if let Some(start) = self.search(vol, &want, from, |p| p == profile)? {
             return self.take(&want, start);
         }
-        match self.grow(vol, want.kind) {
+        match self.grow(vol, want.kind, want.len) {
             Ok(new) => {
                 if let Some(start) = self.search(vol, &want, new, |p| p == profile)? {
                     return self.take(&want, start);
@@ -721,7 +731,7 @@ impl Space {
         };
         let mut free = free_space_load::load(vol, self, group)?;
         let sets = self.held.iter().map(|held| &held.extents);
-        for set in sets.chain([&self.pinned]) {
+        for set in Iterator::chain(sets, [&self.pinned]) {
             let mut at = group.start;
             while let Some(extent) = set.first_after(at).filter(|e| e.start < group.end()) {
                 free.subtract(extent)?;
@@ -737,11 +747,11 @@ impl Space {
         Ok(())
     }
 
-    /// Makes a chunk in memory and returns its logical start. Its items follow by
+    /// Makes a chunk of at least `least` bytes in memory and returns its logical start. Its items follow by
     /// [`chunk_alloc::write_new_block_groups`].
-    fn grow<V: Volume>(&mut self, vol: &V, kind: Kind) -> Result<u64> {
+    fn grow<V: Volume>(&mut self, vol: &V, kind: Kind, least: u64) -> Result<u64> {
         let flags = kind.flag() | self.profile(kind);
-        chunk_alloc::make(self, vol, flags)
+        chunk_alloc::make(self, vol, flags, least)
     }
 }
 
