@@ -1,23 +1,34 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What the tests on real images share: making one with `mkfs.btrfs`, and asking `btrfs check` about it.
+//! What the tests on real images share: making one with `mkfs.btrfs`, changing it, and asking `btrfs check` about it.
 
 #![allow(dead_code)]
 
 use kernel::prelude::*;
 use kernel::sync::Arc;
-use rbtrfs_engine::device::{BlockDevice, WriteIo};
+use rbtrfs_engine::device::BlockDevice;
 use rbtrfs_engine::format::crc::name_hash;
 use rbtrfs_engine::format::inode::InodeItem;
-use rbtrfs_engine::format::{item_type, tree_id, DiskKey, Key};
-use rbtrfs_engine::tree::{edit, EditContext};
-use rbtrfs_engine::volume::transaction::Transaction;
+use rbtrfs_engine::format::root::RootItem;
+use rbtrfs_engine::format::{item_type, objectid, tree_id, DiskKey, Key};
+use rbtrfs_engine::tree::check::check_tree;
+use rbtrfs_engine::tree::{edit, EditContext, Nodes};
+use rbtrfs_engine::volume::transaction::{Reserve, Transaction};
 use rbtrfs_engine::volume::{Fs, OpenOptions};
-use rbtrfs_testdev::FileDevice;
+use rbtrfs_testdev::{FileDevice, MemDevice};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
 use std::vec::Vec;
 use zerocopy::{FromBytes, IntoBytes};
+
+/// Every kind of volume that can be written to.
+pub const KINDS: [&[&str]; 6] = [
+    &[],
+    &["-n", "4096", "-m", "single"],
+    &["-n", "4096", "-O", "^skinny-metadata", "-m", "dup"],
+    &["-n", "16384", "-d", "dup", "-m", "dup"],
+    &["-n", "16384", "-R", "^free-space-tree"],
+    &["-n", "65536", "-O", "^no-holes"],
+];
 
 /// A folder of its own for one test; gone with it.
 pub struct Scratch(PathBuf);
@@ -33,6 +44,22 @@ impl Scratch {
     pub fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
+
+    /// What is wrong with an image according to `btrfs check`.
+    pub fn check(&self, image: &MemDevice) -> core::result::Result<(), String> {
+        let path = self.path("checked");
+        image.write_to(&path).unwrap();
+        let result = check(&path);
+        std::fs::remove_file(&path).unwrap();
+        result
+    }
+
+    #[track_caller]
+    pub fn assert_clean(&self, image: &MemDevice) {
+        if let Err(text) = self.check(image) {
+            panic!("btrfs check: {text}");
+        }
+    }
 }
 
 impl Drop for Scratch {
@@ -41,52 +68,11 @@ impl Drop for Scratch {
     }
 }
 
-/// Fills a folder with small and large files, so that there are inline and other extents, checksums and directories.
-fn fill(dir: &Path) {
-    for d in 0..4 {
-        let sub = dir.join(format!("dir{d}"));
-        std::fs::create_dir_all(&sub).unwrap();
-        for f in 0..40 {
-            let len = match f % 4 {
-                0 => 100 + f,
-                1 => 5000 + 100 * f,
-                2 => 70_000,
-                _ => 0,
-            };
-            let byte = (d * 40 + f) as u8;
-            std::fs::write(sub.join(format!("file-{f:03}")), vec![byte; len]).unwrap();
-        }
-    }
-}
-
-/// Makes an image with `mkfs.btrfs OPTIONS`, holding a few hundred files.
-pub fn make_image(scratch: &Scratch, options: &[&str]) -> PathBuf {
-    let dir = scratch.path("content");
-    if !dir.exists() {
-        fill(&dir);
-    }
-    let image = scratch.path("image");
-    let _ = std::fs::remove_file(&image);
-    let file = std::fs::File::create(&image).unwrap();
-    file.set_len(256 << 20).unwrap();
-    drop(file);
-    let output = Command::new("mkfs.btrfs")
-        .arg("-q")
-        .arg("--rootdir")
-        .arg(&dir)
-        .args(options)
-        .arg(&image)
-        .output()
-        .expect("these tests need mkfs.btrfs");
-    assert!(output.status.success(), "{output:?}");
-    image
-}
-
-/// What is wrong with an image according to `btrfs check`.
-pub fn check(image: &Path) -> core::result::Result<(), String> {
+/// What is wrong with the image in a file according to `btrfs check`.
+pub fn check(path: &Path) -> core::result::Result<(), String> {
     let output = Command::new("btrfs")
         .args(["check", "--check-data-csum"])
-        .arg(image)
+        .arg(path)
         .output()
         .expect("these tests need btrfs-progs");
     let text = format!(
@@ -102,157 +88,145 @@ pub fn check(image: &Path) -> core::result::Result<(), String> {
 }
 
 #[track_caller]
-pub fn assert_clean(image: &Path) {
-    if let Err(text) = check(image) {
+pub fn assert_clean(path: &Path) {
+    if let Err(text) = check(path) {
         panic!("btrfs check: {text}");
     }
 }
 
-/// What happened on a device.
-#[derive(Clone)]
-pub enum Event {
-    Write { offset: u64, bytes: Vec<u8> },
-    Flush,
-}
+/// The number of folders that [`make_image`] makes, and of files in each; every fourth file is empty.
+pub const DIRS: usize = 4;
+pub const FILES: usize = 40;
 
-/// What the n-th operation of a kind should do.
-#[derive(Clone, Copy, Default)]
-pub struct Fail {
-    pub read: Option<usize>,
-    pub write: Option<usize>,
-    pub flush: Option<usize>,
-}
-
-#[derive(Default)]
-struct State {
-    events: Vec<Event>,
-    fail: Fail,
-    reads: usize,
-    writes: usize,
-    flushes: usize,
-    drop_writes: bool,
-}
-
-/// An image file that records what is written to it and fails on demand.
-pub struct Device {
-    inner: FileDevice,
-    state: Mutex<State>,
-}
-
-impl Device {
-    pub fn open(image: &Path) -> Arc<Device> {
-        let device = Device {
-            inner: FileDevice::open(image, true).unwrap(),
-            state: Mutex::default(),
-        };
-        Arc::new(device, GFP_KERNEL).unwrap()
-    }
-
-    /// Keeps writes from reaching the file: they are only recorded, and read back from there.
-    pub fn keep_file(&self) {
-        self.state.lock().unwrap().drop_writes = true;
-    }
-
-    pub fn fail(&self, fail: Fail) {
-        let mut state = self.state.lock().unwrap();
-        state.fail = fail;
-        (state.reads, state.writes, state.flushes) = (0, 0, 0);
-    }
-
-    /// Operations since the last [`Self::fail`]: reads, writes, flushes.
-    pub fn counts(&self) -> (usize, usize, usize) {
-        let state = self.state.lock().unwrap();
-        (state.reads, state.writes, state.flushes)
-    }
-
-    pub fn take_events(&self) -> Vec<Event> {
-        std::mem::take(&mut self.state.lock().unwrap().events)
-    }
-
-    fn put(&self, offset: u64, buf: &[u8]) -> Result {
-        let mut state = self.state.lock().unwrap();
-        let n = state.writes;
-        state.writes += 1;
-        if state.fail.write == Some(n) {
-            return Err(EIO);
+/// Fills a folder with small and large files, so that there are inline and other extents, checksums and directories.
+fn fill(dir: &Path) {
+    for d in 0..DIRS {
+        let sub = dir.join(format!("dir{d}"));
+        std::fs::create_dir_all(&sub).unwrap();
+        for f in 0..FILES {
+            let len = match f % 4 {
+                0 => 100 + f,
+                1 => 5000 + 100 * f,
+                2 => 70_000,
+                _ => 0,
+            };
+            let byte = (d * FILES + f) as u8;
+            std::fs::write(sub.join(format!("file-{f:03}")), vec![byte; len]).unwrap();
         }
-        state.events.push(Event::Write {
-            offset,
-            bytes: buf.to_vec(),
-        });
-        if state.drop_writes {
-            return Ok(());
-        }
-        self.inner.write(offset, buf)
-    }
-
-    fn sync(&self) -> Result {
-        let mut state = self.state.lock().unwrap();
-        let n = state.flushes;
-        state.flushes += 1;
-        if state.fail.flush == Some(n) {
-            return Err(EIO);
-        }
-        state.events.push(Event::Flush);
-        Ok(())
     }
 }
 
-impl BlockDevice for Device {
-    fn name(&self) -> &str {
-        "test"
+/// Makes an image with `mkfs.btrfs OPTIONS`, holding a few files.
+pub fn make_image(scratch: &Scratch, options: &[&str]) -> PathBuf {
+    let dir = scratch.path("content");
+    if !dir.exists() {
+        fill(&dir);
     }
-
-    fn size(&self) -> u64 {
-        self.inner.size()
-    }
-
-    fn read(&self, offset: u64, buf: &mut [u8]) -> Result {
-        let mut state = self.state.lock().unwrap();
-        let n = state.reads;
-        state.reads += 1;
-        if state.fail.read == Some(n) {
-            return Err(EIO);
-        }
-        drop(state);
-        self.inner.read(offset, buf)
-    }
-
-    fn write(&self, offset: u64, buf: &[u8]) -> Result {
-        self.put(offset, buf)
-    }
-
-    fn write_many(&self, ios: &[WriteIo<'_>]) -> Result {
-        let mut all = Ok(());
-        for io in ios {
-            all = all.and(self.put(io.offset, io.buf));
-        }
-        all
-    }
-
-    fn write_fua(&self, offset: u64, buf: &[u8]) -> Result {
-        self.put(offset, buf)?;
-        self.state.lock().unwrap().events.push(Event::Flush);
-        Ok(())
-    }
-
-    fn flush(&self) -> Result {
-        self.sync()
-    }
-
-    fn discard(&self, _offset: u64, _len: u64) -> Result {
-        Err(EOPNOTSUPP)
-    }
+    let path = scratch.path("image");
+    let file = std::fs::File::create(&path).unwrap();
+    file.set_len(256 << 20).unwrap();
+    drop(file);
+    let output = Command::new("mkfs.btrfs")
+        .arg("-q")
+        .arg("--rootdir")
+        .arg(&dir)
+        .args(options)
+        .arg(&path)
+        .output()
+        .expect("these tests need mkfs.btrfs");
+    assert!(output.status.success(), "{output:?}");
+    path
 }
 
-pub fn open(device: &Arc<Device>) -> Result<Arc<Fs>> {
+/// The same in memory.
+pub fn make_mem(scratch: &Scratch, options: &[&str]) -> MemDevice {
+    let path = make_image(scratch, options);
+    let image = MemDevice::from_file(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    image
+}
+
+/// A device that the engine and the test both hold.
+pub fn share<D: BlockDevice + 'static>(device: D) -> Arc<D> {
+    Arc::new(device, GFP_KERNEL).unwrap()
+}
+
+pub fn open<D: BlockDevice + 'static>(device: &Arc<D>) -> Result<Arc<Fs>> {
     let device: Arc<dyn BlockDevice> = device.clone();
     Fs::open(device, &OpenOptions::default())
 }
 
-/// Opens an image for writing, through nothing but the file.
-pub fn open_image(image: &Path) -> Arc<Fs> {
-    open(&Device::open(image)).unwrap()
+/// Opens the image in a file for writing.
+pub fn open_image(path: &Path) -> Arc<Fs> {
+    open(&share(FileDevice::open(path, true).unwrap())).unwrap()
+}
+
+pub fn begin(fs: &Fs) -> Transaction<'_> {
+    fs.begin(Reserve::default()).unwrap()
+}
+
+/// A key in the root tree that is nobody's: a temporary item.
+pub fn key(n: u64) -> Key {
+    Key::new(objectid::BALANCE, item_type::TEMPORARY_ITEM, 1000 + n)
+}
+
+/// All trees of the last commit, but those that are being deleted: these are not whole.
+pub fn trees(fs: &Fs) -> Vec<u64> {
+    let reader = fs.reader().unwrap();
+    let mut cursor = reader.cursor(reader.root(tree_id::ROOT).unwrap());
+    cursor.seek(&Key::MIN).unwrap();
+    let mut ids = vec![tree_id::ROOT, tree_id::CHUNK];
+    while let Some((key, bytes)) = cursor.item() {
+        if key.typ == item_type::ROOT_ITEM && RootItem::parse(bytes).unwrap().refs.get() > 0 {
+            ids.push(key.objectid);
+        }
+        cursor.next().unwrap();
+    }
+    ids
+}
+
+/// The first keys of all leaves of a tree of the last commit.
+pub fn leaves(fs: &Fs, tree: u64) -> Vec<Key> {
+    let reader = fs.reader().unwrap();
+    let mut keys = vec![];
+    let mut stack = vec![reader.root(tree).unwrap().into()];
+    while let Some(ptr) = stack.pop() {
+        let node = reader.node(&ptr).unwrap();
+        if node.is_leaf() {
+            keys.extend(node.key(0));
+            continue;
+        }
+        for slot in 0..node.nritems() as usize {
+            stack.push(node.child_ptr(slot, tree).unwrap());
+        }
+    }
+    keys
+}
+
+/// Copies every leaf of every tree, in one transaction.
+pub fn cow_everything(fs: &Fs) {
+    let mut trans = begin(fs);
+    for tree in trees(fs) {
+        for key in leaves(fs, tree) {
+            edit::cow_to(&mut trans, tree, &key, 0).unwrap();
+        }
+    }
+    trans.commit().unwrap();
+}
+
+/// Reads every block of every tree of the last commit, and returns the number of items.
+#[track_caller]
+pub fn read_everything(fs: &Fs) -> u64 {
+    let reader = fs.reader().unwrap();
+    let mut items = 0;
+    for tree in trees(fs) {
+        let root = reader.root(tree).unwrap();
+        let summary = check_tree(&reader, root, reader.generation(), &mut |problem| {
+            panic!("{problem}");
+        });
+        items += summary.unwrap().items;
+    }
+    items
 }
 
 /// Makes a snapshot of the top-level subvolume as `name` in its root directory, the way the C driver does.
@@ -263,17 +237,19 @@ pub fn snapshot(trans: &mut Transaction<'_>, id: u64, name: &str) {
     item.refs = 1.into();
     item.otransid = transid.into();
     item.ctransid = transid.into();
-    trans
-        .snapshot_root(tree_id::FS, &Key::new(id, item_type::ROOT_ITEM, transid), item)
-        .unwrap();
+    let root_key = Key::new(id, item_type::ROOT_ITEM, transid);
+    trans.snapshot_root(tree_id::FS, &root_key, item).unwrap();
 
-    let dir = 256;
+    let dir = objectid::FIRST_FREE;
     let index = id;
-    let mut root_ref = std::vec![];
-    root_ref.extend_from_slice(&u64::to_le_bytes(dir));
-    root_ref.extend_from_slice(&index.to_le_bytes());
-    root_ref.extend_from_slice(&(name.len() as u16).to_le_bytes());
-    root_ref.extend_from_slice(name.as_bytes());
+    let len = name.len() as u16;
+    let root_ref = [
+        &dir.to_le_bytes()[..],
+        &index.to_le_bytes(),
+        &len.to_le_bytes(),
+        name.as_bytes(),
+    ]
+    .concat();
     for key in [
         Key::new(tree_id::FS, item_type::ROOT_REF, id),
         Key::new(id, item_type::ROOT_BACKREF, tree_id::FS),
@@ -281,22 +257,32 @@ pub fn snapshot(trans: &mut Transaction<'_>, id: u64, name: &str) {
         edit::insert(trans, tree_id::ROOT, &key, &root_ref).unwrap();
     }
     let location = DiskKey::from(Key::new(id, item_type::ROOT_ITEM, u64::MAX));
-    let mut entry = std::vec::Vec::from(location.as_bytes());
-    entry.extend_from_slice(&transid.to_le_bytes());
-    entry.extend_from_slice(&0u16.to_le_bytes());
-    entry.extend_from_slice(&(name.len() as u16).to_le_bytes());
-    entry.push(2);
-    entry.extend_from_slice(name.as_bytes());
+    let entry = [
+        location.as_bytes(),
+        &transid.to_le_bytes(),
+        &[0, 0],
+        &len.to_le_bytes(),
+        &[2],
+        name.as_bytes(),
+    ]
+    .concat();
     for key in [
         Key::new(dir, item_type::DIR_ITEM, name_hash(name.as_bytes())),
         Key::new(dir, item_type::DIR_INDEX, index),
     ] {
         edit::insert(trans, tree_id::FS, &key, &entry).unwrap();
     }
-    let inode = Key::new(dir, item_type::INODE_ITEM, 0);
-    edit::update_in_place(trans, tree_id::FS, &inode, |bytes| {
-        let (mut item, _) = InodeItem::read_from_prefix(bytes).map_err(|_| EUCLEAN)?;
+    change_inode(trans, dir, |item| {
         item.size = (item.size.get() + 2 * name.len() as u64).into();
+    });
+}
+
+/// Changes an inode of the top-level subvolume.
+pub fn change_inode(trans: &mut Transaction<'_>, ino: u64, change: impl FnOnce(&mut InodeItem)) {
+    let key = Key::new(ino, item_type::INODE_ITEM, 0);
+    edit::update_in_place(trans, tree_id::FS, &key, |bytes| {
+        let (mut item, _) = InodeItem::read_from_prefix(bytes).map_err(|_| EUCLEAN)?;
+        change(&mut item);
         bytes.copy_from_slice(item.as_bytes());
         Ok(())
     })

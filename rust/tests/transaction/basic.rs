@@ -1,112 +1,47 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Transactions on images that `mkfs.btrfs` made: `btrfs check` accepts every commit.
-
-mod support;
+//! Growing, shrinking, copying and sharing trees, and transactions that are given up.
 
 use kernel::prelude::*;
-use kernel::sync::Arc;
-use rbtrfs_engine::format::{item_type, objectid, tree_id, Key};
+use rbtrfs_engine::format::tree_id;
+use rbtrfs_engine::format::Key;
 use rbtrfs_engine::tree::{edit, Nodes};
-use rbtrfs_engine::volume::transaction::{Reserve, Transaction};
+use rbtrfs_engine::volume::transaction::Reserve;
 use rbtrfs_engine::volume::Fs;
-use support::*;
-
-/// Every kind of volume that can be written to.
-const KINDS: [&[&str]; 6] = [
-    &[],
-    &["-n", "4096", "-m", "single"],
-    &["-n", "4096", "-O", "^skinny-metadata", "-m", "dup"],
-    &["-n", "16384", "-d", "dup", "-m", "dup"],
-    &["-n", "16384", "-R", "^free-space-tree"],
-    &["-n", "65536", "-O", "^no-holes"],
-];
-
-/// A key in the root tree that is nobody's: a temporary item.
-fn key(n: u64) -> Key {
-    Key::new(objectid::BALANCE, item_type::TEMPORARY_ITEM, 1000 + n)
-}
-
-fn begin(fs: &Fs) -> Transaction<'_> {
-    fs.begin(Reserve::default()).unwrap()
-}
-
-/// All trees of the last commit.
-fn trees(fs: &Arc<Fs>) -> std::vec::Vec<u64> {
-    let reader = fs.reader().unwrap();
-    let mut cursor = reader.cursor(reader.root(tree_id::ROOT).unwrap());
-    cursor.seek(&Key::MIN).unwrap();
-    let mut ids = std::vec![tree_id::ROOT, tree_id::CHUNK];
-    while let Some((key, _)) = cursor.item() {
-        if key.typ == item_type::ROOT_ITEM {
-            ids.push(key.objectid);
-        }
-        cursor.next().unwrap();
-    }
-    ids
-}
-
-/// The first keys of all leaves of a tree.
-fn leaves(fs: &Arc<Fs>, tree: u64) -> std::vec::Vec<Key> {
-    let reader = fs.reader().unwrap();
-    let mut keys = std::vec![];
-    let mut stack = std::vec![reader.root(tree).unwrap().into()];
-    while let Some(ptr) = stack.pop() {
-        let node = reader.node(&ptr).unwrap();
-        for slot in 0..node.nritems() as usize {
-            if node.is_leaf() {
-                keys.push(node.key(0).unwrap());
-                break;
-            }
-            stack.push(node.child_ptr(slot, tree).unwrap());
-        }
-    }
-    keys
-}
-
-/// Copies every leaf of every tree.
-fn cow_everything(fs: &Arc<Fs>) {
-    let mut trans = begin(fs);
-    for tree in trees(fs) {
-        for key in leaves(fs, tree) {
-            edit::cow_to(&mut trans, tree, &key, 0).unwrap();
-        }
-    }
-    trans.commit().unwrap();
-}
+use rbtrfs_testdev::RecordingDevice;
+use crate::support::*;
 
 #[test]
 fn an_empty_transaction_writes_nothing() {
     let scratch = Scratch::new("empty");
-    let image = make_image(&scratch, &[]);
-    let device = Device::open(&image);
+    let device = share(RecordingDevice::new(make_mem(&scratch, &[])));
     let fs = open(&device).unwrap();
     let before = fs.reader().unwrap().generation();
     begin(&fs).commit().unwrap();
     drop(begin(&fs));
     begin(&fs).cancel();
     assert_eq!(fs.reader().unwrap().generation(), before);
-    assert!(device.take_events().is_empty());
+    assert!(device.events().is_empty());
 }
 
 #[test]
 fn every_leaf_of_every_tree_can_move() {
     for kind in KINDS {
         let scratch = Scratch::new("cow");
-        let image = make_image(&scratch, kind);
-        let fs = open_image(&image);
+        let device = share(make_mem(&scratch, kind));
+        let fs = open(&device).unwrap();
         let before = fs.reader().unwrap().generation();
         for round in 1..=5 {
             cow_everything(&fs);
             assert_eq!(fs.reader().unwrap().generation(), before + round);
-            assert_clean(&image);
+            scratch.assert_clean(&device);
         }
         drop(fs);
         // A new mount reads what was written.
-        let fs = open_image(&image);
+        let fs = open(&device).unwrap();
         assert_eq!(fs.reader().unwrap().generation(), before + 5);
         cow_everything(&fs);
         drop(fs);
-        assert_clean(&image);
+        scratch.assert_clean(&device);
     }
 }
 
@@ -114,18 +49,18 @@ fn every_leaf_of_every_tree_can_move() {
 fn trees_grow_and_shrink() {
     for kind in KINDS {
         let scratch = Scratch::new("grow");
-        let image = make_image(&scratch, kind);
-        let fs = open_image(&image);
+        let device = share(make_mem(&scratch, kind));
+        let fs = open(&device).unwrap();
         const ITEMS: u64 = 3000;
         for part in 0..6 {
             let mut trans = begin(&fs);
             for n in (0..ITEMS).filter(|n| n * 7 % 6 == part) {
                 let len = (n * 37 % 300) as usize;
-                edit::insert(&mut trans, tree_id::ROOT, &key(n), &std::vec![n as u8; len]).unwrap();
+                edit::insert(&mut trans, tree_id::ROOT, &key(n), &vec![n as u8; len]).unwrap();
             }
             trans.commit().unwrap();
         }
-        assert_clean(&image);
+        scratch.assert_clean(&device);
         {
             let reader = fs.reader().unwrap();
             let mut cursor = reader.cursor(reader.root(tree_id::ROOT).unwrap());
@@ -133,7 +68,7 @@ fn trees_grow_and_shrink() {
             for n in 0..ITEMS {
                 let (found, data) = cursor.item().unwrap();
                 assert_eq!(found, key(n));
-                assert_eq!(data, &std::vec![n as u8; (n * 37 % 300) as usize][..]);
+                assert_eq!(data, &vec![n as u8; (n * 37 % 300) as usize][..]);
                 cursor.next().unwrap();
             }
         }
@@ -145,15 +80,15 @@ fn trees_grow_and_shrink() {
             trans.commit().unwrap();
         }
         drop(fs);
-        assert_clean(&image);
+        scratch.assert_clean(&device);
     }
 }
 
 #[test]
 fn a_hundred_transactions_reuse_what_they_free() {
     let scratch = Scratch::new("hundred");
-    let image = make_image(&scratch, &["-n", "4096"]);
-    let fs = open_image(&image);
+    let device = share(make_mem(&scratch, &["-n", "4096"]));
+    let fs = open(&device).unwrap();
     let used = fs.reader().unwrap().superblock().bytes_used.get();
     for n in 0..100 {
         let mut trans = begin(&fs);
@@ -170,14 +105,14 @@ fn a_hundred_transactions_reuse_what_they_free() {
     let now = fs.reader().unwrap().superblock().bytes_used.get();
     assert!(now < used + (64 << 12), "{used} bytes used became {now}");
     drop(fs);
-    assert_clean(&image);
+    scratch.assert_clean(&device);
 }
 
 #[test]
 fn a_reader_keeps_what_it_sees() {
     let scratch = Scratch::new("reader");
-    let image = make_image(&scratch, &["-n", "4096"]);
-    let fs = open_image(&image);
+    let device = share(make_mem(&scratch, &["-n", "4096"]));
+    let fs = open(&device).unwrap();
     let reader = fs.reader().unwrap();
     let before = leaves(&fs, tree_id::FS);
     for _ in 0..20 {
@@ -185,8 +120,8 @@ fn a_reader_keeps_what_it_sees() {
     }
     fs.cache.shrink(0);
     // Read from the device again: nothing of the old commit was overwritten.
-    let mut stack = std::vec![reader.root(tree_id::FS).unwrap().into()];
-    let mut found = std::vec![];
+    let mut stack = vec![reader.root(tree_id::FS).unwrap().into()];
+    let mut found = vec![];
     while let Some(ptr) = stack.pop() {
         let node = reader.node(&ptr).unwrap();
         if node.is_leaf() {
@@ -201,64 +136,60 @@ fn a_reader_keeps_what_it_sees() {
     drop(reader);
     cow_everything(&fs);
     drop(fs);
-    assert_clean(&image);
+    scratch.assert_clean(&device);
 }
 
 #[test]
 fn cancel_leaves_no_trace_and_writing_goes_on() {
     let scratch = Scratch::new("cancel");
-    let image = make_image(&scratch, &["-n", "4096"]);
-    let device = Device::open(&image);
+    let device = share(RecordingDevice::new(make_mem(&scratch, &["-n", "4096"])));
     let fs = open(&device).unwrap();
     for n in 0..3 {
+        let before = device.events().len();
         let mut trans = begin(&fs);
         for i in 10..200 {
             edit::insert(&mut trans, tree_id::ROOT, &key(i), &[1; 200]).unwrap();
         }
         trans.cancel();
-        assert!(device.take_events().is_empty());
+        assert_eq!(device.events().len(), before);
         let mut trans = begin(&fs);
         edit::insert(&mut trans, tree_id::ROOT, &key(n), &[1; 200]).unwrap();
         trans.commit().unwrap();
-        device.take_events();
-        assert_clean(&image);
+        scratch.assert_clean(&device.image());
     }
 }
 
 #[test]
 fn drop_aborts_and_forces_read_only() {
     let scratch = Scratch::new("abort");
-    let image = make_image(&scratch, &[]);
-    let device = Device::open(&image);
+    let device = share(RecordingDevice::new(make_mem(&scratch, &[])));
     let fs = open(&device).unwrap();
     let mut trans = begin(&fs);
     edit::insert(&mut trans, tree_id::ROOT, &key(0), &[1; 200]).unwrap();
     drop(trans);
-    assert!(device.take_events().is_empty());
+    assert!(device.events().is_empty());
     assert_eq!(fs.begin(Reserve::default()).err(), Some(EROFS));
-    assert!(fs.reader().is_ok());
-    drop(fs);
-    assert_clean(&image);
+    read_everything(&fs);
 }
 
 #[test]
 fn snapshots_share_blocks_and_part_again() {
     for kind in KINDS {
         let scratch = Scratch::new("snapshot");
-        let image = make_image(&scratch, kind);
-        let fs = open_image(&image);
+        let device = share(make_mem(&scratch, kind));
+        let fs = open(&device).unwrap();
         for id in 256..260 {
             let mut trans = begin(&fs);
-            snapshot(&mut trans, id, &std::format!("snapshot-{id}"));
+            snapshot(&mut trans, id, &format!("snapshot-{id}"));
             trans.commit().unwrap();
-            assert_clean(&image);
+            scratch.assert_clean(&device);
             // Every other leaf of the source parts from the snapshots.
             let mut trans = begin(&fs);
             for key in leaves(&fs, tree_id::FS).iter().step_by(2) {
                 edit::cow_to(&mut trans, tree_id::FS, key, 0).unwrap();
             }
             trans.commit().unwrap();
-            assert_clean(&image);
+            scratch.assert_clean(&device);
         }
         // A snapshot that changes while others still hold its leaves, in another order each time.
         for id in [258, 256, tree_id::FS, 259, 257] {
@@ -267,14 +198,14 @@ fn snapshots_share_blocks_and_part_again() {
                 edit::cow_to(&mut trans, id, key, 0).unwrap();
             }
             trans.commit().unwrap();
-            assert_clean(&image);
+            scratch.assert_clean(&device);
         }
         for _ in 0..3 {
             cow_everything(&fs);
-            assert_clean(&image);
+            scratch.assert_clean(&device);
         }
         drop(fs);
-        let fs = open_image(&image);
+        let fs = open(&device).unwrap();
         assert!((256..260).all(|id| trees(&fs).contains(&id)));
     }
 }
@@ -282,9 +213,9 @@ fn snapshots_share_blocks_and_part_again() {
 #[test]
 fn a_snapshot_is_what_its_source_was_even_within_one_transaction() {
     let scratch = Scratch::new("within");
-    let image = make_image(&scratch, &["-n", "4096"]);
-    let fs = open_image(&image);
-    let count = |fs: &Arc<Fs>, tree| {
+    let device = share(make_mem(&scratch, &["-n", "4096"]));
+    let fs = open(&device).unwrap();
+    let count = |fs: &Fs, tree| {
         let reader = fs.reader().unwrap();
         let mut cursor = reader.cursor(reader.root(tree).unwrap());
         cursor.seek(&Key::MIN).unwrap();
@@ -311,12 +242,12 @@ fn a_snapshot_is_what_its_source_was_even_within_one_transaction() {
         edit::cow_to(&mut trans, 257, key, 0).unwrap();
     }
     trans.commit().unwrap();
-    assert_clean(&image);
+    scratch.assert_clean(&device);
     // Two entries in the source for each snapshot, of which the second one has those of the first.
     assert_eq!(count(&fs, tree_id::FS), before + 4);
     assert_eq!(count(&fs, 256), before);
     assert_eq!(count(&fs, 257), before + 2);
     cow_everything(&fs);
     drop(fs);
-    assert_clean(&image);
+    scratch.assert_clean(&device);
 }
