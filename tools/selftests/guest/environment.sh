@@ -21,14 +21,19 @@ complaint_is_found() {
 	[ -z "$(complaints /tmp/log)" ]
 }
 
+# check_debug NAME COMMAND...: a check of what only the debug kernel has.
+check_debug() {
+	if [ "$RBTRFS_KERNEL" = debug ]; then check "$@"; else skip "not in this kernel" "$1"; fi
+}
+
 load_btrfs
 check "the C driver makes a volume that btrfs check accepts" write_and_check
 check "device-mapper works without udev" flaky_disk
-check "kmemleak is on" config /sys/kernel/debug/kmemleak
-check "lockdep is on" grep -q '^ debug_locks: *1' /proc/lockdep_stats
-check "allocations can be made to fail" config /sys/kernel/debug/failslab
-check "requests can be made to fail" config /sys/kernel/debug/fail_make_request
-check "KASAN is on" grep -q ' kasan_report$' /proc/kallsyms
+check_debug "kmemleak is on" config /sys/kernel/debug/kmemleak
+check_debug "lockdep is on" grep -q '^ debug_locks: *1' /proc/lockdep_stats
+check_debug "allocations can be made to fail" config /sys/kernel/debug/failslab
+check_debug "requests can be made to fail" config /sys/kernel/debug/fail_make_request
+check_debug "KASAN is on" grep -q ' kasan_report$' /proc/kallsyms
 check "a complaint of the kernel is found" complaint_is_found
 check "the checkout is writable" test -w "$CHECKOUT"
 finish
