@@ -39,9 +39,7 @@ impl<'a> Entries<'a> {
         let item: DirItem = format::read(self.data)?;
         let name_len = usize::from(item.name_len.get());
         let data_len = usize::from(item.data_len.get());
-        let value_at = size_of::<DirItem>()
-            .checked_add(name_len)
-            .ok_or(EUCLEAN)?;
+        let value_at = size_of::<DirItem>().checked_add(name_len).ok_or(EUCLEAN)?;
         let end = value_at.checked_add(data_len).ok_or(EUCLEAN)?;
         if name_len == 0 || name_len > NAME_LEN {
             return Err(EUCLEAN);
@@ -87,7 +85,12 @@ pub struct Target {
 /// # Errors
 ///
 /// `EUCLEAN` for a damaged item, or what reading nodes gives.
-pub fn lookup<S: Nodes>(nodes: &S, root: TreeRoot, dir: u64, name: &[u8]) -> Result<Option<Target>> {
+pub fn lookup<S: Nodes>(
+    nodes: &S,
+    root: TreeRoot,
+    dir: u64,
+    name: &[u8],
+) -> Result<Option<Target>> {
     let mut cursor = Cursor::new(nodes, root);
     if !cursor.seek(&Key::new(dir, item_type::DIR_ITEM, name_hash(name)))? {
         return Ok(None);

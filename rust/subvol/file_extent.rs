@@ -130,7 +130,11 @@ pub fn parse<'a>(key: &Key, data: &'a [u8], sectorsize: u32) -> Result<Extent<'a
         return Ok(extent(len, Kind::Hole));
     }
     let compressed = head.compression != compression::NONE;
-    let limit = if compressed { ram_bytes } else { disk_num_bytes };
+    let limit = if compressed {
+        ram_bytes
+    } else {
+        disk_num_bytes
+    };
     if offset.checked_add(len).ok_or(EUCLEAN)? > limit
         || (compressed && (ram_bytes > MAX_COMPRESSED || disk_num_bytes > MAX_COMPRESSED))
     {

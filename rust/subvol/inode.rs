@@ -47,10 +47,20 @@ pub fn names_of_item(
         let (parent, index, head, len) = if key.typ == item_type::INODE_EXTREF {
             let item: InodeExtref = format::read(data)?;
             let parent = item.parent_objectid.get();
-            (parent, item.index.get(), size_of::<InodeExtref>(), item.name_len)
+            (
+                parent,
+                item.index.get(),
+                size_of::<InodeExtref>(),
+                item.name_len,
+            )
         } else {
             let item: InodeRef = format::read(data)?;
-            (key.offset, item.index.get(), size_of::<InodeRef>(), item.name_len)
+            (
+                key.offset,
+                item.index.get(),
+                size_of::<InodeRef>(),
+                item.name_len,
+            )
         };
         let len = usize::from(len.get());
         let name = format::slice(data, head, len)?;

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Copying a closed set of blocks: each block once, sharing kept, references re-keyed.
+//!
+//! A copy has the references of its original. Those by a tree stay as they are; those by a parent block name the
+//! parent's copy. Where a block's children are referred to by its address, the children outside of the set get
+//! their references moved to the copy's address.
+
+use super::closure::{Block, Closure};
+use super::moves::Moves;
+use crate::format::extent::FLAG_FULL_BACKREF;
+use crate::format::file_extent::{FileExtentItem, TYPE_INLINE};
+use crate::format::{self, item_type};
+use crate::tree::edit::EditContext;
+use crate::tree::{Node, NodePtr, TreeRoot};
+use crate::volume::refs::RefKind;
+use crate::volume::transaction::Transaction;
+use core::mem::offset_of;
+use kernel::prelude::*;
+use kernel::rbtree::RBTree;
+use kernel::sync::Arc;
+use zerocopy::little_endian::U64;
+use zerocopy::IntoBytes;
+
+/// Copies every block of the set and switches the roots; file extents that are in `moves` point to their new
+/// places in the copies.
+///
+/// # Errors
+///
+/// `ENOSPC`, `ENOMEM`, and those of reading. The transaction is then only good for being aborted.
+pub fn copy(trans: &mut Transaction<'_>, closure: &Closure, moves: &Moves) -> Result<Copies> {
+    let mut copies = Copies {
+        at: RBTree::new(),
+        nodesize: u64::from(trans.geometry().nodesize),
+    };
+    for (level, bytenr, block) in closure.iter() {
+        let node = original(trans, level, bytenr, block)?;
+        let copy = trans.copy_block(&node, node.owner())?;
+        copies.at.try_create_and_insert(bytenr, copy, GFP_KERNEL)?;
+        if level == 0 {
+            patch_leaf(trans, &node, copy, moves)?;
+        } else {
+            copies.patch_node(trans, &node, copy)?;
+        }
+    }
+    let mut shared = false;
+    for (level, bytenr, block) in closure.iter() {
+        copies.move_refs(trans, bytenr, block)?;
+        if block.is_full_backref() {
+            let node = original(trans, level, bytenr, block)?;
+            copies.rekey_children(trans, &node, moves)?;
+        }
+        shared |= block.is_shared();
+    }
+    for (level, bytenr, block) in closure.iter() {
+        for root in block.roots.iter() {
+            let place = TreeRoot {
+                id: *root,
+                bytenr: copies.of(bytenr)?,
+                level,
+                generation: trans.transid(),
+            };
+            trans.set_root(*root, place)?;
+            if shared {
+                // The copies are as young as the transaction, and yet shared: whoever copies one on write has
+                // to look its references up.
+                trans.set_last_snapshot(*root)?;
+            }
+        }
+    }
+    Ok(copies)
+}
+
+fn original(trans: &Transaction<'_>, level: u8, bytenr: u64, block: &Block) -> Result<Arc<Node>> {
+    trans.fs().cache.get(&NodePtr {
+        bytenr,
+        generation: block.generation,
+        level,
+        tree: 0,
+        first_key: None,
+    })
+}
+
+/// The address in a file extent item that is not inline and not a hole, and its size on disk, in bytes.
+pub fn extent_of(data: &[u8]) -> Result<Option<(u64, u64)>> {
+    let head: format::file_extent::FileExtentHead = format::read(data)?;
+    if head.typ == TYPE_INLINE {
+        return Ok(None);
+    }
+    let item: FileExtentItem = format::read(data)?;
+    let bytenr = item.disk_bytenr.get();
+    Ok((bytenr != 0).then_some((bytenr, item.disk_num_bytes.get())))
+}
+
+/// Writes a new address into a file extent item.
+pub fn set_extent(data: &mut [u8], bytenr: u64) -> Result {
+    let at = offset_of!(FileExtentItem, disk_bytenr);
+    let value = U64::new(bytenr);
+    let end = at.checked_add(size_of::<U64>()).ok_or(EUCLEAN)?;
+    data.get_mut(at..end)
+        .ok_or(EUCLEAN)?
+        .copy_from_slice(value.as_bytes());
+    Ok(())
+}
+
+fn patch_leaf(trans: &mut Transaction<'_>, node: &Node, copy: u64, moves: &Moves) -> Result {
+    if moves.is_empty() {
+        return Ok(());
+    }
+    let buf = trans.dirty_mut(copy)?;
+    for slot in 0..node.nritems() as usize {
+        let (key, data) = node.item(slot).ok_or(EUCLEAN)?;
+        if key.typ != item_type::EXTENT_DATA {
+            continue;
+        }
+        let to = extent_of(data)?.and_then(|(bytenr, _)| moves.target(bytenr));
+        if let Some(to) = to {
+            set_extent(buf.item_mut(slot).ok_or(EUCLEAN)?, to)?;
+        }
+    }
+    Ok(())
+}
+
+/// Where each block's copy is.
+pub struct Copies {
+    at: RBTree<u64, u64>,
+    nodesize: u64,
+}
+
+impl Copies {
+    /// The address of the copy of the block at `bytenr`, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// `EUCLEAN` if the block was not of the set.
+    pub fn of(&self, bytenr: u64) -> Result<u64> {
+        self.at.get(&bytenr).copied().ok_or(EUCLEAN)
+    }
+
+    fn patch_node(&self, trans: &mut Transaction<'_>, node: &Node, copy: u64) -> Result {
+        let transid = trans.transid();
+        let buf = trans.dirty_mut(copy)?;
+        for slot in 0..node.nritems() as usize {
+            let child = node.child_ptr(slot, 0).ok_or(EUCLEAN)?;
+            if let Some(to) = self.at.get(&child.bytenr) {
+                buf.set_child(slot, *to, transid)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the copy of a block the references of its original, which goes.
+    fn move_refs(&self, trans: &mut Transaction<'_>, bytenr: u64, block: &Block) -> Result {
+        let copy = self.of(bytenr)?;
+        let refs = trans.refs();
+        if block.is_full_backref() {
+            refs.set_flags(copy, self.nodesize, FLAG_FULL_BACKREF)?;
+        }
+        for r in block.refs.iter() {
+            let kind = match r.kind {
+                RefKind::SharedBlock { parent } => RefKind::SharedBlock {
+                    parent: self.of(parent)?,
+                },
+                kind => kind,
+            };
+            refs.add(copy, self.nodesize, kind, 1)?;
+        }
+        refs.drop_extent(bytenr, self.nodesize)
+    }
+
+    /// Moves the references that the children outside of the set have by a block's address.
+    fn rekey_children(&self, trans: &mut Transaction<'_>, node: &Node, moves: &Moves) -> Result {
+        let parent = node.bytenr();
+        let copy = self.of(parent)?;
+        let refs = trans.refs();
+        for slot in 0..node.nritems() as usize {
+            let (bytenr, num_bytes, from, to) = if node.is_leaf() {
+                let (key, data) = node.item(slot).ok_or(EUCLEAN)?;
+                if key.typ != item_type::EXTENT_DATA {
+                    continue;
+                }
+                let Some((bytenr, num_bytes)) = extent_of(data)? else {
+                    continue;
+                };
+                if moves.target(bytenr).is_some() {
+                    continue;
+                }
+                let from = RefKind::SharedData { parent };
+                (
+                    bytenr,
+                    num_bytes,
+                    from,
+                    RefKind::SharedData { parent: copy },
+                )
+            } else {
+                let child = node.child_ptr(slot, 0).ok_or(EUCLEAN)?;
+                if self.at.get(&child.bytenr).is_some() {
+                    continue;
+                }
+                let from = RefKind::SharedBlock { parent };
+                let to = RefKind::SharedBlock { parent: copy };
+                (child.bytenr, self.nodesize, from, to)
+            };
+            refs.add(bytenr, num_bytes, from, -1)?;
+            refs.add(bytenr, num_bytes, to, 1)?;
+        }
+        Ok(())
+    }
+}

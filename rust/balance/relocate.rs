@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Emptying a block group, and removing it.
+//!
+//! Work goes in batches. Each is one transaction: some extents of the block group are found, everything that has
+//! to change for them to move is planned by reading alone, and only then is anything changed. Until the changes
+//! begin, a batch can end without a trace, so pausing and cancelling take effect there, too. Batches grow and
+//! shrink so that one takes about [`BATCH_MS`].
+
+use super::closure::{Check, Closure, Seeds};
+use super::copy::copy;
+use super::moves::Moves;
+use crate::format::chunk::block_group_flags as flags;
+use crate::format::{item_type, tree_id, Key};
+use crate::platform;
+use crate::tree::edit;
+use crate::tree::{Cursor, EditContext};
+use crate::volume::backref::{find_extent, FoundExtent};
+use crate::volume::fs::Fs;
+use crate::volume::transaction::{Reserve, Transaction};
+use crate::{fs_err, fs_info};
+use kernel::prelude::*;
+
+/// How long a batch should take, in milliseconds.
+const BATCH_MS: u64 = 150;
+/// The fewest and the most extents of a batch.
+const BATCH_MIN: usize = 16;
+const BATCH_MAX: usize = 2048;
+/// The most bytes of data that a batch moves.
+const BATCH_BYTES: u64 = 64 << 20;
+
+/// Moves everything out of the block group at `start` (a logical address in bytes) and removes it.
+///
+/// The caller holds the relocation token. `check` is asked often whether to go on.
+///
+/// # Errors
+///
+/// `ENOENT` if there is no such block group; `ENOSPC` if its contents have no room elsewhere; `EIO` and `EUCLEAN`
+/// for damaged trees or data, each after a line in the log; what `check` gives. Whatever was moved by then stays
+/// moved, and everything else is where it was.
+pub fn relocate_block_group(fs: &Fs, start: u64, check: Check<'_>) -> Result {
+    check()?;
+    let group = fs.freeze_block_group(start)?;
+    fs_info!(
+        fs,
+        "relocating block group {} flags {}",
+        start,
+        FlagNames(group.flags())
+    );
+    let mut batch = Batch {
+        fs,
+        from: start,
+        end: group.end(),
+        limit: BATCH_MIN,
+        check,
+    };
+    let mut moved = 0u64;
+    while let Some(count) = batch.run()? {
+        moved = moved.saturating_add(count as u64);
+    }
+    if moved > 0 {
+        fs_info!(fs, "found {} extents, stage: move data extents", moved);
+    }
+    group.remove()
+}
+
+/// The names of a block group's flags, as administrators know them.
+struct FlagNames(u64);
+
+impl core::fmt::Display for FlagNames {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let names = [
+            (flags::DATA, "data"),
+            (flags::SYSTEM, "system"),
+            (flags::METADATA, "metadata"),
+            (flags::DUP, "dup"),
+        ];
+        let mut first = true;
+        for (_, name) in names.iter().filter(|(bit, _)| self.0 & bit != 0) {
+            if !first {
+                f.write_str("|")?;
+            }
+            f.write_str(name)?;
+            first = false;
+        }
+        Ok(())
+    }
+}
+
+/// Where the emptying of a block group stands.
+struct Batch<'a> {
+    fs: &'a Fs,
+    /// Everything before this logical address has moved.
+    from: u64,
+    end: u64,
+    limit: usize,
+    check: Check<'a>,
+}
+
+impl Batch<'_> {
+    /// Moves some extents; `None` when there are none left.
+    fn run(&mut self) -> Result<Option<usize>> {
+        (self.check)()?;
+        let begun = platform::uptime_ms();
+        let mut trans = self.fs.begin(Reserve::default())?;
+        let plan = self.plan(&trans)?;
+        if plan.count == 0 {
+            return Ok(None);
+        }
+        let count = plan.count;
+        if let Err(error) = self.carry_out(&mut trans, plan) {
+            // Nothing that the last commit knows of was touched yet.
+            trans.cancel();
+            return Err(error);
+        }
+        trans.commit()?;
+        self.adapt(platform::uptime_ms().saturating_sub(begun));
+        Ok(Some(count))
+    }
+
+    fn adapt(&mut self, took: u64) {
+        if took < BATCH_MS / 2 {
+            self.limit = self.limit.saturating_mul(2).min(BATCH_MAX);
+        } else if took > BATCH_MS {
+            self.limit = (self.limit / 2).max(BATCH_MIN);
+        }
+    }
+
+    /// Finds extents and everything that has to change with them.
+    fn plan(&self, trans: &Transaction<'_>) -> Result<Plan> {
+        let root_of = |tree| trans.root(tree);
+        let mut plan = Plan {
+            seeds: Seeds::new(),
+            moves: Moves::new(),
+            closure: None,
+            count: 0,
+        };
+        let mut extents = Extents {
+            at: self.from,
+            end: self.end,
+        };
+        while plan.count < self.limit && plan.moves.bytes() < BATCH_BYTES {
+            let Some(found) = extents.next(self.fs, trans)? else {
+                break;
+            };
+            match found.level() {
+                Some(level) => plan.seeds.add(level, found.bytenr())?,
+                None => plan
+                    .moves
+                    .add(self.fs, trans, &root_of, &found, &mut plan.seeds)?,
+            }
+            plan.count = plan.count.saturating_add(1);
+            (self.check)()?;
+        }
+        let closure = Closure::grow(self.fs, trans, &root_of, &mut plan.seeds, self.check)?;
+        plan.moves.prove(self.fs, trans, &closure)?;
+        plan.closure = Some(closure);
+        Ok(plan)
+    }
+
+    fn carry_out(&self, trans: &mut Transaction<'_>, mut plan: Plan) -> Result {
+        let closure = plan.closure.take().ok_or(EINVAL)?;
+        let reader = self.fs.reader()?;
+        plan.moves.copy_data(trans, &reader)?;
+        let copies = copy(trans, &closure, &plan.moves)?;
+        plan.moves.finish(trans, &reader, &copies)?;
+        for path in plan.seeds.paths.iter() {
+            edit::cow_to(trans, path.tree, &path.key, path.level)?;
+        }
+        Ok(())
+    }
+}
+
+/// All that a batch does.
+struct Plan {
+    seeds: Seeds,
+    moves: Moves,
+    closure: Option<Closure>,
+    count: usize,
+}
+
+/// The extents of a block group, in order.
+struct Extents {
+    at: u64,
+    end: u64,
+}
+
+impl Extents {
+    fn next(&mut self, fs: &Fs, trans: &Transaction<'_>) -> Result<Option<FoundExtent>> {
+        let extents = trans.root(tree_id::EXTENT)?;
+        let mut cursor = Cursor::new(trans, extents);
+        cursor.seek(&Key::new(self.at, 0, 0))?;
+        while let Some((key, _)) = cursor.item() {
+            if key.objectid >= self.end {
+                break;
+            }
+            if matches!(key.typ, item_type::EXTENT_ITEM | item_type::METADATA_ITEM) {
+                let found = find_extent(fs, trans, extents, key.objectid)?.ok_or(EUCLEAN)?;
+                let next = key.objectid.checked_add(found.num_bytes.max(1));
+                self.at = next.ok_or(EUCLEAN)?;
+                if self.at > self.end {
+                    fs_err!(
+                        fs,
+                        "extent {} of {} bytes crosses the end of its block group at {}",
+                        key.objectid,
+                        found.num_bytes,
+                        self.end
+                    );
+                    return Err(EUCLEAN);
+                }
+                return Ok(Some(found));
+            }
+            cursor.next()?;
+        }
+        Ok(None)
+    }
+}

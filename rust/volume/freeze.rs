@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Block groups that are being emptied: nothing is allocated from them meanwhile.
+
+use super::chunk_alloc;
+use super::fs::Fs;
+use super::space::SpaceContext;
+use super::transaction::Reserve;
+use kernel::prelude::*;
+
+/// A block group from which nothing is allocated for as long as this lives.
+#[must_use = "the block group is in use again when this is dropped"]
+pub struct FrozenBlockGroup<'f> {
+    fs: &'f Fs,
+    start: u64,
+    end: u64,
+    flags: u64,
+}
+
+impl Fs {
+    /// Stops allocation from the block group at `start`, a logical address in bytes, and sees to it that what is in
+    /// it fits elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if there is no such block group, `ENOSPC` if its contents have no room elsewhere, those of committing
+    /// the chunks that were made for them.
+    pub fn freeze_block_group(&self, start: u64) -> Result<FrozenBlockGroup<'_>> {
+        let mut trans = self.begin(Reserve::default())?;
+        let (space, base) = trans.allocator();
+        space.set_read_only(base, start)?;
+        let group = space.group_at(start)?;
+        let frozen = FrozenBlockGroup {
+            fs: self,
+            start,
+            end: group.end(),
+            flags: group.flags,
+        };
+        let made_chunks = space.is_dirty();
+        let committed = if made_chunks {
+            trans.mark_changed();
+            trans.commit()
+        } else {
+            drop(trans);
+            Ok(())
+        };
+        // The transaction is over in either case, so that dropping `frozen` may take the writer's mutex.
+        committed?;
+        Ok(frozen)
+    }
+}
+
+impl FrozenBlockGroup<'_> {
+    /// The logical end, in bytes.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// What the block group holds, and its profile: [`crate::format::chunk::block_group_flags`].
+    pub fn flags(&self) -> u64 {
+        self.flags
+    }
+
+    /// Removes the block group, which must be empty, and its chunk.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` if something is in it; those of committing.
+    pub fn remove(self) -> Result {
+        let mut trans = self.fs.begin(Reserve::default())?;
+        if let Err(error) = chunk_alloc::remove_chunk(&mut trans, self.start) {
+            trans.cancel();
+            return Err(error);
+        }
+        trans.commit()
+        // Dropping `self` then finds no such block group.
+    }
+}
+
+impl Drop for FrozenBlockGroup<'_> {
+    fn drop(&mut self) {
+        // Removed block groups, and those of a volume that has to be read anew, need no thawing.
+        let _ = self.fs.writer.lock().space_mut().set_read_write(self.start);
+    }
+}
