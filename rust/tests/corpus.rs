@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Damaged and odd volumes from the tests of btrfs-progs: opening and walking one ends in an error or in an answer.
+
+mod images;
+
+use images::{corpus, device, images_in, unpack, Scratch};
+use kernel::prelude::*;
+use rbtrfs_engine::format::{item_type, tree_id, Key};
+use rbtrfs_engine::tree::check::check_tree;
+use rbtrfs_engine::volume::{Fs, OpenOptions};
+use rbtrfs_testdev::FileDevice;
+use std::path::Path;
+use std::vec::Vec;
+
+/// What became of a volume.
+#[derive(Debug, Default)]
+struct Outcome {
+    trees: usize,
+    items: u64,
+    problems: u64,
+}
+
+fn walk(image: &Path) -> Result<Outcome> {
+    let options = OpenOptions {
+        read_only: true,
+        ..OpenOptions::default()
+    };
+    let fs = Fs::open(device(FileDevice::open(image, false).unwrap()), &options)?;
+    let reader = fs.reader()?;
+    let mut ids = vec![tree_id::ROOT, tree_id::CHUNK];
+    let mut cursor = reader.cursor(reader.root(tree_id::ROOT)?);
+    cursor.seek(&Key::MIN)?;
+    while let Some((key, _)) = cursor.item() {
+        if key.typ == item_type::ROOT_ITEM {
+            ids.push(key.objectid);
+        }
+        if cursor.next().is_err() {
+            break;
+        }
+    }
+    ids.dedup();
+    let mut outcome = Outcome::default();
+    for id in ids {
+        outcome.trees += 1;
+        let Ok(root) = reader.root(id) else {
+            outcome.problems += 1;
+            continue;
+        };
+        let summary = check_tree(&reader, root, reader.generation(), &mut |_| ())?;
+        outcome.items += summary.items;
+        outcome.problems += summary.problems;
+        // The cursor has an end as well, forwards and back.
+        let mut cursor = reader.cursor(root).with_readahead();
+        let mut seen = 0u64;
+        let mut step = cursor.seek(&Key::MIN).map(|_| true);
+        while matches!(step, Ok(true)) {
+            seen += 1;
+            assert!(seen <= summary.items + 1 || summary.problems > 0);
+            step = cursor.next();
+        }
+        let mut step = cursor.seek_before(&Key::MAX);
+        while matches!(step, Ok(true)) {
+            step = cursor.prev();
+        }
+    }
+    Ok(outcome)
+}
+
+fn walk_all(folder: &str) -> Vec<(std::string::String, Result<Outcome>)> {
+    let Some(corpus) = corpus() else {
+        return Vec::new();
+    };
+    let mut outcomes = Vec::new();
+    for packed in images_in(&corpus.join(folder)) {
+        let scratch = Scratch::new();
+        let Some(image) = unpack(&scratch, &packed) else {
+            continue;
+        };
+        let name = packed.file_name().unwrap().to_str().unwrap().to_owned();
+        let (outcome, log) = kernel::log::capture(|| walk(&image));
+        if outcome.is_err() {
+            assert!(!log.is_empty(), "{name}: an error without a message");
+        }
+        println!(
+            "{name}: {outcome:?} {}",
+            log.last().map_or("", |l| l.as_str())
+        );
+        outcomes.push((name, outcome));
+    }
+    outcomes
+}
+
+#[test]
+fn volumes_of_the_fuzzers() {
+    walk_all("fuzz");
+}
+
+#[test]
+fn volumes_of_the_checkers_tests() {
+    let outcomes = walk_all("fsck");
+    // Images of what the checker must not complain about open and have no problem here either.
+    for good in [
+        "012-leaf-corruption--good",
+        "020-extent-ref-cases--shared_block_ref.",
+    ] {
+        for (name, outcome) in &outcomes {
+            if name.starts_with(good) {
+                let outcome = outcome.as_ref().expect(name);
+                assert!(
+                    outcome.problems == 0 && outcome.items > 0,
+                    "{name}: {outcome:?}"
+                );
+            }
+        }
+    }
+}
