@@ -1,2 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Balance: filters, control, the walk of backrefs and the relocation of block groups.
+
+pub mod args;
+pub mod chunks;
+pub mod closure;
+pub mod control;
+mod copy;
+pub mod filter;
+mod moves;
+pub mod progress;
+pub mod relocate;
