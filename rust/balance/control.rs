@@ -134,17 +134,15 @@ pub fn recover(fs: &Fs) -> Result {
     fs.state.recover_balance(BalanceControl { item, progress })
 }
 
-/// Goes on with the balance that [`recover`] found, in a thread of its own, unless the mount said to `skip` it.
-pub fn resume_after_mount(fs: &Fs, skip: bool) {
-    if fs.state.balance_status().is_none() {
-        return;
-    }
-    if skip {
-        fs.device.info(format_args!("balance: resume skipped"));
-        return;
-    }
+/// Goes on with the balance that is paused, on behalf of nobody. To be called in a thread of its own.
+pub fn resume_after_mount(fs: &Fs) {
     // How it ends is in the log, and if it is refused it stays paused.
     let _ = resume(fs);
+}
+
+/// Says that the balance that [`recover`] found stays paused, as the mount was told to leave it.
+pub fn skip_resume(fs: &Fs) {
+    fs.device.info(format_args!("balance: resume skipped"));
 }
 
 /// Runs an admitted balance to its end.

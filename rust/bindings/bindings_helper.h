@@ -89,6 +89,8 @@ void rbtrfs_set_kfree_link(struct delayed_call *call, void *link);
 
 bool rbtrfs_inode_owner_or_capable(const struct file *file);
 int rbtrfs_may_search(const struct file *file, struct inode *dir);
+struct task_struct *rbtrfs_thread_run(int (*run)(void *data), void *data);
+void rbtrfs_thread_join(struct task_struct *task);
 
 /* Folios and readahead. */
 void *rbtrfs_folio_address(struct folio *folio);

@@ -10,6 +10,7 @@
 #include <linux/highmem.h>
 #include <linux/iversion.h>
 #include <linux/kernfs.h>
+#include <linux/kthread.h>
 
 #include "bindings_helper.h"
 
@@ -291,6 +292,23 @@ void rbtrfs_set_kfree_link(struct delayed_call *call, void *link)
 bool rbtrfs_inode_owner_or_capable(const struct file *file)
 {
 	return inode_owner_or_capable(file_mnt_idmap(file), file_inode(file));
+}
+
+/* The task is referenced, so that it can be waited for after its end, too. */
+struct task_struct *rbtrfs_thread_run(int (*run)(void *data), void *data)
+{
+	struct task_struct *task = kthread_create(run, data, "btrfs-balance");
+
+	if (!IS_ERR(task)) {
+		get_task_struct(task);
+		wake_up_process(task);
+	}
+	return task;
+}
+
+void rbtrfs_thread_join(struct task_struct *task)
+{
+	kthread_stop_put(task);
 }
 
 int rbtrfs_may_search(const struct file *file, struct inode *dir)

@@ -151,7 +151,7 @@ unsafe fn set_read_only(sb: &SuperBlock, read_only: bool) -> Result {
     if sb.is_read_only() == read_only {
         return Ok(());
     }
-    sb.volume().fs().set_read_only(read_only)?;
+    sb.volume().set_read_only(read_only)?;
     // SAFETY: The flags are protected by the lock that the caller holds.
     unsafe {
         if read_only {
@@ -289,7 +289,7 @@ unsafe extern "C" fn reconfigure(fc: *mut bindings::fs_context) -> kernel::ffi::
         };
         if sb.is_read_only() != read_only {
             // The VFS sets the flag itself when this succeeds.
-            sb.volume().fs().set_read_only(read_only)?;
+            sb.volume().set_read_only(read_only)?;
         }
         Ok(0)
     })

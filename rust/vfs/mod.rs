@@ -21,6 +21,7 @@ mod inode;
 mod ioctl;
 mod options;
 mod page_cache;
+mod resume;
 mod shrinker;
 mod special;
 mod statfs;

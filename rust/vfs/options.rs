@@ -25,6 +25,8 @@ pub(super) enum Subvol {
 #[derive(Default)]
 pub(super) struct Options {
     pub(super) subvol: Subvol,
+    /// A balance that the mount finds stays paused.
+    pub(super) skip_balance: bool,
 }
 
 /// The value of an option.
@@ -49,7 +51,7 @@ pub(super) enum Parsed {
 const TOP_LEVEL: u64 = crate::format::tree_id::FS;
 
 /// Hints, and options about how files are written.
-const ACCEPTED_FLAGS: [&[u8]; 28] = [
+const ACCEPTED_FLAGS: [&[u8]; 27] = [
     b"acl",
     b"autodefrag",
     b"noautodefrag",
@@ -75,7 +77,6 @@ const ACCEPTED_FLAGS: [&[u8]; 28] = [
     b"user_subvol_rm_allowed",
     b"enospc_debug",
     b"noenospc_debug",
-    b"skip_balance",
     b"norecovery",
     b"subvol",
 ];
@@ -107,6 +108,7 @@ impl Options {
             (b"source", _) => return Ok(Parsed::NotOurs),
             (b"subvol", Value::Text(path)) => self.set_path(path)?,
             (b"subvolid", Value::Text(id)) => self.set_id(id)?,
+            (b"skip_balance", Value::Flag) => self.skip_balance = true,
             // The only rescue that there is happens anyway: a volume with a log tree is not replayed.
             (b"rescue", Value::Text(b"nologreplay")) => (),
             (_, Value::Flag) if ACCEPTED_FLAGS.contains(&key) => (),

@@ -8,9 +8,11 @@ use super::bdev::Bdev;
 use super::filesystem::Filesystem;
 use super::inode::{self, iget, Inode, ROOT_DIR};
 use super::options::Options;
+use super::resume::Resume;
 use super::shrinker::Shrinker;
 use super::{export, statfs, sysfs, xattr};
 use super::table::Table;
+use crate::balance::control;
 use crate::bindings;
 use crate::device::BlockDevice;
 use crate::format::superblock::compat_ro;
@@ -91,16 +93,22 @@ pub(super) struct Volume {
     /// Sorted by tree.
     devs: Pin<KBox<Mutex<KVec<SubvolDev>>>>,
     inode_cache: NonNull<bindings::kmem_cache>,
+    resume: Resume,
     fs: Fs,
 }
 
 impl Volume {
-    fn new(fs: Fs, cache: NonNull<bindings::kmem_cache>) -> Result<KBox<Self>> {
+    fn new(
+        fs: Fs,
+        cache: NonNull<bindings::kmem_cache>,
+        options: &Options,
+    ) -> Result<KBox<Self>> {
         let volume = Self {
             sysfs: None,
             _shrinker: Shrinker::new(&fs)?,
             devs: KBox::pin_init(new_mutex!(KVec::new()), GFP_KERNEL)?,
             inode_cache: cache,
+            resume: Resume::new(options.skip_balance)?,
             fs,
         };
         Ok(KBox::new(volume, GFP_KERNEL)?)
@@ -108,6 +116,22 @@ impl Volume {
 
     pub(super) fn fs(&self) -> &Fs {
         &self.fs
+    }
+
+    /// Makes the engine refuse to write, which pauses balance, or allows it again, which resumes it.
+    ///
+    /// # Errors
+    ///
+    /// What [`Fs::set_read_only`] answers.
+    pub(super) fn set_read_only(&self, read_only: bool) -> Result {
+        if read_only {
+            self.resume.pause(&self.fs);
+        }
+        self.fs.set_read_only(read_only)?;
+        if !read_only {
+            self.resume.start(&self.fs)?;
+        }
+        Ok(())
     }
 
     pub(super) fn inode_cache(&self) -> *mut bindings::kmem_cache {
@@ -173,7 +197,9 @@ pub(super) unsafe fn fill(
     )?;
     let fsid = fs.reader()?.superblock().fsid;
     let blocksize = fs.geometry.sectorsize;
-    let volume = Volume::new(Fs::clone(&fs), NonNull::new(filesystem.inode_cache().as_ptr()).ok_or(EINVAL)?)?;
+    control::recover(&fs)?;
+    let cache = NonNull::new(filesystem.inode_cache().as_ptr()).ok_or(EINVAL)?;
+    let volume = Volume::new(Fs::clone(&fs), cache, options)?;
 
     let forced = volume.fs().is_read_only() && !read_only;
 
@@ -213,6 +239,9 @@ pub(super) unsafe fn fill(
             return Err(ENOMEM);
         }
     }
+    if !sb.is_read_only() {
+        sb.volume().resume.start(fs)?;
+    }
     Ok(())
 }
 
@@ -224,6 +253,11 @@ pub(super) unsafe fn fill(
 pub(super) unsafe extern "C" fn kill(sb: *mut bindings::super_block) {
     // SAFETY: The superblock is valid; the field is null if opening the volume failed.
     let volume: *mut Volume = unsafe { (*sb).s_fs_info.cast() };
+    if !volume.is_null() {
+        // SAFETY: `fill` made the pointer of a box, which lives until below.
+        let volume = unsafe { &*volume };
+        volume.resume.close(&volume.fs);
+    }
     // SAFETY: The superblock was set up on a block device.
     unsafe { bindings::kill_block_super(sb) };
     if !volume.is_null() {
