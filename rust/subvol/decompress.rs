@@ -48,11 +48,22 @@ fn lzo(src: &[u8], dst: &mut [u8], sectorsize: usize) -> Result<usize> {
         let segment = crate::format::slice(src, at, len)?;
         at = at.checked_add(len).ok_or(EIO)?;
         let rest = dst.get_mut(made..).ok_or(EIO)?;
-        let room = rest.len().min(sectorsize);
-        let block = rest.get_mut(..room).ok_or(EIO)?;
-        made = made
-            .checked_add(platform::lzo1x(segment, block)?)
-            .ok_or(EIO)?;
+        let got = match rest.get_mut(..sectorsize) {
+            Some(block) => platform::lzo1x(segment, block)?,
+            None => lzo_last(segment, rest, sectorsize)?,
+        };
+        made = made.checked_add(got).ok_or(EIO)?;
     }
     Ok(made)
+}
+
+/// The block of a sector of which only the start is wanted. Unlike the other methods LZO cannot stop early, and
+/// the C driver compresses whole sectors even where the data is inline and shorter.
+fn lzo_last(segment: &[u8], dst: &mut [u8], sectorsize: usize) -> Result<usize> {
+    let mut block = KVec::from_elem(0u8, sectorsize, GFP_KERNEL)?;
+    let len = platform::lzo1x(segment, &mut block)?.min(dst.len());
+    dst.get_mut(..len)
+        .ok_or(EIO)?
+        .copy_from_slice(crate::format::slice(&block, 0, len)?);
+    Ok(len)
 }
