@@ -4,7 +4,6 @@
 use super::inode::{InodeItem, Timespec};
 use super::key::DiskKey;
 use zerocopy::little_endian::{U16, U32, U64};
-use zerocopy::FromBytes as _;
 use zerocopy::FromZeros as _;
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 

@@ -7,7 +7,6 @@ use super::sink::Sink;
 use crate::format::inode::Timespec;
 use crate::platform::{crc32c, signal_pending};
 use kernel::prelude::*;
-use zerocopy::IntoBytes as _;
 
 /// Bytes of commands that are gathered before they are written.
 const BATCH: usize = 256 << 10;

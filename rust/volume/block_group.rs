@@ -2,7 +2,6 @@
 //! Block groups: a chunk's space, its accounting, and its item on disk.
 
 use kernel::prelude::*;
-use zerocopy::IntoBytes as _;
 
 use super::dev_extent::DevExtents;
 use super::free_space::{Extent, ExtentSet};
@@ -202,6 +201,11 @@ impl BlockGroup {
             .saturating_sub(self.used)
             .saturating_sub(self.reserved)
             .saturating_sub(self.pinned)
+    }
+
+    /// What can be allocated, if it was needed and read already.
+    pub fn free_space(&self) -> Option<&ExtentSet> {
+        self.free.as_ref()
     }
 
     /// Whether `extent` lies within it.

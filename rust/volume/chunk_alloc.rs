@@ -6,7 +6,6 @@
 //! when no tree is being changed; doing so may allocate blocks, and make further chunks.
 
 use kernel::prelude::*;
-use zerocopy::IntoBytes as _;
 
 use super::block_group::{self, copies, BlockGroup, Kind};
 use super::dev_extent;
@@ -55,32 +54,32 @@ fn place(space: &Space, kind: Kind, copies: u64) -> Result<(Extent, u64)> {
     Ok((hole, size))
 }
 
-/// Makes a chunk in memory and its block group, all of it free. Returns the logical start.
+/// Makes a chunk of at least `least` bytes in memory and its block group, all of it free. Returns the logical start.
 ///
 /// # Errors
 ///
 /// `EINVAL` for flags that name no kind or an unsupported profile; `ENOSPC` if the device has no room; `ENOMEM`.
-pub(super) fn make<V: Volume>(space: &mut Space, vol: &V, flags: u64) -> Result<u64> {
+pub(super) fn make<V: Volume>(space: &mut Space, vol: &V, flags: u64, least: u64) -> Result<u64> {
     let kind = Kind::of(flags).ok_or(EINVAL)?;
     let copies = copies(flags).ok_or(EINVAL)?;
     let (hole, size) = place(space, kind, copies)?;
+    if size < least {
+        return Err(ENOSPC);
+    }
     let start = space
         .devices
         .logical_end()
         .checked_next_multiple_of(STRIPE_LEN)
         .ok_or(ENOSPC)?;
     let range = Extent::new(start, size)?;
-    // What can fail goes first; the rest is undone by dropping the ranges again.
+    // What fails is undone by dropping the place again.
     space.groups.reserve(1, GFP_KERNEL)?;
-    for copy in 0..copies {
-        let offset = size.saturating_mul(copy);
-        let physical = Extent::new(hole.start.saturating_add(offset), size)?;
-        space.devices.insert(physical, start)?;
-    }
-    let made = new_group(space, range, flags).and_then(|group| {
-        publish(space, vol, Some(&group))?;
-        Ok(group)
-    });
+    let made = claim(space, range, hole.start, copies)
+        .and_then(|()| new_group(space, range, flags))
+        .and_then(|group| {
+            publish(space, vol, Some(&group))?;
+            Ok(group)
+        });
     match made {
         Ok(group) => {
             space.add_group(group)?;
@@ -91,6 +90,16 @@ pub(super) fn make<V: Volume>(space: &mut Space, vol: &V, flags: u64) -> Result<
             Err(error)
         }
     }
+}
+
+/// Notes the place of all copies.
+fn claim(space: &mut Space, range: Extent, physical: u64, copies: u64) -> Result {
+    for copy in 0..copies {
+        let offset = range.len.saturating_mul(copy);
+        let physical = Extent::new(physical.saturating_add(offset), range.len)?;
+        space.devices.insert(physical, range.start)?;
+    }
+    Ok(())
 }
 
 fn new_group(space: &Space, range: Extent, flags: u64) -> Result<BlockGroup> {
@@ -130,7 +139,7 @@ pub(super) fn publish<V: Volume>(space: &Space, vol: &V, new: Option<&BlockGroup
 /// the device has no room.
 pub fn create_chunk<C: SpaceContext>(cx: &mut C, flags: u64) -> Result<u64> {
     let (space, vol) = cx.allocator();
-    let start = make(space, vol, flags)?;
+    let start = make(space, vol, flags, 0)?;
     write_new_block_groups(cx)?;
     Ok(start)
 }

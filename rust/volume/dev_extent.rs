@@ -5,7 +5,7 @@
 //! may still use the chunk's addresses has left; so neither its physical nor its logical addresses come back early.
 
 use kernel::prelude::*;
-use zerocopy::{FromZeros as _, IntoBytes as _};
+use zerocopy::FromZeros as _;
 
 use super::free_space::Extent;
 use super::space::{SpaceContext, Volume};

@@ -5,7 +5,6 @@
 //! `FREE_SPACE_BITMAP` items; its `FREE_SPACE_INFO` says which, and how many free extents there are.
 
 use kernel::prelude::*;
-use zerocopy::IntoBytes as _;
 
 use super::free_space::{Extent, ExtentSet};
 use super::free_space_bitmap as bitmap;
