@@ -195,7 +195,10 @@ pub fn read_newest(device: &dyn BlockDevice) -> Result<SuperBuf> {
                 }
                 failure = Some(EINVAL);
             }
-            Ok(Copy::NotBtrfs) if index == 0 => return Err(EINVAL),
+            Ok(Copy::NotBtrfs) if index == 0 => {
+                fs_err!(device, "no valid FS found");
+                return Err(EINVAL);
+            }
             Ok(_) => {}
             Err(ENOMEM) => return Err(ENOMEM),
             Err(e) => {
@@ -204,7 +207,12 @@ pub fn read_newest(device: &dyn BlockDevice) -> Result<SuperBuf> {
             }
         }
     }
-    let sb = best.ok_or(failure.unwrap_or(EINVAL))?;
+    let Some(sb) = best else {
+        return Err(failure.unwrap_or_else(|| {
+            fs_err!(device, "no valid FS found");
+            EINVAL
+        }));
+    };
     if sb.bytenr.get() != COPIES[0] {
         fs_warn!(
             device,
@@ -377,13 +385,9 @@ fn check_roots(device: &dyn BlockDevice, sb: &SuperBlock) -> Result {
 
 fn check_device(device: &dyn BlockDevice, sb: &SuperBlock) -> Result {
     let mut result = Ok(());
-    let devices = sb.num_devices.get();
-    if devices != 1 {
-        fs_err!(
-            device,
-            "number of devices is {}, only one is supported",
-            devices
-        );
+    // How many there are the chunk tree knows; that count decides.
+    if sb.num_devices.get() == 0 {
+        fs_err!(device, "number of devices is 0");
         result = Err(EINVAL);
     }
     if sb.dev_item.fsid != sb.fsid {

@@ -244,6 +244,15 @@ impl Opening {
             );
             return Err(EUCLEAN);
         }
+        let counted = self.roots.superblock.num_devices.get();
+        if counted != 1 {
+            fs_warn!(
+                self.device,
+                "super block num_devices {} mismatch with DEV_ITEM count {}",
+                counted,
+                devices
+            );
+        }
         map.check_device_ranges(&*self.device)?;
         Ok(map)
     }
