@@ -33,6 +33,7 @@ pub mod free_space;
 pub mod free_space_bitmap;
 pub mod free_space_load;
 pub mod free_space_tree;
+pub mod freeze;
 pub mod fs;
 mod open;
 pub mod options;
