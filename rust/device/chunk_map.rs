@@ -262,3 +262,209 @@ pub fn sys_array_entry(array: &[u8], at: usize) -> Option<(Key, &[u8])> {
     let size = item_size(item.num_stripes.get())?;
     Some((key.into(), slice(array, at, size).ok()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::chunk::{block_group_flags as flags, Stripe, STRIPE_LEN};
+    use crate::format::{item_type, objectid};
+    use std::vec::Vec;
+    use zerocopy::{FromZeros, IntoBytes};
+
+    type Item = crate::format::chunk::Chunk;
+
+    const MIB: u64 = 1 << 20;
+
+    const LIMITS: ChunkLimits = ChunkLimits {
+        sectorsize: 4096,
+        devid: 1,
+        dev_uuid: [7; 16],
+        device_bytes: 64 * MIB,
+    };
+
+    struct NoDevice;
+
+    impl BlockDevice for NoDevice {
+        fn name(&self) -> &str {
+            "none"
+        }
+        fn size(&self) -> u64 {
+            64 * MIB
+        }
+        fn read(&self, _: u64, _: &mut [u8]) -> Result {
+            Err(EIO)
+        }
+        fn write(&self, _: u64, _: &[u8]) -> Result {
+            Err(EIO)
+        }
+        fn write_fua(&self, _: u64, _: &[u8]) -> Result {
+            Err(EIO)
+        }
+        fn flush(&self) -> Result {
+            Err(EIO)
+        }
+        fn discard(&self, _: u64, _: u64) -> Result {
+            Err(EIO)
+        }
+    }
+
+    fn key(logical: u64) -> Key {
+        Key::new(objectid::FIRST_CHUNK_TREE, item_type::CHUNK_ITEM, logical)
+    }
+
+    fn item(length: u64, flags: u64, stripes: &[u64]) -> (Item, Vec<Stripe>) {
+        let mut item = Item::new_zeroed();
+        item.length = length.into();
+        item.typ = flags.into();
+        item.stripe_len = STRIPE_LEN.into();
+        item.sector_size = 4096.into();
+        item.num_stripes = (stripes.len() as u16).into();
+        let stripes = stripes.iter().map(|offset| Stripe {
+            devid: 1.into(),
+            offset: (*offset).into(),
+            dev_uuid: [7; 16],
+        });
+        (item, stripes.collect())
+    }
+
+    fn bytes((item, stripes): &(Item, Vec<Stripe>)) -> Vec<u8> {
+        let mut bytes = item.as_bytes().to_vec();
+        for stripe in stripes {
+            bytes.extend_from_slice(stripe.as_bytes());
+        }
+        bytes
+    }
+
+    fn parse(logical: u64, item: &(Item, Vec<Stripe>)) -> core::result::Result<Chunk, Fault> {
+        Chunk::parse(&key(logical), &bytes(item), &LIMITS)
+    }
+
+    #[test]
+    fn maps_single_and_dup() {
+        let mut map = ChunkMap::new();
+        let single = parse(8 * MIB, &item(4 * MIB, flags::DATA, &[MIB])).unwrap();
+        let dup = item(MIB, flags::METADATA | flags::DUP, &[10 * MIB, 20 * MIB]);
+        let dup = parse(MIB, &dup).unwrap();
+        for chunk in [single, dup] {
+            map.add(chunk).unwrap().unwrap();
+        }
+        assert_eq!(map.lookup(MIB - 1), None);
+        assert_eq!(map.lookup(2 * MIB), None);
+        assert_eq!(map.lookup(12 * MIB - 1), Some(&single));
+        assert_eq!(map.lookup(12 * MIB), None);
+
+        let mirrors = map.mirrors(MIB + 4096, 4096).unwrap();
+        assert_eq!((mirrors.count(), mirrors.first()), (2, 10 * MIB + 4096));
+        assert_eq!(mirrors.get(2), Some(20 * MIB + 4096));
+        assert_eq!((mirrors.get(0), mirrors.get(3)), (None, None));
+        assert_eq!(map.mirrors(9 * MIB, 4096).unwrap().count(), 1);
+        assert_eq!(map.mirrors(2 * MIB - 4096, 8192), Err(EUCLEAN));
+        assert_eq!(map.mirrors(u64::MAX - 5, u64::MAX), Err(EUCLEAN));
+    }
+
+    #[test]
+    fn chunks_come_and_go() {
+        let map = ChunkMap::new();
+        let chunk = |logical| Chunk {
+            logical,
+            length: MIB,
+            flags: flags::DATA,
+            first: logical,
+            second: None,
+        };
+        let map = map.with(chunk(4 * MIB)).unwrap();
+        let map = map.with(chunk(2 * MIB)).unwrap();
+        assert!(map.with(chunk(5 * MIB - 4096)).is_err_and(|e| e == EEXIST));
+        assert!(map.with(chunk(2 * MIB - 4096)).is_err_and(|e| e == EEXIST));
+        assert!(map.with(chunk(3 * MIB)).is_ok());
+        assert!(map.without(3 * MIB).is_err_and(|e| e == ENOENT));
+        let map = map.without(4 * MIB).unwrap();
+        assert!(map.iter().map(|c| c.logical).eq([2 * MIB]));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        let good = || item(4 * MIB, flags::DATA, &[MIB]);
+        assert!(parse(8 * MIB, &good()).is_ok());
+        let fault = |logical, change: fn(&mut Item, &mut Vec<Stripe>)| {
+            let mut item = good();
+            change(&mut item.0, &mut item.1);
+            parse(logical, &item).unwrap_err()
+        };
+        let at = 8 * MIB;
+        assert_eq!(fault(at + 1, |_, _| ()), Fault::Logical);
+        assert_eq!(fault(at, |c, _| c.length = 0.into()), Fault::Length(0));
+        assert_eq!(fault(at, |c, _| c.length = 100.into()), Fault::Length(100));
+        let all = u64::MAX - 4095;
+        assert_eq!(
+            fault(at, |c, _| c.length = (u64::MAX - 4095).into()),
+            Fault::Length(all)
+        );
+        assert_eq!(
+            fault(at, |c, _| c.stripe_len = 4096.into()),
+            Fault::StripeLen(4096)
+        );
+        assert_eq!(
+            fault(at, |c, _| c.sector_size = 512.into()),
+            Fault::SectorSize(512)
+        );
+        assert_eq!(fault(at, |c, _| c.typ = 0.into()), Fault::Type(0));
+        assert_eq!(fault(at, |c, _| c.typ = 5.into()), Fault::Type(5));
+        assert_eq!(fault(at, |c, _| c.typ = 0x31.into()), Fault::Type(0x31));
+        assert_eq!(fault(at, |c, _| c.typ = 0x11.into()), Fault::Profile(0x11));
+        assert_eq!(fault(at, |c, _| c.typ = 0x21.into()), Fault::NumStripes(1));
+        assert_eq!(
+            fault(at, |c, _| c.num_stripes = 0.into()),
+            Fault::ItemSize(80)
+        );
+        assert_eq!(
+            fault(at, |c, _| c.num_stripes = u16::MAX.into()),
+            Fault::ItemSize(80)
+        );
+        assert_eq!(fault(at, |_, s| s.clear()), Fault::ItemSize(48));
+        assert_eq!(fault(at, |_, s| s[0].devid = 2.into()), Fault::Device(2));
+        assert_eq!(fault(at, |_, s| s[0].dev_uuid[0] = 0), Fault::Device(1));
+        let outside = 61 * MIB;
+        assert_eq!(
+            fault(at, |_, s| s[0].offset = (61 * MIB).into()),
+            Fault::Physical(outside)
+        );
+        assert_eq!(
+            fault(at, |_, s| s[0].offset = u64::MAX.into()),
+            Fault::Physical(u64::MAX)
+        );
+        let wrong = Key::new(1, item_type::CHUNK_ITEM, at);
+        assert_eq!(
+            Chunk::parse(&wrong, &bytes(&good()), &LIMITS),
+            Err(Fault::Key(wrong))
+        );
+    }
+
+    #[test]
+    fn ranges_that_overlap_are_refused() {
+        let mut map = ChunkMap::new();
+        let origin = Origin::SysArray;
+        let mut add = |logical, length, physical| {
+            let bytes = bytes(&item(length, flags::DATA, &[physical]));
+            let (result, log) = kernel::log::capture(|| {
+                map.add_item(&NoDevice, origin, &key(logical), &bytes, &LIMITS)
+            });
+            assert_eq!(result.is_err(), !log.is_empty());
+            result
+        };
+        assert_eq!(add(8 * MIB, 4 * MIB, 0), Ok(()));
+        assert_eq!(add(8 * MIB, 4 * MIB, 0), Ok(()), "the same again");
+        assert_eq!(add(8 * MIB, 4 * MIB, MIB), Err(EUCLEAN));
+        assert_eq!(add(6 * MIB, 4 * MIB, 20 * MIB), Err(EUCLEAN));
+        assert_eq!(add(11 * MIB, 4 * MIB, 20 * MIB), Err(EUCLEAN));
+        assert_eq!(add(9 * MIB, MIB, 20 * MIB), Err(EUCLEAN));
+        assert_eq!(add(12 * MIB, 4 * MIB, 4 * MIB), Ok(()));
+        assert_eq!(map.check_device_ranges(&NoDevice), Ok(()));
+        let bytes = bytes(&item(MIB, flags::DATA, &[7 * MIB]));
+        map.add_item(&NoDevice, origin, &key(32 * MIB), &bytes, &LIMITS)
+            .unwrap();
+        let (result, log) = kernel::log::capture(|| map.check_device_ranges(&NoDevice));
+        assert_eq!(result, Err(EUCLEAN));
+        assert!(log[0].contains("overlaps on the device"), "{log:?}");
+    }
+}
