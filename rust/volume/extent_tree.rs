@@ -8,6 +8,7 @@ use super::backref::{self, find_extent, for_each_keyed, FoundExtent};
 use super::delayed_ref::{NewExtent, RefDelta, RefHead};
 use super::extent_item::{encode_keyed, ExtentRecord};
 use super::refs::{CountedRef, RefKind};
+use super::space::SpaceContext;
 use super::transaction::Transaction;
 use crate::format::extent::{TreeBlockInfo, FLAG_DATA};
 use crate::format::superblock::incompat;
@@ -112,7 +113,7 @@ impl Transaction<'_> {
             if new == NewExtent::Data {
                 self.delete_csums(bytenr, head.num_bytes)?;
             }
-            return self.pin(bytenr, head.num_bytes);
+            return self.space_mut().abandon(bytenr, head.num_bytes);
         }
         let skinny = self.has_incompat(incompat::SKINNY_METADATA);
         let (key, info) = match new {

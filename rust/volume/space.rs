@@ -304,6 +304,19 @@ impl Space {
         Ok(())
     }
 
+    /// Pins an extent that the running transaction allocated and that never had an extent item, but may have been
+    /// written to.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::pin`].
+    pub fn abandon(&mut self, start: u64, len: u64) -> Result {
+        self.pin(start, len)?;
+        let group = self.group_mut(Extent::new(start, len)?)?;
+        group.reserved = group.reserved.saturating_sub(len);
+        Ok(())
+    }
+
     /// Gives back an extent that the running transaction allocated and that never had an extent item.
     ///
     /// # Errors
