@@ -13,7 +13,8 @@ use super::space::SpaceContext;
 use super::transaction::Transaction;
 use crate::device::{superblock, ChunkMap, WriteIo};
 use crate::format::superblock::RootBackup;
-use crate::format::tree_id;
+use crate::format::{tree_id, Key};
+use crate::tree::cow::cow_to;
 use crate::tree::{EditContext, TreeRoot};
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -45,6 +46,9 @@ impl Transaction<'_> {
     }
 
     fn write(&mut self) -> Result {
+        // The superblock has no generation of its own for the tree of roots: that block must be of this commit, too.
+        let top = self.root(tree_id::ROOT)?.level;
+        cow_to(self, tree_id::ROOT, &Key::MIN, top)?;
         self.settle()?;
         self.update_superblock()?;
         self.space_mut().prepare_commit()?;
