@@ -256,14 +256,7 @@ impl Bdev {
         };
         let data = buf.as_ptr().cast_mut();
         // SAFETY: A write only reads the buffer, which is borrowed until the call returns.
-        unsafe {
-            self.run(
-                op,
-                1,
-                &mut |_| (offset, data, buf.len()),
-                &mut |_, _| (),
-            )
-        }
+        unsafe { self.run(op, 1, &mut |_| (offset, data, buf.len()), &mut |_, _| ()) }
     }
 }
 
@@ -295,8 +288,7 @@ impl BlockDevice for Bdev {
 
     fn read_many(&self, ios: &mut [ReadIo<'_>]) -> Result {
         let mut bounces: KVec<(usize, KVVec<u8>)> = KVec::new();
-        let mut requests: KVec<(u64, *mut u8, usize)> =
-            KVec::with_capacity(ios.len(), GFP_KERNEL)?;
+        let mut requests: KVec<(u64, *mut u8, usize)> = KVec::with_capacity(ios.len(), GFP_KERNEL)?;
         for (i, io) in ios.iter_mut().enumerate() {
             let len = io.buf.len();
             let data = if aligned(io.buf) {
@@ -342,8 +334,7 @@ impl BlockDevice for Bdev {
 
     fn write_many(&self, ios: &[WriteIo<'_>]) -> Result {
         let mut bounces: KVec<KVVec<u8>> = KVec::new();
-        let mut requests: KVec<(u64, *mut u8, usize)> =
-            KVec::with_capacity(ios.len(), GFP_KERNEL)?;
+        let mut requests: KVec<(u64, *mut u8, usize)> = KVec::with_capacity(ios.len(), GFP_KERNEL)?;
         for io in ios {
             let data = if aligned(io.buf) {
                 io.buf.as_ptr()

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Mounting: from a filesystem context with its options to the root of a subvolume.
 
+use super::filesystem::Filesystem;
 use super::inode::Inode;
 use super::options::{Options, Parsed, Subvol, Value};
-use super::super_block::{self, SuperBlock};
-use super::filesystem::Filesystem;
 use super::subvol_path;
+use super::super_block::{self, SuperBlock};
 use super::table::Table;
 use crate::bindings;
 use kernel::error::{from_err_ptr, from_result, to_result};
@@ -295,11 +295,11 @@ unsafe extern "C" fn reconfigure(fc: *mut bindings::fs_context) -> kernel::ffi::
     })
 }
 
-static OPERATIONS: Table<bindings::fs_context_operations> = Table::new(bindings::fs_context_operations {
-    free: Some(free),
-    parse_param: Some(parse_param),
-    get_tree: Some(get_tree),
-    reconfigure: Some(reconfigure),
-    ..pin_init::zeroed()
-});
-
+static OPERATIONS: Table<bindings::fs_context_operations> =
+    Table::new(bindings::fs_context_operations {
+        free: Some(free),
+        parse_param: Some(parse_param),
+        get_tree: Some(get_tree),
+        reconfigure: Some(reconfigure),
+        ..pin_init::zeroed()
+    });

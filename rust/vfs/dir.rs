@@ -3,8 +3,8 @@
 
 use super::inode::{self, iget, stand_in, Inode, InodeRef, ROOT_DIR};
 use super::super_block::SuperBlock;
-use super::{file, ioctl};
 use super::table::Table;
+use super::{file, ioctl};
 use crate::bindings;
 use crate::format::dir::{file_type, NAME_LEN};
 use crate::format::root::RootRef;
@@ -36,7 +36,11 @@ fn lookup_name(parent: &Inode, name: &[u8]) -> Result<Option<InodeRef>> {
             // The dcache moves a directory that turns up in a second place. On a sound volume no directory
             // has two parents, so ask the child whether this is its own.
             if inode.is_dir() && !is_child(&reader, root, location.objectid, ino)? {
-                return Err(damaged(sb, parent, "is not the parent that its child names"));
+                return Err(damaged(
+                    sb,
+                    parent,
+                    "is not the parent that its child names",
+                ));
             }
             inode
         }
@@ -49,7 +53,11 @@ fn lookup_name(parent: &Inode, name: &[u8]) -> Result<Option<InodeRef>> {
         _ => return Err(damaged(sb, parent, "has an entry that leads to no inode")),
     };
     if target.typ != file_type_of(inode.mode()) {
-        return Err(damaged(sb, parent, "has an entry of another type than its inode"));
+        return Err(damaged(
+            sb,
+            parent,
+            "has an entry of another type than its inode",
+        ));
     }
     Ok(Some(inode))
 }
@@ -217,18 +225,20 @@ unsafe extern "C" fn iterate_shared(
     from_result(|| unsafe { emit(Inode::of_file(file), ctx) }.map(|()| 0))
 }
 
-pub(super) static INODE_OPERATIONS: Table<bindings::inode_operations> = Table::new(bindings::inode_operations {
-    lookup: Some(lookup),
-    ..inode::COMMON
-});
+pub(super) static INODE_OPERATIONS: Table<bindings::inode_operations> =
+    Table::new(bindings::inode_operations {
+        lookup: Some(lookup),
+        ..inode::COMMON
+    });
 
-pub(super) static FILE_OPERATIONS: Table<bindings::file_operations> = Table::new(bindings::file_operations {
-    llseek: Some(bindings::generic_file_llseek),
-    read: Some(bindings::generic_read_dir),
-    iterate_shared: Some(iterate_shared),
-    fsync: Some(file::fsync),
-    unlocked_ioctl: Some(ioctl::unlocked_ioctl),
-    #[cfg(CONFIG_COMPAT)]
-    compat_ioctl: Some(ioctl::compat_ioctl),
-    ..pin_init::zeroed()
-});
+pub(super) static FILE_OPERATIONS: Table<bindings::file_operations> =
+    Table::new(bindings::file_operations {
+        llseek: Some(bindings::generic_file_llseek),
+        read: Some(bindings::generic_read_dir),
+        iterate_shared: Some(iterate_shared),
+        fsync: Some(file::fsync),
+        unlocked_ioctl: Some(ioctl::unlocked_ioctl),
+        #[cfg(CONFIG_COMPAT)]
+        compat_ioctl: Some(ioctl::compat_ioctl),
+        ..pin_init::zeroed()
+    });

@@ -3,8 +3,8 @@
 //! under either.
 
 use super::inode::{iget, Inode, ROOT_DIR};
-use super::super_block::SuperBlock;
 use super::subvol_path;
+use super::super_block::SuperBlock;
 use super::table::Table;
 use crate::bindings;
 use crate::subvol;
@@ -155,9 +155,7 @@ unsafe extern "C" fn fh_to_dentry(
         return core::ptr::null_mut();
     }
     match (get_u64(words, 0), get_u64(words, 2), words.get(4)) {
-        (Some(ino), Some(tree), Some(wanted)) => {
-            into_ptr(dentry_of(sb, tree, ino, Some(*wanted)))
-        }
+        (Some(ino), Some(tree), Some(wanted)) => into_ptr(dentry_of(sb, tree, ino, Some(*wanted))),
         _ => core::ptr::null_mut(),
     }
 }
@@ -181,9 +179,7 @@ unsafe extern "C" fn fh_to_parent(
         _ => None,
     };
     match (get_u64(words, 5), tree, words.get(7)) {
-        (Some(ino), Some(tree), Some(wanted)) => {
-            into_ptr(dentry_of(sb, tree, ino, Some(*wanted)))
-        }
+        (Some(ino), Some(tree), Some(wanted)) => into_ptr(dentry_of(sb, tree, ino, Some(*wanted))),
         _ => core::ptr::null_mut(),
     }
 }
@@ -216,10 +212,11 @@ unsafe extern "C" fn get_parent(child: *mut bindings::dentry) -> *mut bindings::
     into_ptr(parent_of(unsafe { Inode::of_dentry(child) }))
 }
 
-pub(super) static OPERATIONS: Table<bindings::export_operations> = Table::new(bindings::export_operations {
-    encode_fh: Some(encode_fh),
-    fh_to_dentry: Some(fh_to_dentry),
-    fh_to_parent: Some(fh_to_parent),
-    get_parent: Some(get_parent),
-    ..pin_init::zeroed()
-});
+pub(super) static OPERATIONS: Table<bindings::export_operations> =
+    Table::new(bindings::export_operations {
+        encode_fh: Some(encode_fh),
+        fh_to_dentry: Some(fh_to_dentry),
+        fh_to_parent: Some(fh_to_parent),
+        get_parent: Some(get_parent),
+        ..pin_init::zeroed()
+    });

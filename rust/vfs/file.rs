@@ -109,10 +109,7 @@ unsafe extern "C" fn open(
 /// # Safety
 ///
 /// As the VFS calls it, for an open regular file of ours.
-unsafe extern "C" fn read_iter(
-    iocb: *mut bindings::kiocb,
-    to: *mut bindings::iov_iter,
-) -> isize {
+unsafe extern "C" fn read_iter(iocb: *mut bindings::kiocb, to: *mut bindings::iov_iter) -> isize {
     // Data is checked and decompressed in the page cache; a direct read would do that for each reader anew.
     // SAFETY: The request is the caller's own; the flag only picks the path that is taken below.
     unsafe {
@@ -143,7 +140,7 @@ struct Mapped {
 }
 
 impl Mapped {
-    fn of(extent: &Extent<'_>) -> Option<Self> {
+    fn of(extent: &Extent<'_>, sector: u32) -> Option<Self> {
         let physical = match &extent.kind {
             Kind::Hole => return None,
             Kind::Inline(_) => 0,
@@ -160,9 +157,22 @@ impl Mapped {
         Some(Self {
             logical: extent.offset,
             physical,
-            len: extent.len,
+            // Inline data stands for its whole last sector.
+            len: extent.len.next_multiple_of(u64::from(sector)),
             flags: fiemap_flags(&extent.kind),
         })
+    }
+
+    /// Adds `next` if it goes on where this ends, in the file as on disk.
+    fn merge(&mut self, next: &Mapped) -> bool {
+        let goes_on = self.flags == next.flags
+            && self.flags & bindings::FIEMAP_EXTENT_DATA_INLINE == 0
+            && self.logical.checked_add(self.len) == Some(next.logical)
+            && self.physical.checked_add(self.len) == Some(next.physical);
+        if goes_on {
+            self.len = self.len.saturating_add(next.len);
+        }
+        goes_on
     }
 }
 
@@ -188,9 +198,12 @@ fn fiemap_of(
         sector,
         (start, size),
         &mut |extent| {
-            let Some(next) = Mapped::of(extent) else {
+            let Some(next) = Mapped::of(extent, sector) else {
                 return Ok(true);
             };
+            if held.as_mut().is_some_and(|known| known.merge(&next)) {
+                return Ok(true);
+            }
             if let Some(known) = held.take() {
                 full = tell(info, &known, 0)?;
             }
@@ -236,24 +249,33 @@ unsafe extern "C" fn fiemap(
     mut len: u64,
 ) -> kernel::ffi::c_int {
     // SAFETY: The VFS passes an inode that it holds. The kernel crate knows the other type by name alone.
-    from_result(|| fiemap_of(unsafe { Inode::from_raw(inode) }, info.cast(), start, &mut len))
+    from_result(|| {
+        fiemap_of(
+            unsafe { Inode::from_raw(inode) },
+            info.cast(),
+            start,
+            &mut len,
+        )
+    })
 }
 
-pub(super) static INODE_OPERATIONS: Table<bindings::inode_operations> = Table::new(bindings::inode_operations {
-    fiemap: Some(fiemap),
-    ..inode::COMMON
-});
+pub(super) static INODE_OPERATIONS: Table<bindings::inode_operations> =
+    Table::new(bindings::inode_operations {
+        fiemap: Some(fiemap),
+        ..inode::COMMON
+    });
 
-pub(super) static FILE_OPERATIONS: Table<bindings::file_operations> = Table::new(bindings::file_operations {
-    llseek: Some(llseek),
-    open: Some(open),
-    read_iter: Some(read_iter),
-    splice_read: Some(bindings::filemap_splice_read),
-    mmap_prepare: Some(bindings::generic_file_readonly_mmap_prepare),
-    get_unmapped_area: Some(bindings::thp_get_unmapped_area),
-    fsync: Some(fsync),
-    unlocked_ioctl: Some(ioctl::unlocked_ioctl),
-    #[cfg(CONFIG_COMPAT)]
-    compat_ioctl: Some(ioctl::compat_ioctl),
-    ..pin_init::zeroed()
-});
+pub(super) static FILE_OPERATIONS: Table<bindings::file_operations> =
+    Table::new(bindings::file_operations {
+        llseek: Some(llseek),
+        open: Some(open),
+        read_iter: Some(read_iter),
+        splice_read: Some(bindings::filemap_splice_read),
+        mmap_prepare: Some(bindings::generic_file_readonly_mmap_prepare),
+        get_unmapped_area: Some(bindings::thp_get_unmapped_area),
+        fsync: Some(fsync),
+        unlocked_ioctl: Some(ioctl::unlocked_ioctl),
+        #[cfg(CONFIG_COMPAT)]
+        compat_ioctl: Some(ioctl::compat_ioctl),
+        ..pin_init::zeroed()
+    });

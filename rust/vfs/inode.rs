@@ -226,8 +226,7 @@ pub(super) unsafe extern "C" fn alloc_inode(
     // SAFETY: By this function's contract.
     let cache = unsafe { SuperBlock::from_raw(sb) }.volume().inode_cache();
     // SAFETY: Both are valid.
-    let container: *mut Container =
-        unsafe { bindings::rbtrfs_inode_cache_alloc(sb, cache) }.cast();
+    let container: *mut Container = unsafe { bindings::rbtrfs_inode_cache_alloc(sb, cache) }.cast();
     if container.is_null() {
         return core::ptr::null_mut();
     }
@@ -406,12 +405,7 @@ impl Drop for NewInode<'_> {
 /// # Errors
 ///
 /// `ENOENT` if there is none, `EUCLEAN` if its item makes no sense, `ENOMEM`, or what reading gives.
-pub(super) fn iget(
-    sb: &SuperBlock,
-    reader: &Reader,
-    root: TreeRoot,
-    ino: u64,
-) -> Result<InodeRef> {
+pub(super) fn iget(sb: &SuperBlock, reader: &Reader, root: TreeRoot, ino: u64) -> Result<InodeRef> {
     let mut id = Id { tree: root.id, ino };
     // SAFETY: The callbacks take the pointer for what it is, and do not keep it.
     let inode = unsafe {
@@ -491,7 +485,10 @@ pub(super) unsafe extern "C" fn getattr(
         stat.btime.tv_sec = info.created.0;
         stat.btime.tv_nsec = info.created.1 as isize;
         stat.blksize = u32::try_from(kernel::page::PAGE_SIZE).unwrap_or(4096);
-        stat.blocks = info.nbytes.div_ceil(SECTOR_SIZE).saturating_mul(SECTOR_SIZE / 512);
+        stat.blocks = info
+            .nbytes
+            .div_ceil(SECTOR_SIZE)
+            .saturating_mul(SECTOR_SIZE / 512);
         for (flag, bit) in [
             (inode_flags::APPEND, bindings::STATX_ATTR_APPEND),
             (inode_flags::COMPRESS, bindings::STATX_ATTR_COMPRESSED),

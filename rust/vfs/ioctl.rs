@@ -65,11 +65,6 @@ impl OpenFile<'_> {
         self.is_dir() && self.ino() == ROOT_DIR
     }
 
-    /// Whether the whole superblock is read-only (a mount of it may be so by itself).
-    pub(crate) fn is_read_only(&self) -> bool {
-        self.inode().super_block().is_read_only()
-    }
-
     /// Permission to change the volume, which keeps it from being remounted read-only or frozen.
     ///
     /// # Errors

@@ -33,6 +33,4 @@ mod table;
 mod xattr;
 
 pub(crate) use filesystem::Registration;
-pub(crate) use ioctl::{
-    capable_dac_read_search, capable_sys_admin, FileSink, OpenFile, UserArg, WriteGuard,
-};
+pub(crate) use ioctl::{capable_dac_read_search, capable_sys_admin, FileSink, OpenFile, UserArg};

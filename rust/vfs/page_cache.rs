@@ -175,8 +175,9 @@ unsafe extern "C" fn readahead(rac: *mut bindings::readahead_control) {
     }
 }
 
-pub(super) static OPERATIONS: Table<bindings::address_space_operations> = Table::new(bindings::address_space_operations {
+pub(super) static OPERATIONS: Table<bindings::address_space_operations> =
+    Table::new(bindings::address_space_operations {
         read_folio: Some(read_folio),
         readahead: Some(readahead),
         ..pin_init::zeroed()
-});
+    });

@@ -84,10 +84,7 @@ impl Shrinker {
             (*raw).private_data = (&raw const *fs).cast_mut().cast();
             bindings::shrinker_register(raw);
         }
-        Ok(Self {
-            shrinker,
-            _fs: fs,
-        })
+        Ok(Self { shrinker, _fs: fs })
     }
 }
 

@@ -18,6 +18,9 @@ struct Usage {
     available: u64,
 }
 
+/// The start of the device, which chunks leave alone, in bytes.
+const DEVICE_START: u64 = 1 << 20;
+
 /// Sums up the block groups of the last commit.
 fn usage(reader: &Reader) -> Result<Usage> {
     let superblock = reader.superblock();
@@ -51,7 +54,8 @@ fn usage(reader: &Reader) -> Result<Usage> {
         }
     }
     let device = &superblock.dev_item;
-    let unallocated = device.total_bytes.get().saturating_sub(device.bytes_used.get());
+    let in_use = device.bytes_used.get().saturating_add(DEVICE_START);
+    let unallocated = device.total_bytes.get().saturating_sub(in_use);
     let total = superblock.total_bytes.get();
     // The number of copies is at least 1, as set above.
     let of_user = |bytes: u64| bytes.checked_div(data_copies).unwrap_or(bytes);

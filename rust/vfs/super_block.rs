@@ -10,8 +10,8 @@ use super::inode::{self, iget, Inode, ROOT_DIR};
 use super::options::Options;
 use super::resume::Resume;
 use super::shrinker::Shrinker;
-use super::{export, statfs, sysfs, xattr};
 use super::table::Table;
+use super::{export, statfs, sysfs, xattr};
 use crate::balance::control;
 use crate::bindings;
 use crate::device::BlockDevice;
@@ -98,11 +98,7 @@ pub(super) struct Volume {
 }
 
 impl Volume {
-    fn new(
-        fs: Fs,
-        cache: NonNull<bindings::kmem_cache>,
-        options: &Options,
-    ) -> Result<KBox<Self>> {
+    fn new(fs: Fs, cache: NonNull<bindings::kmem_cache>, options: &Options) -> Result<KBox<Self>> {
         let volume = Self {
             sysfs: None,
             _shrinker: Shrinker::new(&fs)?,

@@ -52,7 +52,8 @@ unsafe extern "C" fn get_link(
     }
 }
 
-pub(super) static INODE_OPERATIONS: Table<bindings::inode_operations> = Table::new(bindings::inode_operations {
-    get_link: Some(get_link),
-    ..inode::COMMON
-});
+pub(super) static INODE_OPERATIONS: Table<bindings::inode_operations> =
+    Table::new(bindings::inode_operations {
+        get_link: Some(get_link),
+        ..inode::COMMON
+    });

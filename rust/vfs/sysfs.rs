@@ -273,9 +273,7 @@ impl Directory {
         for attribute in attributes {
             let files = [&raw const attribute.attr, core::ptr::null()];
             // SAFETY: The object was added; the list ends with a null and the attribute is a static.
-            to_result(unsafe {
-                bindings::sysfs_create_files(directory.kobj(), files.as_ptr())
-            })?;
+            to_result(unsafe { bindings::sysfs_create_files(directory.kobj(), files.as_ptr()) })?;
         }
         Ok(directory)
     }

@@ -147,8 +147,7 @@ pub(super) unsafe extern "C" fn list(
     size: usize,
 ) -> isize {
     // SAFETY: The VFS passes a dentry that it holds, and a buffer of that size.
-    let result =
-        unsafe { list_names(Inode::of_dentry(dentry), buffer_of(buffer.cast(), size)) };
+    let result = unsafe { list_names(Inode::of_dentry(dentry), buffer_of(buffer.cast(), size)) };
     match result {
         Ok(len) => isize::try_from(len).unwrap_or(isize::MAX),
         Err(e) => e.to_errno() as isize,
