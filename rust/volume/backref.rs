@@ -142,7 +142,11 @@ pub fn all_refs<S: Nodes>(
     let is_data = found.is_data();
     for_each_keyed(fs, nodes, extent_root, found.bytenr(), |key, r| {
         if r.kind.is_data() != is_data {
-            return Err(fault(fs, key, Fault::Malformed("reference of the wrong kind")));
+            return Err(fault(
+                fs,
+                key,
+                Fault::Malformed("reference of the wrong kind"),
+            ));
         }
         refs.push(r, GFP_KERNEL)?;
         Ok(true)

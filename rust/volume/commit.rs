@@ -38,6 +38,7 @@ impl Transaction<'_> {
         }
         // From here on a failure is an abort.
         self.changed = true;
+        self.unchecked = true;
         let written = self.write();
         if let Err(e) = written {
             abort::abort(&mut self, e);
@@ -56,7 +57,11 @@ impl Transaction<'_> {
         self.write_nodes()?;
         let fs = self.fs;
         fs.device.flush().inspect_err(|e| {
-            crate::fs_err!(fs, "error while submitting device barriers: {}", e.to_errno());
+            crate::fs_err!(
+                fs,
+                "error while submitting device barriers: {}",
+                e.to_errno()
+            );
         })?;
         superblock::write_copies(&*fs.device, &mut self.superblock)?;
         self.finished = true;

@@ -208,8 +208,12 @@ impl Transaction<'_> {
         let source = self.detached(old)?;
         let new = self.alloc_block(tree, source.level())?;
         let copy = NodeBuf::copy_of(&source, new, self.transid(), tree)?;
-        self.refs
-            .add(new, copy.bytes().len() as u64, RefKind::TreeBlock { root: tree }, 1)?;
+        self.refs.add(
+            new,
+            copy.bytes().len() as u64,
+            RefKind::TreeBlock { root: tree },
+            1,
+        )?;
         self.account_copy(tree, &source, copy.node())?;
         self.dirty.insert(copy, false)?;
         Ok(new)
@@ -260,8 +264,12 @@ impl Transaction<'_> {
         let tree = key.objectid;
         let new = self.alloc_block(tree, node.level())?;
         let copy = NodeBuf::copy_of(&node, new, self.transid(), tree)?;
-        self.refs
-            .add(new, copy.bytes().len() as u64, RefKind::TreeBlock { root: tree }, 1)?;
+        self.refs.add(
+            new,
+            copy.bytes().len() as u64,
+            RefKind::TreeBlock { root: tree },
+            1,
+        )?;
         self.inc_refs(copy.node(), false)?;
         self.dirty.insert(copy, false)?;
         let transid = self.transid().into();

@@ -165,7 +165,13 @@ impl DelayedRefs {
 
     /// Queues the creation of an extent item for an extent that the transaction allocated. Its references follow by
     /// [`add`](Self::add). Fails with `EEXIST` when the address already has changes waiting, and `ENOMEM`.
-    pub fn new_extent(&mut self, bytenr: u64, num_bytes: u64, new: NewExtent, flags: u64) -> Result {
+    pub fn new_extent(
+        &mut self,
+        bytenr: u64,
+        num_bytes: u64,
+        new: NewExtent,
+        flags: u64,
+    ) -> Result {
         if self.get(bytenr).is_some() {
             return Err(EEXIST);
         }

@@ -99,7 +99,11 @@ impl ExtentRecord {
     }
 
     /// Parses the extent item `bytes`, keyed `key`, checking all that can be checked without other items.
-    pub fn parse(key: &Key, bytes: &[u8], geometry: &Geometry) -> core::result::Result<Self, Fault> {
+    pub fn parse(
+        key: &Key,
+        bytes: &[u8],
+        geometry: &Geometry,
+    ) -> core::result::Result<Self, Fault> {
         let short = |_| Fault::Malformed("item is too short");
         let head: ExtentItem = read_at(bytes, 0).map_err(short)?;
         let flags = head.flags.get();
@@ -318,7 +322,11 @@ pub const fn is_keyed_ref(typ: u8) -> bool {
 }
 
 /// Parses a reference that is an item of its own; its key's type is one for which [`is_keyed_ref`] holds.
-pub fn parse_keyed(key: &Key, bytes: &[u8], geometry: &Geometry) -> core::result::Result<CountedRef, Fault> {
+pub fn parse_keyed(
+    key: &Key,
+    bytes: &[u8],
+    geometry: &Geometry,
+) -> core::result::Result<CountedRef, Fault> {
     let size = Fault::Malformed("reference item of the wrong size");
     let (kind, count, len) = match key.typ {
         item_type::TREE_BLOCK_REF => (RefKind::TreeBlock { root: key.offset }, 1, 0),
@@ -330,7 +338,11 @@ pub fn parse_keyed(key: &Key, bytes: &[u8], geometry: &Geometry) -> core::result
         }
         item_type::EXTENT_DATA_REF => {
             let data: ExtentDataRef = read_at(bytes, 0).map_err(|_| size)?;
-            (data_kind(&data), data.count.get(), size_of::<ExtentDataRef>())
+            (
+                data_kind(&data),
+                data.count.get(),
+                size_of::<ExtentDataRef>(),
+            )
         }
         _ => return Err(Fault::Malformed("not a reference item")),
     };
@@ -470,7 +482,10 @@ mod tests {
         // (992 - 24) / 29, where an item of just the limit is too large.
         assert_eq!(n, 33);
         assert!(record.encoded_size() < 992);
-        assert!(record.has_room(&RefKind::SharedData { parent: 4096 }, GEOMETRY) == (24 + 33 * 29 + 13 < 992));
+        assert!(
+            record.has_room(&RefKind::SharedData { parent: 4096 }, GEOMETRY)
+                == (24 + 33 * 29 + 13 < 992)
+        );
     }
 
     #[test]
@@ -493,10 +508,16 @@ mod tests {
             bad[at] = value;
             parse(&data_key(), &bad)
         };
-        assert!(change(0, 1).is_some(), "more inline references than references");
+        assert!(
+            change(0, 1).is_some(),
+            "more inline references than references"
+        );
         assert!(change(16, 3).is_some(), "both kinds");
         assert!(change(17, 1).is_some(), "full back references of data");
-        assert!(change(24, item_type::TREE_BLOCK_REF).is_some(), "wrong kind");
+        assert!(
+            change(24, item_type::TREE_BLOCK_REF).is_some(),
+            "wrong kind"
+        );
         assert!(change(24, 1).is_some(), "unknown type");
         assert!(change(24 + 25, 0).is_some(), "count 0");
         assert!(change(24 + 17, 1).is_some(), "unaligned offset");

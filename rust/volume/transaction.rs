@@ -15,7 +15,7 @@ use super::fs::Fs;
 use super::reader::Reader;
 use super::refs::RefKind;
 use super::root_tree::RunningRoots;
-use super::space::{Space, SpaceContext, Volume};
+use super::space::{Space, SpaceContext, Tracking, Volume};
 use crate::device::{Chunk, SuperBuf};
 use crate::format::superblock::SuperBlock;
 use crate::format::{item_type, objectid, tree_id, Key};
@@ -26,6 +26,9 @@ use crate::tree::{EditContext, Geometry, Nodes, TreeRoot};
 use kernel::prelude::*;
 use kernel::sync::{Arc, MutexGuard};
 
+/// How many tree blocks are allocated between two looks at the room that is left.
+const BUDGET: u64 = 32;
+
 /// How much a transaction is going to allocate, so that it is refused at its begin rather than in the middle.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reserve {
@@ -33,6 +36,9 @@ pub struct Reserve {
     pub nodes: u64,
     /// Bytes of data.
     pub data: u64,
+    /// The transaction frees more than it takes, such as a deletion: on a full volume it may use what others leave
+    /// for commits.
+    pub freeing: bool,
 }
 
 /// What outlives single transactions, behind the writer's mutex.
@@ -76,6 +82,10 @@ pub struct Transaction<'fs> {
     pub(super) refs: DelayedRefs,
     /// Something was changed that a commit has to write, or that has to be undone.
     pub(super) changed: bool,
+    /// Allocations may use up what others leave for commits: this is one, or frees more than it takes.
+    pub(super) unchecked: bool,
+    /// How many tree blocks may be allocated before it is asked again whether there is room.
+    budget: u64,
     /// The transaction was committed or given up; drop has nothing to do.
     pub(super) finished: bool,
     _nofs: NofsScope,
@@ -88,6 +98,19 @@ impl Fs {
     ///
     /// `EROFS` if the volume is read-only; `ENOSPC` if what is reserved does not fit; errors of reading; `ENOMEM`.
     pub fn begin(&self, reserve: Reserve) -> Result<Transaction<'_>> {
+        let mut trans = self.start(reserve)?;
+        if trans.space().tracking() == Tracking::Stale {
+            // A transaction of its own, so that whoever gives up the one he asked for gives up nothing else.
+            crate::fs_info!(self, "rebuilding free space tree");
+            trans.changed = true;
+            free_space_tree::rebuild(&mut trans)?;
+            trans.commit()?;
+            trans = self.start(reserve)?;
+        }
+        Ok(trans)
+    }
+
+    fn start(&self, reserve: Reserve) -> Result<Transaction<'_>> {
         self.check_writable()?;
         let mut writer = self.writer.lock();
         // The transaction before may have failed while this one waited.
@@ -104,7 +127,9 @@ impl Fs {
         self.release_freed(space, &base)?;
         let nodesize = u64::from(self.geometry.nodesize);
         let bytes = reserve.nodes.saturating_mul(nodesize);
-        space.make_room(&base, Kind::Metadata, bytes)?;
+        if !reserve.freeing {
+            space.make_room(&base, Kind::Metadata, bytes)?;
+        }
         if reserve.data != 0 {
             space.make_room(&base, Kind::Data, reserve.data)?;
         }
@@ -120,6 +145,8 @@ impl Fs {
             dirty: DirtyNodes::new(),
             refs: DelayedRefs::new(),
             changed: false,
+            unchecked: reserve.freeing,
+            budget: reserve.nodes,
             finished: false,
             _nofs: nofs,
         })
@@ -181,8 +208,28 @@ impl<'fs> Transaction<'fs> {
         self.refs.add(bytenr, num_bytes, kind, count)
     }
 
+    /// Sees to it that the commit will find the room that it needs: for copies of blocks that hold what is queued now,
+    /// and for those that every commit copies.
+    fn check_room(&mut self) -> Result {
+        if self.unchecked {
+            return Ok(());
+        }
+        if self.budget == 0 {
+            let nodesize = u64::from(self.geometry().nodesize);
+            let queued = (self.refs.len() as u64).saturating_mul(nodesize);
+            let (space, base) = self.allocator();
+            let for_commit = queued.min(space.totals(Kind::Metadata).used);
+            let bytes = nodesize.saturating_mul(BUDGET).saturating_add(for_commit);
+            space.make_room(base, Kind::Metadata, bytes)?;
+            self.budget = BUDGET;
+        }
+        self.budget = self.budget.saturating_sub(1);
+        Ok(())
+    }
+
     /// Allocates the space of a tree block.
     pub(super) fn alloc_tree_block(&mut self, tree: u64) -> Result<u64> {
+        self.check_room()?;
         let (space, base) = self.allocator();
         space.alloc_tree_block(base, tree)
     }

@@ -14,7 +14,10 @@ use kernel::prelude::*;
 pub(super) fn check(base: &Reader) -> Result {
     let fs = base.fs();
     if base.superblock().log_root.get() != 0 {
-        crate::fs_err!(fs, "a log tree has to be replayed before this volume can be written to");
+        crate::fs_err!(
+            fs,
+            "a log tree has to be replayed before this volume can be written to"
+        );
         return Err(EROFS);
     }
     let mut cursor = base.cursor(base.root(tree_id::ROOT)?);

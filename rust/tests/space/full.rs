@@ -82,7 +82,7 @@ fn metadata_grows_and_is_refused_in_time() {
         let chunks = fs.chunk_map().len();
         let reserve = Reserve {
             nodes: 2000,
-            data: 0,
+            ..Reserve::default()
         };
         let mut n = 0;
         let error = loop {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Growing, shrinking, copying and sharing trees, and transactions that are given up.
 
+use crate::support::*;
 use kernel::prelude::*;
 use rbtrfs_engine::format::tree_id;
 use rbtrfs_engine::format::Key;
@@ -8,7 +9,6 @@ use rbtrfs_engine::tree::{edit, Nodes};
 use rbtrfs_engine::volume::transaction::Reserve;
 use rbtrfs_engine::volume::Fs;
 use rbtrfs_testdev::RecordingDevice;
-use crate::support::*;
 
 #[test]
 fn an_empty_transaction_writes_nothing() {
@@ -156,6 +156,59 @@ fn cancel_leaves_no_trace_and_writing_goes_on() {
         edit::insert(&mut trans, tree_id::ROOT, &key(n), &[1; 200]).unwrap();
         trans.commit().unwrap();
         scratch.assert_clean(&device.image());
+    }
+}
+
+#[test]
+fn lack_of_space_is_found_before_the_commit() {
+    for kind in [
+        &["-b", "64M", "-n", "4096", "-m", "single"][..],
+        &["-b", "128M", "-m", "dup"],
+    ] {
+        let scratch = Scratch::new("full");
+        let device = share(make_mem(&scratch, kind));
+        let fs = open(&device).unwrap();
+        let max = edit::max_item_size(&fs.geometry).min(3000);
+        let mut n = 0;
+        let mut step = 1000;
+        // Smaller and smaller transactions, until not even one item finds room.
+        while step > 0 {
+            let inserted = fs.begin(Reserve::default()).and_then(|mut trans| {
+                for i in 0..step {
+                    let done = edit::insert(&mut trans, tree_id::ROOT, &key(n + i), &vec![7; max]);
+                    if let Err(e) = done {
+                        trans.cancel();
+                        return Err(e);
+                    }
+                }
+                Ok(trans)
+            });
+            match inserted {
+                Ok(trans) => {
+                    trans.commit().unwrap();
+                    n += step;
+                }
+                Err(e) => {
+                    assert_eq!(e, ENOSPC);
+                    step /= 2;
+                }
+            }
+        }
+        assert!(n > 1000);
+        scratch.assert_clean(&device);
+        // What was filled can be emptied again.
+        let freeing = Reserve {
+            freeing: true,
+            ..Reserve::default()
+        };
+        for part in 0..n.div_ceil(200) {
+            let mut trans = fs.begin(freeing).unwrap();
+            for i in part * 200..n.min((part + 1) * 200) {
+                edit::delete(&mut trans, tree_id::ROOT, &key(i)).unwrap();
+            }
+            trans.commit().unwrap();
+        }
+        scratch.assert_clean(&device);
     }
 }
 

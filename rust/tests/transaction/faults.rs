@@ -2,6 +2,7 @@
 //! Commits that are cut short: by a power cut at any point, by a device that fails, and by lack of memory. The volume
 //! is what it was before or what it was to become, and `btrfs check` accepts it.
 
+use crate::support::*;
 use kernel::fault;
 use kernel::prelude::*;
 use rbtrfs_engine::format::tree_id;
@@ -9,7 +10,6 @@ use rbtrfs_engine::tree::edit;
 use rbtrfs_engine::volume::transaction::Reserve;
 use rbtrfs_engine::volume::Fs;
 use rbtrfs_testdev::{FaultDevice, MemDevice, Op, RecordingDevice};
-use crate::support::*;
 
 const ITEMS: u64 = 60;
 
@@ -17,7 +17,12 @@ const ITEMS: u64 = 60;
 fn change(fs: &Fs, round: u64) -> Result {
     let mut trans = fs.begin(Reserve::default())?;
     for n in 0..ITEMS {
-        edit::insert(&mut trans, tree_id::ROOT, &key(round * ITEMS + n), &[7; 300])?;
+        edit::insert(
+            &mut trans,
+            tree_id::ROOT,
+            &key(round * ITEMS + n),
+            &[7; 300],
+        )?;
     }
     let reader = fs.reader()?;
     let mut cursor = reader.cursor(reader.root(tree_id::FS)?);
@@ -69,12 +74,17 @@ fn a_power_cut_leaves_the_old_or_the_new_state() {
         for n in 0..=events {
             // Half of what was not flushed is lost, another half each time.
             let survives = |_| {
-                random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+                random = random
+                    .wrapping_mul(6364136223846793005)
+                    .wrapping_add(1442695040888963407);
                 random >> 63 == 0
             };
             let image = device.cut_with(n, survives);
             let found = rounds(image.clone());
-            assert!(found == last || found == last + 1, "{n} of {events}: {found} after {last}");
+            assert!(
+                found == last || found == last + 1,
+                "{n} of {events}: {found} after {last}"
+            );
             if found != last || n % 16 == 0 {
                 scratch.assert_clean(&image);
             }
@@ -124,7 +134,11 @@ fn a_device_that_fails_loses_nothing() {
                 read_everything(&fs);
                 drop(fs);
                 let found = rounds((*image).clone());
-                assert_eq!(found, u64::from(result.is_ok()), "{op:?} {n} {all} {result:?}");
+                assert_eq!(
+                    found,
+                    u64::from(result.is_ok()),
+                    "{op:?} {n} {all} {result:?}"
+                );
                 if n % 16 == 0 {
                     scratch.assert_clean(&image);
                 }
@@ -161,7 +175,11 @@ fn lack_of_memory_loses_nothing() {
             assert_eq!(rounds((*image).clone()), 1, "{n}");
         } else {
             drop(fs);
-            assert_eq!(rounds((*image).clone()), u64::from(result.is_ok()), "{n} {result:?}");
+            assert_eq!(
+                rounds((*image).clone()),
+                u64::from(result.is_ok()),
+                "{n} {result:?}"
+            );
         }
         if n % 64 == 0 {
             scratch.assert_clean(&image);

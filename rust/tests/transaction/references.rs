@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! References of data extents on real images: inline, in items of their own, shared, and back.
 
+use crate::support::*;
 use kernel::prelude::*;
 use rbtrfs_engine::format::file_extent::FileExtentItem;
 use rbtrfs_engine::format::inode::InodeItem;
@@ -13,7 +14,6 @@ use rbtrfs_engine::volume::Fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::vec::Vec;
-use crate::support::*;
 use zerocopy::IntoBytes;
 
 /// A file extent item of the top-level subvolume for a whole extent, and its key.
@@ -218,8 +218,14 @@ fn unpack(image: &Path, to: &Path) -> bool {
         std::fs::write(&source, bytes.expect("these images need xz").stdout).unwrap();
     }
     if name.contains(".img") {
-        let done = Command::new("btrfs-image").arg("-r").arg(&source).arg(to).output();
-        done.expect("these images need btrfs-image").status.success()
+        let done = Command::new("btrfs-image")
+            .arg("-r")
+            .arg(&source)
+            .arg(to)
+            .output();
+        done.expect("these images need btrfs-image")
+            .status
+            .success()
     } else {
         std::fs::copy(&source, to).is_ok()
     }
