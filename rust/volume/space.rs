@@ -198,8 +198,14 @@ impl Space {
         }
         for held in self.held.iter() {
             for extent in held.extents.iter() {
-                if let Some(group) = covering_mut(&mut new.groups, extent) {
-                    group.pinned = group.pinned.saturating_add(extent.len);
+                let mut rest = Some(extent);
+                while let Some(extent) = rest {
+                    let (part, group) = first_part(&mut new.groups, extent);
+                    if let Some(group) = group {
+                        group.pinned = group.pinned.saturating_add(part.len);
+                    }
+                    let len = extent.end().saturating_sub(part.end());
+                    rest = Extent::new(part.end(), len).ok();
                 }
             }
         }
@@ -263,14 +269,15 @@ impl Space {
                 break;
             }
             while let Some(extent) = held.extents.first_after(0) {
+                let (part, group) = first_part(&mut self.groups, extent);
                 // A block group that was removed takes its extents along.
-                if let Some(group) = covering_mut(&mut self.groups, extent) {
+                if let Some(group) = group {
                     if let Some(free) = group.free.as_mut() {
-                        free.insert(extent)?;
+                        free.insert(part)?;
                     }
-                    group.pinned = group.pinned.saturating_sub(extent.len);
+                    group.pinned = group.pinned.saturating_sub(part.len);
                 }
-                held.extents.pop_first();
+                held.extents.remove(part)?;
             }
             let _ = self.held.remove(0);
         }
@@ -792,4 +799,18 @@ fn starting_mut(groups: &mut [BlockGroup], start: u64) -> Result<&mut BlockGroup
         .get_mut(at)
         .filter(|g| g.start == start)
         .ok_or(ENOENT)
+}
+
+/// The part of `extent` that lies in the block group, or in the gap between block groups, that it starts in. Extents
+/// that were freed side by side may reach over the end of a block group.
+fn first_part(groups: &mut [BlockGroup], extent: Extent) -> (Extent, Option<&mut BlockGroup>) {
+    let at = groups.partition_point(|g| g.end() <= extent.start);
+    let Some(group) = groups.get_mut(at) else {
+        return (extent, None);
+    };
+    let start = extent.start;
+    let inside = group.start <= start;
+    let end = if inside { group.end() } else { group.start };
+    let len = extent.end().min(end).saturating_sub(start);
+    (Extent { start, len }, inside.then_some(group))
 }

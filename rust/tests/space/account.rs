@@ -271,7 +271,8 @@ fn verify_memory(fs: &Fs, free_by_group: &BTreeMap<u64, Ranges>) {
             }
         }
         let bytes: u64 = expected.iter().map(|(s, e)| e - s).sum();
-        assert_eq!(group.pinned() + group.reserved(), 0);
+        let waiting = (group.pinned(), group.reserved());
+        assert_eq!(waiting, (0, 0), "block group {}", group.start);
         assert_eq!(group.available(), bytes, "block group {}", group.start);
         if let Some(free) = group.free_space() {
             let free: Ranges = free.iter().map(|e| (e.start, e.end())).collect();
