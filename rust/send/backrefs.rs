@@ -162,9 +162,7 @@ impl Walk<'_, '_> {
             offset if offset >= i64::MAX as u64 => 0,
             offset => offset,
         };
-        let other = |leaf: &Node| {
-            leaf.owner() != data_ref.root || by_leaf.contains(&leaf.bytenr())
-        };
+        let other = |leaf: &Node| leaf.owner() != data_ref.root || by_leaf.contains(&leaf.bytenr());
         let first = found.len();
         let mut count = 0;
         let mut cursor = self.reader.cursor(root);

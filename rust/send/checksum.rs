@@ -99,7 +99,10 @@ mod tests {
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 *byte = (state >> 24) as u8;
             }
-            assert_eq!(append_sector(seed, checksum(&sector)), crc32c(seed, &sector));
+            assert_eq!(
+                append_sector(seed, checksum(&sector)),
+                crc32c(seed, &sector)
+            );
         }
     }
 }

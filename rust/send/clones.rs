@@ -394,7 +394,14 @@ impl<'a> Send<'a> {
                 size: source_size,
                 is_current: root.id == self.root.id,
             };
-            if !self.clone_step(here, extent, regular.disk_bytenr, &source, found, &mut range)? {
+            if !self.clone_step(
+                here,
+                extent,
+                regular.disk_bytenr,
+                &source,
+                found,
+                &mut range,
+            )? {
                 break;
             }
             cursor.next()?;

@@ -9,10 +9,10 @@ use super::checksum::SECTOR;
 use crate::device::ReadIo;
 use crate::format::crc::checksum;
 use crate::format::{self, compression, item_type, tree_id};
+use crate::subvol::csum;
 use crate::subvol::data::{read_pieces, Checksums, Owner, Piece};
 use crate::subvol::decompress::decompress;
 use crate::subvol::file_extent::{self, Inline, Kind, Regular};
-use crate::subvol::csum;
 use crate::tree::{Node, TreeRoot};
 use crate::volume::Reader;
 use crate::{fs_err, fs_warn};
@@ -106,7 +106,10 @@ impl<'a> DataReader<'a> {
         let at = from
             .saturating_sub(segment.logical)
             .saturating_add(segment.at as u64);
-        let sectors = to.saturating_sub(from).checked_div(self.sectorsize).ok_or(EINVAL)?;
+        let sectors = to
+            .saturating_sub(from)
+            .checked_div(self.sectorsize)
+            .ok_or(EINVAL)?;
         let first = at.checked_div(self.sectorsize).ok_or(EINVAL)?;
         for index in 0..sectors {
             let ahead = index.saturating_mul(self.sectorsize);
@@ -118,8 +121,13 @@ impl<'a> DataReader<'a> {
             };
             self.verify(owner, &place, segment.failed)?;
         }
-        let bytes = format::slice(&self.window, at.saturating_add(skip) as usize, size as usize)?;
-        let known = owner.checksums != Checksums::None && skip == 0 && self.sectorsize == SECTOR as u64;
+        let bytes = format::slice(
+            &self.window,
+            at.saturating_add(skip) as usize,
+            size as usize,
+        )?;
+        let known =
+            owner.checksums != Checksums::None && skip == 0 && self.sectorsize == SECTOR as u64;
         let sums = if known {
             let end = first.saturating_add(sectors) as usize;
             self.sums.get(first as usize..end).unwrap_or(&[])
@@ -176,7 +184,14 @@ impl<'a> DataReader<'a> {
             let joined = last.len.saturating_add(len);
             let touches = last.logical.checked_add(last.len) == Some(logical);
             // Extents that touch may still be in different chunks.
-            if touches && self.reader.fs().chunk_map().mirrors(last.logical, joined).is_ok() {
+            if touches
+                && self
+                    .reader
+                    .fs()
+                    .chunk_map()
+                    .mirrors(last.logical, joined)
+                    .is_ok()
+            {
                 last.len = joined;
                 *total = total.saturating_add(len);
                 return Ok(());
@@ -317,7 +332,8 @@ impl<'a> DataReader<'a> {
             self.plain.extend_from_slice(inline.data, GFP_KERNEL)?;
             return Ok(());
         }
-        self.plain.resize(inline.ram_bytes as usize, 0, GFP_KERNEL)?;
+        self.plain
+            .resize(inline.ram_bytes as usize, 0, GFP_KERNEL)?;
         let sectorsize = self.sectorsize as u32;
         decompress(inline.compression, inline.data, &mut self.plain, sectorsize)
     }

@@ -104,7 +104,8 @@ impl Send<'_> {
             }
             Kind::Regular(regular) if regular.compression != compression::NONE => {
                 let owner = self.owner()?;
-                self.data.load_packed(here, &owner, &regular, extent.offset)?;
+                self.data
+                    .load_packed(here, &owner, &regular, extent.offset)?;
                 let skip = regular.extent_offset.checked_add(into).ok_or(EUCLEAN)?;
                 self.write_plain(skip, offset, len)
             }
@@ -233,7 +234,10 @@ impl Send<'_> {
             compression::ZSTD => Ok(encoded::ZSTD),
             // The segments of LZO are as long as a sector, so that each sector size is a format of its own.
             compression::LZO => {
-                let steps = self.sectorsize.checked_ilog2().and_then(|bits| bits.checked_sub(12));
+                let steps = self
+                    .sectorsize
+                    .checked_ilog2()
+                    .and_then(|bits| bits.checked_sub(12));
                 steps
                     .filter(|steps| *steps <= 4)
                     .map(|steps| encoded::LZO_4K.saturating_add(steps))

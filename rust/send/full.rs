@@ -89,11 +89,7 @@ impl<'a> Send<'a> {
     pub(super) fn walk(&mut self) -> Result {
         let reader: &'a Reader = self.reader;
         let mut cursor = reader.cursor(self.root).with_readahead();
-        cursor.seek(&Key::new(
-            objectid::FIRST_FREE,
-            item_type::INODE_ITEM,
-            0,
-        ))?;
+        cursor.seek(&Key::new(objectid::FIRST_FREE, item_type::INODE_ITEM, 0))?;
         while let Some((key, data)) = cursor.item() {
             let slot = cursor.slot_at(0);
             let leaf = cursor.node_at(0).ok_or(EIO)?;

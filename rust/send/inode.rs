@@ -69,8 +69,7 @@ impl Send<'_> {
         if ignored || ino == objectid::FIRST_FREE {
             return Ok(());
         }
-        let created =
-            mode::kind(item.mode.get()) == mode::DIR && self.was_created_early(ino)?;
+        let created = mode::kind(item.mode.get()) == mode::DIR && self.was_created_early(ino)?;
         if created {
             return Ok(());
         }
@@ -104,9 +103,7 @@ impl Send<'_> {
             .u64(Attr::Ino, ino)?;
         match command {
             Command::Mkfile | Command::Mkdir => builder.end(),
-            Command::Symlink => builder
-                .bytes(Attr::PathLink, self.other.as_bytes())?
-                .end(),
+            Command::Symlink => builder.bytes(Attr::PathLink, self.other.as_bytes())?.end(),
             _ => builder
                 .u64(Attr::Rdev, encode_device(item.rdev.get()))?
                 .u64(Attr::Mode, u64::from(mode))?

@@ -35,8 +35,8 @@ pub use sink::Sink;
 
 use crate::format::root::{RootItem, RootRef};
 use crate::format::{self, item_type, tree_id, Key};
-use crate::volume::Reader;
 use crate::fs_err;
+use crate::volume::Reader;
 use clones::{stream_uuid, CloneSources};
 use full::{Options, Send};
 use kernel::prelude::*;
@@ -173,7 +173,11 @@ fn begin(reader: &Reader, item: &RootItem, id: u64, stream: &mut Stream<'_>) -> 
     let len = usize::from(backref.name_len.get());
     let name = format::slice(data, size_of::<RootRef>(), len)?;
     if !path::is_name(name) {
-        fs_err!(reader.fs(), "send: root {} has a name that no entry can have", id);
+        fs_err!(
+            reader.fs(),
+            "send: root {} has a name that no entry can have",
+            id
+        );
         return Err(EUCLEAN);
     }
     stream

@@ -255,7 +255,10 @@ impl Send<'_> {
         if let Some(dir) = self.dirs.get(ino, 0) {
             return Ok(dir.inode);
         }
-        let inode = match self.finder.exact(&Key::new(ino, item_type::INODE_ITEM, 0))? {
+        let inode = match self
+            .finder
+            .exact(&Key::new(ino, item_type::INODE_ITEM, 0))?
+        {
             Some(data) => format::read::<InodeItem>(data)?,
             None => {
                 self.complain(ino, "reference without inode item");

@@ -67,7 +67,11 @@ impl NumberSet {
     pub(super) fn retain(&mut self, keep: impl Fn(u64) -> bool) -> Result {
         let mut old = core::mem::replace(&mut self.slots, KVVec::new());
         self.len = 0;
-        for number in old.iter().copied().filter(|number| *number != 0 && keep(*number)) {
+        for number in old
+            .iter()
+            .copied()
+            .filter(|number| *number != 0 && keep(*number))
+        {
             self.insert(number)?;
         }
         old.clear();

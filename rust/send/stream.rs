@@ -155,8 +155,7 @@ impl Builder<'_, '_> {
         if self.stream.version == Version::V1 {
             let len = u16::try_from(data.len()).map_err(|_| EOVERFLOW)?;
             let (a, b) = (kind, len.to_le_bytes());
-            self.claim(4)?
-                .copy_from_slice(&[a[0], a[1], b[0], b[1]]);
+            self.claim(4)?.copy_from_slice(&[a[0], a[1], b[0], b[1]]);
         } else {
             // The data goes on to the end of the command, whose length says where that is.
             self.claim(2)?.copy_from_slice(&kind);
