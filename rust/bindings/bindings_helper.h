@@ -34,6 +34,10 @@
 static const fmode_t rbtrfs_FMODE_CAN_ODIRECT = (__force fmode_t)FMODE_CAN_ODIRECT;
 #endif
 
+/* Sizes of structures as the C compiler has them, RBTRFS_LAYOUTS of them; bindings/layout.rs has the same list. */
+#define RBTRFS_LAYOUTS 18
+void rbtrfs_layouts(size_t *sizes);
+
 /* Module parameters and tasks. */
 const char *rbtrfs_fstype(void);
 unsigned int rbtrfs_memalloc_nofs_save(void);
@@ -107,6 +111,6 @@ void rbtrfs_folio_flush_dcache(struct folio *folio);
 bool rbtrfs_capable(int cap);
 struct file *rbtrfs_fget_write(unsigned int fd);
 struct kobject *rbtrfs_fs_kobj(void);
-bool rbtrfs_sysfs_taken(const char *name);
+bool rbtrfs_sysfs_taken(struct kobject *parent, const char *name);
 
 #endif

@@ -19,6 +19,33 @@ module_param(fstype, charp, 0444);
 MODULE_PARM_DESC(fstype, "name to register the filesystem under (default btrfs)");
 MODULE_ALIAS_FS("btrfs");
 
+void rbtrfs_layouts(size_t *sizes)
+{
+	const size_t found[] = {
+		sizeof(struct inode),
+		offsetof(struct inode, i_op),
+		offsetof(struct inode, i_mapping),
+		offsetof(struct inode, i_generation),
+		sizeof(struct super_block),
+		offsetof(struct super_block, s_fs_info),
+		offsetof(struct super_block, s_id),
+		sizeof(struct file),
+		sizeof(struct inode_operations),
+		sizeof(struct file_operations),
+		sizeof(struct super_operations),
+		sizeof(struct address_space_operations),
+		sizeof(struct export_operations),
+		sizeof(struct fs_context),
+		offsetof(struct fs_context, sb_flags),
+		sizeof(struct kstat),
+		sizeof(struct kstatfs),
+		sizeof(struct bio),
+	};
+
+	static_assert(ARRAY_SIZE(found) == RBTRFS_LAYOUTS);
+	memcpy(sizes, found, sizeof(found));
+}
+
 const char *rbtrfs_fstype(void)
 {
 	return fstype;
@@ -384,10 +411,10 @@ struct kobject *rbtrfs_fs_kobj(void)
 	return fs_kobj;
 }
 
-/* Whether /sys/fs has an entry of this name. Adding it twice would be a warning with a stack trace. */
-bool rbtrfs_sysfs_taken(const char *name)
+/* Whether a directory of sysfs has this entry. Adding one twice would be a warning with a stack trace. */
+bool rbtrfs_sysfs_taken(struct kobject *parent, const char *name)
 {
-	struct kernfs_node *found = kernfs_find_and_get(fs_kobj->sd, name);
+	struct kernfs_node *found = kernfs_find_and_get(parent->sd, name);
 
 	kernfs_put(found);
 	return found;

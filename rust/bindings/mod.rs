@@ -21,6 +21,10 @@
 )]
 
 pub use kernel::bindings::*;
+mod layout;
+
+pub(crate) use layout::agree;
+
 use kernel::ffi;
 use pin_init::MaybeZeroable;
 

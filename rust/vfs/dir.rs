@@ -102,6 +102,9 @@ fn enter_subvolume(
     if place.dirid.get() != dir || format::slice(data, size_of::<RootRef>(), len)? != name {
         return Ok(None);
     }
+    if !tree_id::is_fs_tree(child) {
+        return Ok(None);
+    }
     let root = match reader.root(child) {
         Ok(root) => root,
         Err(e) if e == ENOENT => return Ok(None),

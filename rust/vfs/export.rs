@@ -7,6 +7,7 @@ use super::subvol_path;
 use super::super_block::SuperBlock;
 use super::table::Table;
 use crate::bindings;
+use crate::format::tree_id;
 use crate::subvol;
 use kernel::prelude::*;
 
@@ -102,7 +103,7 @@ fn dentry_of(
     ino: u64,
     generation_wanted: Option<u32>,
 ) -> Result<*mut bindings::dentry> {
-    if ino < ROOT_DIR {
+    if ino < ROOT_DIR || !tree_id::is_fs_tree(tree) {
         return Err(ESTALE);
     }
     let stale = |e: Error| if e == ENOENT { ESTALE } else { e };

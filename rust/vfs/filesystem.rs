@@ -57,6 +57,7 @@ impl Registration {
     ///
     /// `EBUSY`, with a line in the log, if the name is taken; `EINVAL` if it is not a name; `ENOMEM`.
     pub(crate) fn new(module: &'static ThisModule) -> Result<Self> {
+        bindings::agree()?;
         // SAFETY: This is called once, from the module's initialiser.
         unsafe { super::platform::init() }?;
         let registration = Self::register(module);

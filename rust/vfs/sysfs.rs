@@ -323,8 +323,11 @@ impl Top {
     ///
     /// `ENOMEM`.
     pub(super) fn new(name: &CStr) -> Result<Self> {
-        // SAFETY: The name is terminated.
-        if unsafe { bindings::rbtrfs_sysfs_taken(name.as_ptr().cast()) } {
+        // SAFETY: `/sys/fs` is always there, and the name is terminated.
+        let taken = unsafe {
+            bindings::rbtrfs_sysfs_taken(bindings::rbtrfs_fs_kobj(), name.as_ptr().cast())
+        };
+        if taken {
             return Ok(Self { directories: None });
         }
         // SAFETY: The parents are `/sys/fs`, which is always there, and what is made here, which is kept.
@@ -353,6 +356,17 @@ impl Top {
         let superblock = reader.superblock();
         let uuid = name_of(format_args!("{}", Uuid(&superblock.fsid)))?;
         let devid = name_of(format_args!("{}", superblock.dev_item.devid.get()))?;
+        // SAFETY: The driver's directory is kept, and the name is terminated.
+        let taken =
+            unsafe { bindings::rbtrfs_sysfs_taken(directories.top.kobj(), uuid.as_ptr().cast()) };
+        if taken {
+            crate::fs_err!(
+                fs,
+                "a volume with the UUID {} is mounted from another device",
+                Uuid(&superblock.fsid)
+            );
+            return Err(EEXIST);
+        }
         let of = || Some(fs.clone());
         // SAFETY: Each parent is kept longer than what is in it: by the module, and by the order of fields.
         let directory = unsafe {
