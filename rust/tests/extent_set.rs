@@ -73,7 +73,9 @@ fn apply(set: &mut ExtentSet, model: &mut Model, op: &Op) {
             let first = model.runs().first().copied();
             assert_eq!(set.pop_first(), first);
             if let Some(first) = first {
-                model.range(first.start / UNIT, first.len / UNIT).fill(false);
+                model
+                    .range(first.start / UNIT, first.len / UNIT)
+                    .fill(false);
             }
         }
     }

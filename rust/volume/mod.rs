@@ -41,6 +41,7 @@ pub mod reader;
 pub mod refs;
 mod root_tree;
 pub mod space;
+mod space_alloc;
 pub mod transaction;
 mod writable;
 
