@@ -272,6 +272,7 @@ pub(super) static FILE_OPERATIONS: Table<bindings::file_operations> =
         read_iter: Some(read_iter),
         splice_read: Some(bindings::filemap_splice_read),
         mmap_prepare: Some(bindings::generic_file_readonly_mmap_prepare),
+        #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
         get_unmapped_area: Some(bindings::thp_get_unmapped_area),
         fsync: Some(fsync),
         unlocked_ioctl: Some(ioctl::unlocked_ioctl),
