@@ -5,13 +5,15 @@
 //! once, however many snapshots share it. Only trees of files share blocks. Blocks of any other tree have one
 //! parent each, and moving them is plain copy-on-write of the path to them ([`Seeds::paths`]).
 
+use super::dropped;
 use crate::format::extent::FLAG_FULL_BACKREF;
 use crate::format::{tree_id, Key};
 use crate::fs_err;
-use crate::tree::{NodePtr, Nodes, TreeRoot};
+use crate::tree::{EditContext, NodePtr, Nodes, TreeRoot};
 use crate::volume::backref::{all_refs, find_extent};
-use crate::volume::fs::Fs;
 use crate::volume::refs::{CountedRef, RefKind};
+use crate::volume::transaction::Transaction;
+use core::cell::Cell;
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
 
@@ -29,6 +31,10 @@ pub struct Block {
     pub refs: KVec<CountedRef>,
     /// The trees whose root it is.
     pub roots: KVec<u64>,
+    /// The first slot that leads to a child. Those before lead to what a subvolume's deletion has dropped already.
+    pub first_slot: usize,
+    /// How many pointers of the set lead to it.
+    pointers: Cell<usize>,
 }
 
 impl Block {
@@ -147,14 +153,8 @@ impl Closure {
     ///
     /// `EIO` for a missing back reference and `EUCLEAN` for a wrong one, each after a line in the log; what
     /// `check` gives; those of reading.
-    pub fn grow<S: Nodes>(
-        fs: &Fs,
-        nodes: &S,
-        root_of: &dyn Fn(u64) -> Result<TreeRoot>,
-        seeds: &mut Seeds,
-        check: Check<'_>,
-    ) -> Result<Closure> {
-        let walk = Walk { fs, nodes, root_of };
+    pub fn grow(trans: &Transaction<'_>, seeds: &mut Seeds, check: Check<'_>) -> Result<Closure> {
+        let walk = Walk { trans };
         let mut closure = Closure {
             blocks: RBTree::new(),
             len: 0,
@@ -171,37 +171,59 @@ impl Closure {
                 closure.len = closure.len.saturating_add(1);
             }
         }
-        closure.prove(fs, nodes)?;
+        closure.skip_dropped(trans)?;
+        closure.prove(trans)?;
         Ok(closure)
     }
 
+    /// Leaves out the pointers of subvolumes that are being deleted to what was dropped already.
+    fn skip_dropped(&mut self, trans: &Transaction<'_>) -> Result {
+        let mut roots = KVec::new();
+        for block in self.blocks.values() {
+            roots.extend_from_slice(&block.roots, GFP_KERNEL)?;
+        }
+        for root in roots.iter() {
+            let Some(progress) = dropped::progress(trans, *root)? else {
+                continue;
+            };
+            progress.for_each(trans, |level, bytenr, slot| {
+                if let Some(block) = self.blocks.get_mut(&(level, bytenr)) {
+                    block.first_slot = slot;
+                }
+            })?;
+        }
+        Ok(())
+    }
+
     /// Counts the pointers within the set: each reference of a block is one, or the root of a tree.
-    fn prove<S: Nodes>(&self, fs: &Fs, nodes: &S) -> Result {
-        let mut expected = 0usize;
-        let mut found = 0usize;
+    fn prove(&self, trans: &Transaction<'_>) -> Result {
         for (level, bytenr, block) in self.iter() {
-            expected = expected
-                .saturating_add(block.refs.len())
-                .saturating_sub(block.roots.len());
             let Some(below) = level.checked_sub(1) else {
                 continue;
             };
-            let node = read_block(nodes, bytenr, level, block.generation)?;
-            for slot in 0..node.nritems() as usize {
+            let node = read_block(trans, bytenr, level, block.generation)?;
+            for slot in block.first_slot..node.nritems() as usize {
                 let child = node.child_ptr(slot, 0).ok_or(EUCLEAN)?;
-                if self.get(below, child.bytenr).is_some() {
-                    found = found.saturating_add(1);
+                if let Some(found) = self.get(below, child.bytenr) {
+                    expect_generation(trans, &child, found.generation)?;
+                    found.pointers.set(found.pointers.get().saturating_add(1));
                 }
             }
         }
-        if found != expected {
-            fs_err!(
-                fs,
-                "tree blocks to relocate have {} references, but expected {} of their extent items",
-                found,
-                expected
-            );
-            return Err(EIO);
+        for (level, bytenr, block) in self.iter() {
+            let expected = block.refs.len().saturating_sub(block.roots.len());
+            let found = block.pointers.get();
+            if found != expected {
+                fs_err!(
+                    trans.fs(),
+                    "tree block {} level {} has {} pointers to it, but expected {} by its extent item",
+                    bytenr,
+                    level,
+                    found,
+                    expected
+                );
+                return Err(EIO);
+            }
         }
         Ok(())
     }
@@ -229,35 +251,50 @@ impl Closure {
     }
 }
 
-/// What finding parents takes.
-struct Walk<'a, S: Nodes> {
-    fs: &'a Fs,
-    nodes: &'a S,
-    root_of: &'a dyn Fn(u64) -> Result<TreeRoot>,
+/// Holds what points to a block against the block's generation.
+fn expect_generation(trans: &Transaction<'_>, ptr: &NodePtr, found: u64) -> Result {
+    if ptr.generation == found {
+        return Ok(());
+    }
+    fs_err!(
+        trans.fs(),
+        "parent transid verify failed on logical {} mirror 1 wanted {} found {}",
+        ptr.bytenr,
+        ptr.generation,
+        found
+    );
+    Err(EIO)
 }
 
-impl<S: Nodes> Walk<'_, S> {
+/// What finding parents takes.
+struct Walk<'a, 'fs> {
+    trans: &'a Transaction<'fs>,
+}
+
+impl Walk<'_, '_> {
     /// Reads the references of a block and adds its parents to the seeds; `None` for a block that is left to
     /// plain copy-on-write.
     fn block(&self, level: u8, bytenr: u64, seeds: &mut Seeds) -> Result<Option<Block>> {
-        let extents = (self.root_of)(tree_id::EXTENT)?;
-        let found = find_extent(self.fs, self.nodes, extents, bytenr)?;
+        let (trans, fs) = (self.trans, self.trans.fs());
+        let extents = trans.root(tree_id::EXTENT)?;
+        let found = find_extent(fs, trans, extents, bytenr)?;
         let Some(found) = found.filter(|found| found.level() == Some(level)) else {
             fs_err!(
-                self.fs,
+                fs,
                 "did not find extent item of tree block {} level {}",
                 bytenr,
                 level
             );
             return Err(EIO);
         };
-        let refs = all_refs(self.fs, self.nodes, extents, &found)?;
-        let generation = found.record.generation;
+        let refs = all_refs(fs, trans, extents, &found)?;
         let mut block = Block {
-            generation,
+            generation: found.record.generation,
             flags: found.record.flags,
             refs: KVec::new(),
             roots: KVec::new(),
+            first_slot: 0,
+            pointers: Cell::new(0),
         };
         for r in refs.iter() {
             match r.kind {
@@ -266,10 +303,14 @@ impl<S: Nodes> Walk<'_, S> {
                     seeds.add(above, parent)?;
                 }
                 RefKind::TreeBlock { root } if tree_id::is_fs_tree(root) => {
-                    self.parent_in(root, level, bytenr, generation, &mut block.roots, seeds)?;
+                    match self.parent_in(root, level, bytenr, block.generation)? {
+                        Some((above, parent)) => seeds.add(above, parent)?,
+                        None => block.roots.push(root, GFP_KERNEL)?,
+                    }
                 }
-                RefKind::TreeBlock { root } => {
-                    let node = read_block(self.nodes, bytenr, level, generation)?;
+                RefKind::TreeBlock { root } if refs.len() == 1 => {
+                    self.parent_in(root, level, bytenr, block.generation)?;
+                    let node = read_block(trans, bytenr, level, block.generation)?;
                     let path = TreePath {
                         tree: root,
                         level,
@@ -281,9 +322,10 @@ impl<S: Nodes> Walk<'_, S> {
                 }
                 _ => {
                     fs_err!(
-                        self.fs,
-                        "tree block {} has a data reference: {}",
+                        fs,
+                        "tree block {} has {} references, one of which it cannot have: {}",
                         bytenr,
+                        refs.len(),
                         r.kind
                     );
                     return Err(EUCLEAN);
@@ -294,19 +336,19 @@ impl<S: Nodes> Walk<'_, S> {
         Ok(Some(block))
     }
 
-    /// Finds the parent of a block that the tree `root` refers to, by the block's first key.
+    /// Finds the parent of a block that the tree `root` refers to, by the block's first key: its level and address;
+    /// `None` for the root of that tree.
     fn parent_in(
         &self,
         root: u64,
         level: u8,
         bytenr: u64,
         generation: u64,
-        roots: &mut KVec<u64>,
-        seeds: &mut Seeds,
-    ) -> Result {
+    ) -> Result<Option<(u8, u64)>> {
+        let trans = self.trans;
         let missing = || {
             fs_err!(
-                self.fs,
+                trans.fs(),
                 "backref of tree block {} level {} names root {}, which does not lead to it",
                 bytenr,
                 level,
@@ -314,26 +356,20 @@ impl<S: Nodes> Walk<'_, S> {
             );
             EIO
         };
-        let tree = (self.root_of)(root).map_err(|e| if e == ENOENT { missing() } else { e })?;
+        let or_missing = |e| if e == ENOENT { missing() } else { e };
+        let tree = trans.root(root).map_err(or_missing)?;
         if tree.bytenr == bytenr {
-            roots.push(root, GFP_KERNEL)?;
-            return Ok(());
+            expect_generation(trans, &tree.into(), generation)?;
+            return Ok(None);
         }
-        let node = read_block(self.nodes, bytenr, level, generation)?;
+        let node = read_block(trans, bytenr, level, generation)?;
         let key = node.key(0).ok_or_else(missing)?;
         drop(node);
         let above = level.checked_add(1).ok_or(EUCLEAN)?;
-        let parent = descend(self.nodes, &tree, &key, above).map_err(|e| {
-            if e == ENOENT {
-                missing()
-            } else {
-                e
-            }
-        })?;
+        let parent = descend(trans, &tree, &key, above).map_err(or_missing)?;
         let child = parent.child_ptr(parent.child_slot(&key), root);
-        if child.is_none_or(|child| child.bytenr != bytenr) {
-            return Err(missing());
-        }
-        seeds.add(above, parent.bytenr())
+        let child = child.filter(|child| child.bytenr == bytenr);
+        expect_generation(trans, &child.ok_or_else(missing)?, generation)?;
+        Ok(Some((above, parent.bytenr())))
     }
 }

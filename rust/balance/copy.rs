@@ -39,7 +39,7 @@ pub fn copy(trans: &mut Transaction<'_>, closure: &Closure, moves: &Moves) -> Re
         if level == 0 {
             patch_leaf(trans, &node, copy, moves)?;
         } else {
-            copies.patch_node(trans, &node, copy)?;
+            copies.patch_node(trans, &node, block, copy)?;
         }
     }
     let mut shared = false;
@@ -47,7 +47,7 @@ pub fn copy(trans: &mut Transaction<'_>, closure: &Closure, moves: &Moves) -> Re
         copies.move_refs(trans, bytenr, block)?;
         if block.is_full_backref() {
             let node = original(trans, level, bytenr, block)?;
-            copies.rekey_children(trans, &node, moves)?;
+            copies.rekey_children(trans, &node, block, moves)?;
         }
         shared |= block.is_shared();
     }
@@ -63,7 +63,11 @@ pub fn copy(trans: &mut Transaction<'_>, closure: &Closure, moves: &Moves) -> Re
             if shared {
                 // The copies are as young as the transaction, and yet shared: whoever copies one on write has
                 // to look its references up.
-                trans.set_last_snapshot(*root)?;
+                let transid = trans.transid();
+                trans.update_root_item(*root, |item| {
+                    item.last_snapshot = transid.into();
+                    Ok(())
+                })?;
             }
         }
     }
@@ -136,10 +140,16 @@ impl Copies {
         self.at.get(&bytenr).copied().ok_or(EUCLEAN)
     }
 
-    fn patch_node(&self, trans: &mut Transaction<'_>, node: &Node, copy: u64) -> Result {
+    fn patch_node(
+        &self,
+        trans: &mut Transaction<'_>,
+        node: &Node,
+        block: &Block,
+        copy: u64,
+    ) -> Result {
         let transid = trans.transid();
         let buf = trans.dirty_mut(copy)?;
-        for slot in 0..node.nritems() as usize {
+        for slot in block.first_slot..node.nritems() as usize {
             let child = node.child_ptr(slot, 0).ok_or(EUCLEAN)?;
             if let Some(to) = self.at.get(&child.bytenr) {
                 buf.set_child(slot, *to, transid)?;
@@ -168,11 +178,17 @@ impl Copies {
     }
 
     /// Moves the references that the children outside of the set have by a block's address.
-    fn rekey_children(&self, trans: &mut Transaction<'_>, node: &Node, moves: &Moves) -> Result {
+    fn rekey_children(
+        &self,
+        trans: &mut Transaction<'_>,
+        node: &Node,
+        block: &Block,
+        moves: &Moves,
+    ) -> Result {
         let parent = node.bytenr();
         let copy = self.of(parent)?;
         let refs = trans.refs();
-        for slot in 0..node.nritems() as usize {
+        for slot in block.first_slot..node.nritems() as usize {
             let (bytenr, num_bytes, from, to) = if node.is_leaf() {
                 let (key, data) = node.item(slot).ok_or(EUCLEAN)?;
                 if key.typ != item_type::EXTENT_DATA {

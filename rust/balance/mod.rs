@@ -6,6 +6,7 @@ pub mod chunks;
 pub mod closure;
 pub mod control;
 pub mod copy;
+pub mod dropped;
 pub mod filter;
 pub mod moves;
 pub mod progress;

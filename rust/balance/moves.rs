@@ -3,6 +3,7 @@
 
 use super::closure::{Closure, Seeds};
 use super::copy::{extent_of, set_extent, Copies};
+use super::dropped;
 use crate::device::WriteIo;
 use crate::format::file_extent::FileExtentItem;
 use crate::format::{self, item_type, tree_id, Key};
@@ -10,10 +11,9 @@ use crate::fs_err;
 use crate::subvol::csum;
 use crate::subvol::data::{read_pieces, Checksums, Owner, Piece};
 use crate::tree::edit;
-use crate::tree::{Cursor, Nodes, TreeRoot};
+use crate::tree::{Cursor, EditContext, TreeRoot};
 use crate::volume::backref::{all_refs, FoundExtent};
 use crate::volume::csum_tree;
-use crate::volume::fs::Fs;
 use crate::volume::reader::Reader;
 use crate::volume::refs::{CountedRef, RefKind};
 use crate::volume::transaction::Transaction;
@@ -81,22 +81,20 @@ impl Moves {
     /// # Errors
     ///
     /// `EUCLEAN` for wrong references, after a line in the log; those of reading.
-    pub fn add<S: Nodes>(
+    pub fn add(
         &mut self,
-        fs: &Fs,
-        nodes: &S,
-        root_of: &dyn Fn(u64) -> Result<TreeRoot>,
+        trans: &Transaction<'_>,
         found: &FoundExtent,
         seeds: &mut Seeds,
     ) -> Result {
-        let from = found.bytenr();
-        let refs = all_refs(fs, nodes, root_of(tree_id::EXTENT)?, found)?;
+        let (fs, from) = (trans.fs(), found.bytenr());
+        let refs = all_refs(fs, trans, trans.root(tree_id::EXTENT)?, found)?;
         for r in refs.iter() {
             match r.kind {
                 RefKind::SharedData { parent } => seeds.add(0, parent)?,
                 RefKind::Data { root, ino, offset } => {
                     let holder = Holder { root, ino, offset };
-                    let tree = root_of(root).map_err(|e| {
+                    let tree = trans.root(root).map_err(|e| {
                         if e == ENOENT {
                             fs_err!(
                                 fs,
@@ -109,7 +107,7 @@ impl Moves {
                             e
                         }
                     })?;
-                    self.find_items(nodes, tree, &holder, found, seeds)?;
+                    self.find_items(trans, tree, &holder, found, seeds)?;
                 }
                 _ => return Err(EUCLEAN),
             }
@@ -127,9 +125,9 @@ impl Moves {
     }
 
     /// Finds the file extent items of one inode that refer to an extent.
-    fn find_items<S: Nodes>(
+    fn find_items(
         &mut self,
-        nodes: &S,
+        trans: &Transaction<'_>,
         tree: TreeRoot,
         holder: &Holder,
         found: &FoundExtent,
@@ -142,8 +140,15 @@ impl Moves {
         } else {
             holder.offset
         };
-        let mut cursor = Cursor::new(nodes, tree);
-        cursor.seek(&Key::new(holder.ino, item_type::EXTENT_DATA, first))?;
+        let mut from = Key::new(holder.ino, item_type::EXTENT_DATA, first);
+        let is_fs_tree = tree_id::is_fs_tree(holder.root);
+        if is_fs_tree {
+            if let Some(progress) = dropped::progress(trans, holder.root)? {
+                from = from.max(progress.key);
+            }
+        }
+        let mut cursor = Cursor::new(trans, tree);
+        cursor.seek(&from)?;
         while let Some((key, data)) = cursor.item() {
             let into = key.offset.wrapping_sub(holder.offset);
             if !key.is(holder.ino, item_type::EXTENT_DATA) || into >= span {
@@ -151,7 +156,7 @@ impl Moves {
             }
             let here = extent_of(data)?.is_some_and(|(bytenr, _)| bytenr == found.bytenr());
             if here && format::read::<FileExtentItem>(data)?.offset.get() == into {
-                if tree_id::is_fs_tree(holder.root) {
+                if is_fs_tree {
                     let leaf = cursor.node_at(0).ok_or(EUCLEAN)?.bytenr();
                     seeds.add(0, leaf)?;
                 } else {
@@ -173,7 +178,7 @@ impl Moves {
     /// # Errors
     ///
     /// `EIO` if not, after a line in the log; those of reading.
-    pub fn prove<S: Nodes>(&self, fs: &Fs, nodes: &S, closure: &Closure) -> Result {
+    pub fn prove(&self, trans: &Transaction<'_>, closure: &Closure) -> Result {
         let mut counts: RBTree<u64, u64> = RBTree::new();
         let mut count = |bytenr: u64| -> Result {
             match counts.get_mut(&bytenr) {
@@ -191,7 +196,7 @@ impl Moves {
             if level != 0 {
                 break;
             }
-            let leaf = super::closure::read_block(nodes, bytenr, level, block.generation)?;
+            let leaf = super::closure::read_block(trans, bytenr, level, block.generation)?;
             for slot in 0..leaf.nritems() as usize {
                 let (key, data) = leaf.item(slot).ok_or(EUCLEAN)?;
                 if key.typ != item_type::EXTENT_DATA {
@@ -212,7 +217,7 @@ impl Moves {
             let found = counts.get(from).copied().unwrap_or(0);
             if found != expected {
                 fs_err!(
-                    fs,
+                    trans.fs(),
                     "data extent {} has {} references in trees, but expected {} of its extent item",
                     from,
                     found,

@@ -15,7 +15,9 @@ use crate::platform;
 use crate::tree::edit;
 use crate::tree::{Cursor, EditContext};
 use crate::volume::backref::{find_extent, FoundExtent};
+use crate::volume::block_group::Kind;
 use crate::volume::fs::Fs;
+use crate::volume::space::SpaceContext;
 use crate::volume::transaction::{Reserve, Transaction};
 use crate::{fs_err, fs_info};
 use kernel::prelude::*;
@@ -51,6 +53,7 @@ pub fn relocate_block_group(fs: &Fs, start: u64, check: Check<'_>) -> Result {
         from: start,
         end: group.end(),
         limit: BATCH_MIN,
+        most: BATCH_MAX,
         check,
     };
     let mut moved = 0u64;
@@ -93,6 +96,8 @@ struct Batch<'a> {
     from: u64,
     end: u64,
     limit: usize,
+    /// The most extents that fit into the space that is left.
+    most: usize,
     check: Check<'a>,
 }
 
@@ -107,9 +112,18 @@ impl Batch<'_> {
             return Ok(None);
         }
         let count = plan.count;
-        if let Err(error) = self.carry_out(&mut trans, plan) {
+        let done = self
+            .make_room(&mut trans, &plan)
+            .and_then(|()| self.carry_out(&mut trans, plan));
+        if let Err(error) = done {
             // Nothing that the last commit knows of was touched yet.
             trans.cancel();
+            if error == ENOSPC && count > 1 {
+                // Fewer extents have fewer ancestors, and what one batch frees the next can use.
+                self.most = count / 2;
+                self.limit = self.most;
+                return Ok(Some(0));
+            }
             return Err(error);
         }
         trans.commit()?;
@@ -119,15 +133,14 @@ impl Batch<'_> {
 
     fn adapt(&mut self, took: u64) {
         if took < BATCH_MS / 2 {
-            self.limit = self.limit.saturating_mul(2).min(BATCH_MAX);
+            self.limit = self.limit.saturating_mul(2).min(self.most);
         } else if took > BATCH_MS {
-            self.limit = (self.limit / 2).max(BATCH_MIN);
+            self.limit = (self.limit / 2).max(BATCH_MIN).min(self.most);
         }
     }
 
     /// Finds extents and everything that has to change with them.
     fn plan(&self, trans: &Transaction<'_>) -> Result<Plan> {
-        let root_of = |tree| trans.root(tree);
         let mut plan = Plan {
             seeds: Seeds::new(),
             moves: Moves::new(),
@@ -144,17 +157,28 @@ impl Batch<'_> {
             };
             match found.level() {
                 Some(level) => plan.seeds.add(level, found.bytenr())?,
-                None => plan
-                    .moves
-                    .add(self.fs, trans, &root_of, &found, &mut plan.seeds)?,
+                None => plan.moves.add(trans, &found, &mut plan.seeds)?,
             }
             plan.count = plan.count.saturating_add(1);
             (self.check)()?;
         }
-        let closure = Closure::grow(self.fs, trans, &root_of, &mut plan.seeds, self.check)?;
-        plan.moves.prove(self.fs, trans, &closure)?;
+        let closure = Closure::grow(trans, &mut plan.seeds, self.check)?;
+        plan.moves.prove(trans, &closure)?;
         plan.closure = Some(closure);
         Ok(plan)
+    }
+
+    /// Refuses what does not fit while nothing is changed yet.
+    fn make_room(&self, trans: &mut Transaction<'_>, plan: &Plan) -> Result {
+        let nodesize = u64::from(trans.geometry().nodesize);
+        let paths = plan.seeds.paths.iter().fold(0u64, |sum, path| {
+            sum.saturating_add(u64::from(path.level)).saturating_add(1)
+        });
+        let closure = plan.closure.as_ref().map_or(0, Closure::len) as u64;
+        let nodes = closure.saturating_add(paths).saturating_mul(nodesize);
+        let (space, base) = trans.allocator();
+        space.make_room(base, Kind::Metadata, nodes)?;
+        space.make_room(base, Kind::Data, plan.moves.bytes())
     }
 
     fn carry_out(&self, trans: &mut Transaction<'_>, mut plan: Plan) -> Result {
@@ -166,7 +190,8 @@ impl Batch<'_> {
         for path in plan.seeds.paths.iter() {
             edit::cow_to(trans, path.tree, &path.key, path.level)?;
         }
-        Ok(())
+        // What the extent tree does not agree with, or has no room for, shows here and not in the commit.
+        trans.settle()
     }
 }
 

@@ -77,8 +77,13 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Runs everything that changes trees until nothing changes any more.
-    fn settle(&mut self) -> Result {
+    /// Runs everything that changes trees until nothing changes any more. Nothing is written: who does this before
+    /// the commit can still cancel the transaction if it fails.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC`, `ENOMEM`, `EUCLEAN` for references that the extent tree does not agree with; those of reading.
+    pub fn settle(&mut self) -> Result {
         loop {
             chunk_alloc::write_new_block_groups(self)?;
             self.run_refs()?;

@@ -67,7 +67,8 @@ impl FrozenBlockGroup<'_> {
     /// `EBUSY` if something is in it; those of committing.
     pub fn remove(self) -> Result {
         let mut trans = self.fs.begin(Reserve::default())?;
-        if let Err(error) = chunk_alloc::remove_chunk(&mut trans, self.start) {
+        let removed = chunk_alloc::remove_chunk(&mut trans, self.start);
+        if let Err(error) = removed.and_then(|()| trans.settle()) {
             trans.cancel();
             return Err(error);
         }
