@@ -62,9 +62,9 @@ pub mod flags {
     /// The caller cannot sleep.
     pub const GFP_ATOMIC: Flags = Flags(1 << 5);
     /// The caller can sleep.
-    pub const GFP_KERNEL: Flags = Flags(1 << 10 | 1 << 11);
+    pub const GFP_KERNEL: Flags = Flags((1 << 10) | (1 << 11));
     /// Accounted to the memory cgroup.
-    pub const GFP_KERNEL_ACCOUNT: Flags = Flags(GFP_KERNEL.0 | 1 << 22);
+    pub const GFP_KERNEL_ACCOUNT: Flags = Flags(GFP_KERNEL.0 | (1 << 22));
     /// No reclaim.
-    pub const GFP_NOWAIT: Flags = Flags(1 << 11 | 1 << 13);
+    pub const GFP_NOWAIT: Flags = Flags((1 << 11) | (1 << 13));
 }

@@ -87,7 +87,7 @@ pub mod signal {
     impl Task {
         /// Makes a signal pending, one that kills if `fatal`.
         pub fn send(&self, fatal: bool) {
-            self.0.fetch_or(1 | u8::from(fatal) << 1, Ordering::SeqCst);
+            self.0.fetch_or(1 | (u8::from(fatal) << 1), Ordering::SeqCst);
         }
 
         /// No signal is pending any more.
