@@ -369,14 +369,14 @@ mod tests {
         item.data.flags.set(0x7ff);
         item.data
             .profiles
-            .set(bg::AVAIL_ALLOC_BIT_SINGLE | bg::DUP | 1 << 40);
-        item.data.usage.set(5 | 60 << 32);
+            .set(bg::AVAIL_ALLOC_BIT_SINGLE | bg::DUP | (1 << 40));
+        item.data.usage.set(5 | (60 << 32));
         item.data.devid.set(1);
         item.data.pstart.set(2);
         item.data.pend.set(3);
         item.data.vstart.set(4);
         item.data.vend.set(u64::MAX);
-        item.data.limit.set(7 | 8 << 32);
+        item.data.limit.set(7 | (8 << 32));
         item.data.stripes_min.set(9);
         item.data.stripes_max.set(10);
         item.data.target.set(bg::DUP);

@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn usage_range_holds_its_lower_bound() {
         let mut filters = args(filter::USAGE_RANGE);
-        filters.usage.set(10 | 20 << 32);
+        filters.usage.set(10 | (20 << 32));
         let (low, high) = (percent_of(GIB, 10), percent_of(GIB, 20));
         for (used, taken) in [
             (0, false),
@@ -290,7 +290,7 @@ mod tests {
         assert!(reaches_minimum(&filters, 0));
 
         let mut filters = args(filter::LIMIT_RANGE);
-        filters.limit.set(3 | 1 << 32);
+        filters.limit.set(3 | (1 << 32));
         assert_eq!([(); 2].map(|()| use_limit(&mut filters)), [true, false]);
         assert_eq!(filters.limit_range(), (3, 0));
         assert!(!reaches_minimum(&filters, 2) && reaches_minimum(&filters, 3));

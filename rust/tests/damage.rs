@@ -508,7 +508,7 @@ fn what_cannot_be_mounted_is_named() {
             "MIXED_GROUPS",
         ),
         (
-            |sb| sb.incompat_flags = (sb.incompat_flags.get() | 1 << 50).into(),
+            |sb| sb.incompat_flags = (sb.incompat_flags.get() | (1 << 50)).into(),
             EINVAL,
             "unknown 0x4000000000000",
         ),

@@ -6,7 +6,7 @@ use kernel::prelude::*;
 /// Whether a bit is set; `EUCLEAN` if the bitmap is shorter.
 pub fn test(bitmap: &[u8], bit: u64) -> Result<bool> {
     let byte = usize::try_from(bit / 8).map_err(|_| EUCLEAN)?;
-    Ok(bitmap.get(byte).ok_or(EUCLEAN)? >> (bit % 8) & 1 != 0)
+    Ok((bitmap.get(byte).ok_or(EUCLEAN)? >> (bit % 8)) & 1 != 0)
 }
 
 /// Sets or clears `count` bits from `first` on; `EUCLEAN` if the bitmap is shorter, or one of them is so already.
@@ -53,7 +53,7 @@ fn next(bitmap: &[u8], mut at: u64, bits: u64, set: bool) -> u64 {
         };
         if at % 8 == 0 && *byte == plain {
             at = at.saturating_add(8);
-        } else if (byte >> (at % 8) & 1 != 0) == set {
+        } else if ((byte >> (at % 8)) & 1 != 0) == set {
             return at;
         } else {
             at = at.saturating_add(1);

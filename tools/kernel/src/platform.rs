@@ -87,7 +87,8 @@ pub mod signal {
     impl Task {
         /// Makes a signal pending, one that kills if `fatal`.
         pub fn send(&self, fatal: bool) {
-            self.0.fetch_or(1 | (u8::from(fatal) << 1), Ordering::SeqCst);
+            self.0
+                .fetch_or(1 | (u8::from(fatal) << 1), Ordering::SeqCst);
         }
 
         /// No signal is pending any more.
@@ -168,7 +169,7 @@ mod tests {
             a = (a + u32::from(*byte)) % 65521;
             b = (b + a) % 65521;
         }
-        out.extend((b << 16 | a).to_be_bytes());
+        out.extend(((b << 16) | a).to_be_bytes());
         out
     }
 

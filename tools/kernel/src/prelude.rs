@@ -16,5 +16,5 @@ pub use crate::error::code::*;
 pub use crate::error::{Error, Result};
 pub use crate::init::{InPlaceInit, InPlaceWrite, Init, PinInit, Zeroable};
 pub use crate::{const_assert, static_assert};
-pub use zerocopy::{FromBytes, IntoBytes};
 pub use crate::{pr_alert, pr_crit, pr_debug, pr_emerg, pr_err, pr_info, pr_notice, pr_warn};
+pub use zerocopy::{FromBytes, IntoBytes};

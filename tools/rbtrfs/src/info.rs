@@ -9,7 +9,7 @@ use rbtrfs_engine::format::tree_id;
 use std::path::Path;
 
 fn uuid(bytes: &[u8; 16]) -> String {
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = format!("{:032x}", u128::from_be_bytes(*bytes));
     let (a, b, c, d, e) = (
         &hex[..8],
         &hex[8..12],
