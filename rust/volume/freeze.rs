@@ -38,7 +38,13 @@ impl Fs {
         let made_chunks = space.is_dirty();
         let committed = if made_chunks {
             trans.mark_changed();
-            trans.commit()
+            match trans.settle() {
+                Ok(()) => trans.commit(),
+                Err(error) => {
+                    trans.cancel();
+                    Err(error)
+                }
+            }
         } else {
             drop(trans);
             Ok(())
