@@ -29,7 +29,11 @@ check_debug() {
 load_btrfs
 check "the C driver makes a volume that btrfs check accepts" write_and_check
 check "device-mapper works without udev" flaky_disk
-check_debug "kmemleak is on" config /sys/kernel/debug/kmemleak
+if grep -q kmemleak=off /proc/cmdline; then
+	skip "turned off on the command line" "kmemleak is on"
+else
+	check_debug "kmemleak is on" config /sys/kernel/debug/kmemleak
+fi
 check_debug "lockdep is on" grep -q '^ debug_locks: *1' /proc/lockdep_stats
 check_debug "allocations can be made to fail" config /sys/kernel/debug/failslab
 check_debug "requests can be made to fail" config /sys/kernel/debug/fail_make_request
