@@ -4,17 +4,17 @@
 . "$(dirname "$0")/lib.sh"
 
 fill() {
-	mkfs.btrfs -q -f -b 1500M "$DISK1" && mount -t btrfs "$DISK1" "$MNT" || return
+	mkfs.btrfs -q -f -b 1200M "$DISK1" && mount -t btrfs "$DISK1" "$MNT" || return
 	btrfs subvolume create "$MNT/s" >/dev/null && mkdir "$MNT/s/files" || return
 	python3 - "$MNT/s/files" <<-'P' || return
 		import os, sys
-		for f in range(1500):
+		for f in range(400):
 		    with open(f"{sys.argv[1]}/{f}", "wb") as out:
 		        out.write(os.urandom(3000 if f % 3 else 9000))
 	P
-	head -c 40M /dev/urandom >"$MNT/s/large"
+	head -c 12M /dev/urandom >"$MNT/s/large"
 	local i
-	for i in $(seq 12); do
+	for i in $(seq 8); do
 		echo "$i" >"$MNT/s/files/$i"
 		cp --reflink=always "$MNT/s/large" "$MNT/s/reflink" 2>/dev/null
 		printf x | dd of="$MNT/s/large" bs=1 seek=$((i * 1000000)) conv=notrunc status=none
