@@ -359,6 +359,7 @@ static void *send_hammer(void *unused)
 {
 	while (now() < hammer.end) {
 		struct pollfd ready = { .events = POLLIN };
+		double start = now();
 		struct send send;
 		int ends[2], state;
 
@@ -377,6 +378,8 @@ static void *send_hammer(void *unused)
 		}
 		close(ends[0]);
 		pthread_join(send.thread, NULL);
+		/* Pauses many times as long as a send leave room for balances, however slow the machine is. */
+		usleep((now() - start) * 1e6 * (rand() % 16));
 		switch (send.result) {
 		case 0:
 		case EPIPE:

@@ -71,6 +71,11 @@ impl Random {
     }
 }
 
+/// Waits many times as long as has passed since `start`: room for balances, however slow the machine is.
+fn leave_room(start: Instant, random: &mut Random) {
+    thread::sleep(start.elapsed() * random.below(16) as u32);
+}
+
 struct Storm {
     mount: File,
     subvolumes: Vec<File>,
@@ -99,9 +104,10 @@ impl Storm {
         let memory = ioctl::memory();
         while self.going_on() {
             let which = random.below(self.subvolumes.len() as u64) as usize;
+            let start = Instant::now();
             let end = ioctl::send(&self.subvolumes[which], memory.as_raw_fd());
             self.tally.count("send", end);
-            thread::sleep(Duration::from_millis(random.below(10)));
+            leave_room(start, &mut random);
         }
     }
 
@@ -109,6 +115,7 @@ impl Storm {
     fn holder(&self, seed: u64) {
         let mut random = Random(seed);
         while self.going_on() {
+            let start = Instant::now();
             let (mut out, into) = ioctl::pipe();
             thread::scope(|scope| {
                 let sender = scope.spawn(move || {
@@ -128,7 +135,7 @@ impl Storm {
                 drop(out);
                 self.tally.count("held send", sender.join().unwrap());
             });
-            thread::sleep(Duration::from_millis(random.below(50)));
+            leave_room(start, &mut random);
         }
     }
 
