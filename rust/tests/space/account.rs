@@ -176,7 +176,7 @@ fn verify_tracked(own: &[&(Key, Vec<u8>)], start: u64, end: u64, free: &Ranges) 
         at += key.offset;
         assert!(at == end || key.offset == 4096 * 2048);
         for sector in 0..key.offset / 4096 {
-            if data[(sector / 8) as usize] & 1 << (sector % 8) != 0 {
+            if data[(sector / 8) as usize] & (1 << (sector % 8)) != 0 {
                 let from = key.objectid + sector * 4096;
                 add(&mut found, from, from + 4096);
             }

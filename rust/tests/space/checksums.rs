@@ -99,7 +99,7 @@ fn checksums_go_with_their_extents() {
     let mut trans = begin(&fs);
     make_file(&mut trans, INO, "extents", 0);
     for n in 0..200u64 {
-        let len = 4 * KIB << (n % 5);
+        let len = (4 * KIB) << (n % 5);
         let start = append(&mut trans, INO, n * 64 * KIB, len).unwrap();
         let mut sums = vec![];
         for sector in 0..len / 4096 {

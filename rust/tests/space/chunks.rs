@@ -72,7 +72,7 @@ fn a_removed_chunk_waits_for_its_readers() {
     let mut trans = begin(&fs);
     let start = chunk_alloc::create_chunk(&mut trans, DATA).unwrap();
     trans.commit().unwrap();
-    let old = fs.chunk_map().lookup(start).unwrap().clone();
+    let old = *fs.chunk_map().lookup(start).unwrap();
     let reader = fs.reader().unwrap();
     let mut trans = begin(&fs);
     let (space, vol) = trans.allocator();

@@ -27,7 +27,7 @@ fn data_extents_come_and_go() {
         let mut trans = begin(&fs);
         make_file(&mut trans, INO, "extents", NODATASUM);
         for n in 0..300 {
-            append(&mut trans, INO, n * 64 * KIB, 4 * KIB << (n % 5)).unwrap();
+            append(&mut trans, INO, n * 64 * KIB, (4 * KIB) << (n % 5)).unwrap();
         }
         trans.commit().unwrap();
         verify(&fs);

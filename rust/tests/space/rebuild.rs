@@ -60,7 +60,7 @@ fn the_first_transaction_rebuilds() {
         let mut trans = begin(&fs);
         make_file(&mut trans, INO, "extents", NODATASUM);
         for n in 0..300 {
-            append(&mut trans, INO, n * 64 * KIB, 4 * KIB << (n % 5)).unwrap();
+            append(&mut trans, INO, n * 64 * KIB, (4 * KIB) << (n % 5)).unwrap();
         }
         trans.commit().unwrap();
         verify(&fs);
@@ -87,7 +87,7 @@ fn a_tree_of_another_time_is_replaced() {
     let mut trans = begin(&fs);
     make_file(&mut trans, INO, "extents", NODATASUM);
     for n in 0..300 {
-        append(&mut trans, INO, n * 64 * KIB, 4 * KIB << (n % 5)).unwrap();
+        append(&mut trans, INO, n * 64 * KIB, (4 * KIB) << (n % 5)).unwrap();
     }
     trans.commit().unwrap();
     verify(&fs);
