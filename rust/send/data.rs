@@ -6,7 +6,7 @@
 //! looks for a good mirror and knows how to complain.
 
 use super::checksum::SECTOR;
-use crate::device::ReadIo;
+use crate::device::{ChunkMap, ReadIo};
 use crate::format::crc::checksum;
 use crate::format::{self, compression, item_type, tree_id};
 use crate::subvol::csum;
@@ -153,15 +153,16 @@ impl<'a> DataReader<'a> {
     fn load(&mut self, here: Here<'_>, logical: u64, len: u64) -> Result {
         self.segments.clear();
         self.sums.clear();
+        let chunks = self.reader.fs().chunk_map();
         let mut total = 0u64;
-        self.plan(logical, len, &mut total)?;
-        self.look_ahead(here, &mut total)?;
+        self.plan(&chunks, logical, len, &mut total)?;
+        self.look_ahead(&chunks, here, &mut total)?;
         let size = usize::try_from(total).map_err(|_| EUCLEAN)?;
         if self.window.len() < size {
             self.window = KVVec::new();
             self.window = KVVec::zeroed(size, GFP_KERNEL)?;
         }
-        self.read()?;
+        self.read(&chunks)?;
         let root = match self.csum_root {
             Some(root) => root,
             None => *self.csum_root.insert(self.reader.root(tree_id::CSUM)?),
@@ -175,7 +176,7 @@ impl<'a> DataReader<'a> {
     }
 
     /// Adds a piece to what is to be read.
-    fn plan(&mut self, logical: u64, len: u64, total: &mut u64) -> Result {
+    fn plan(&mut self, chunks: &ChunkMap, logical: u64, len: u64, total: &mut u64) -> Result {
         let end = logical.checked_add(len).ok_or(EUCLEAN)?;
         if self.segment(logical, end).is_some() {
             return Ok(());
@@ -184,14 +185,7 @@ impl<'a> DataReader<'a> {
             let joined = last.len.saturating_add(len);
             let touches = last.logical.checked_add(last.len) == Some(logical);
             // Extents that touch may still be in different chunks.
-            if touches
-                && self
-                    .reader
-                    .fs()
-                    .chunk_map()
-                    .mirrors(last.logical, joined)
-                    .is_ok()
-            {
+            if touches && chunks.mirrors(last.logical, joined).is_ok() {
                 last.len = joined;
                 *total = total.saturating_add(len);
                 return Ok(());
@@ -209,7 +203,7 @@ impl<'a> DataReader<'a> {
     }
 
     /// Plans to read what the leaf's further file extents refer to, as far as there is room.
-    fn look_ahead(&mut self, here: Here<'_>, total: &mut u64) -> Result {
+    fn look_ahead(&mut self, chunks: &ChunkMap, here: Here<'_>, total: &mut u64) -> Result {
         let mut slot = here.slot;
         while *total < WINDOW && self.segments.len() < MAX_PIECES {
             slot = slot.saturating_add(1);
@@ -233,14 +227,15 @@ impl<'a> DataReader<'a> {
                 (regular.disk_bytenr, regular.disk_num_bytes)
             };
             let len = len.min(WINDOW.saturating_sub(*total));
-            self.plan(logical, len, total)?;
+            if chunks.mirrors(logical, len).is_ok() {
+                self.plan(chunks, logical, len, total)?;
+            }
         }
         Ok(())
     }
 
     /// Reads all segments at once.
-    fn read(&mut self) -> Result {
-        let chunks = self.reader.fs().chunk_map();
+    fn read(&mut self, chunks: &ChunkMap) -> Result {
         let mut ios = KVec::with_capacity(self.segments.len(), GFP_KERNEL)?;
         let mut rest: &mut [u8] = &mut self.window;
         for segment in self.segments.iter() {

@@ -184,7 +184,7 @@ def attributes(top):
 def data(top):
     os.mkdir(f"{top}/data")
     for size in [0, 1, 2047, 2048, 2049, 4095, 4096, 4097, 8192, 49151, 49152, 49153, 65536, 131071, 131072, 131073,
-                 300001, 5 * MiB + 17]:
+                 300001, MiB + 17]:
         write(f"{top}/data/size{size}", noise(size))
     for size in [1, 1000, 2048, 4000]:
         write(f"{top}/data/grown{size}", text(size))
@@ -214,8 +214,8 @@ def data(top):
     set_flags(f"{top}/data/nocow", NOCOW)
     write(f"{top}/data/nocow/file", noise(200001))
     os.mkdir(f"{top}/data/small")
-    for i in range(300):
-        write(f"{top}/data/small/{i}", noise(3000 + 37 * i))
+    for i in range(90):
+        write(f"{top}/data/small/{i}", noise(3000 + 117 * i))
 
 
 def compressed(mount, top):
@@ -223,9 +223,10 @@ def compressed(mount, top):
         run("mount", "-o", f"remount,compress={method}", mount)
         here = f"{top}/{method}"
         os.mkdir(here)
-        for size in [100, 1999, 4096, 10000, 131072, 131073, 200000, MiB + 4097]:
+        for size in [100, 1999, 4096, 10000, 131073, 200000]:
             write(f"{here}/size{size}", text(size))
             write(f"{here}/zeros{size}", bytes(size))
+        write(f"{here}/large", text(500000))
         write(f"{here}/mixed", text(200000) + noise(200000) + text(100001))
         write(f"{here}/cut", text(400000))
         write(f"{here}/patched", text(500000))
@@ -235,8 +236,8 @@ def compressed(mount, top):
             write(f"{here}/patched", text(9000), at)
         os.sync()
         clone(f"{here}/patched", f"{here}/cloned")
-        clone(f"{here}/size{MiB + 4097}", f"{here}/part", 131072 + 4096, 65536, 8192)
-        os.truncate(f"{here}/size{MiB + 4097}", 600000)
+        clone(f"{here}/large", f"{here}/part", 131072 + 4096, 65536, 8192)
+        os.truncate(f"{here}/large", 300000)
     run("mount", "-o", "remount,compress=no", mount)
 
 
@@ -278,7 +279,7 @@ def clones(top):
     write(f"{here}/shared-prealloc", noise(65536), 65536)
     os.sync()
     clone(f"{here}/shared-prealloc", f"{here}/shared-prealloc-2")
-    for i in range(200):
+    for i in range(40):
         clone(f"{here}/block", f"{here}/popular{i}")
         clone(f"{here}/pieces", f"{here}/popular-pieces{i}", 0, 65536, 0)
 
@@ -328,9 +329,9 @@ def main():
     nested(base)
     snapshot(base, f"{mount}/snap-all")
     # What follows unshares leaves of the snapshots, so that their extents get references by leaf.
-    for i in range(0, 300, 3):
+    for i in range(0, 90, 3):
         write(f"{base}/data/small/{i}", noise(4096), 4096)
-    for i in range(0, 200, 7):
+    for i in range(0, 40, 7):
         clone(f"{base}/clones/pieces", f"{base}/clones/popular{i}", 65536, 65536, 65536)
     write(f"{base}/clones/a", noise(4096), 8192)
     os.unlink(f"{base}/clones/later")
