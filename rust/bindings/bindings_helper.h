@@ -58,6 +58,8 @@ u32 rbtrfs_bio_data_size(const struct bio *bio);
 void rbtrfs_kmem_after_read(void *data, size_t len);
 
 /* Superblocks and filesystem contexts. */
+void rbtrfs_fs_type_register_keys(struct file_system_type *type);
+void rbtrfs_fs_type_unregister_keys(struct file_system_type *type);
 bool rbtrfs_sb_rdonly(const struct super_block *sb);
 dev_t rbtrfs_new_anon_dev(int *err);
 void rbtrfs_seq_puts(struct seq_file *seq, const char *text);

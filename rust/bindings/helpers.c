@@ -10,6 +10,7 @@
 #include <linux/highmem.h>
 #include <linux/iversion.h>
 #include <linux/kernfs.h>
+#include <linux/lockdep.h>
 #include <linux/kthread.h>
 
 #include "bindings_helper.h"
@@ -147,6 +148,35 @@ void rbtrfs_kmem_after_read(void *data, size_t len)
 {
 	if (is_vmalloc_addr(data))
 		invalidate_kernel_vmap_range(data, len);
+}
+
+/*
+ * The lock classes that the VFS keeps in a filesystem type. Lockdep knows those of a static by itself, those of
+ * one in allocated memory only if told. Without lockdep nothing is done.
+ */
+static void for_each_key(struct file_system_type *type, void (*each)(struct lock_class_key *key))
+{
+	int i;
+
+	each(&type->s_lock_key);
+	each(&type->s_umount_key);
+	each(&type->s_vfs_rename_key);
+	for (i = 0; i < SB_FREEZE_LEVELS; i++)
+		each(&type->s_writers_key[i]);
+	each(&type->i_lock_key);
+	each(&type->i_mutex_key);
+	each(&type->invalidate_lock_key);
+	each(&type->i_mutex_dir_key);
+}
+
+void rbtrfs_fs_type_register_keys(struct file_system_type *type)
+{
+	for_each_key(type, lockdep_register_key);
+}
+
+void rbtrfs_fs_type_unregister_keys(struct file_system_type *type)
+{
+	for_each_key(type, lockdep_unregister_key);
 }
 
 bool rbtrfs_sb_rdonly(const struct super_block *sb)

@@ -21,6 +21,14 @@ unsafe impl Send for Filesystem {}
 // SAFETY: As above; the other fields are `Sync`.
 unsafe impl Sync for Filesystem {}
 
+impl Drop for Filesystem {
+    fn drop(&mut self) {
+        // SAFETY: `Registration::register` registered the keys as soon as there was a box. The type is not registered
+        // any more, so that no lock has one of these classes.
+        unsafe { bindings::rbtrfs_fs_type_unregister_keys(self.fs_type.get()) };
+    }
+}
+
 impl Filesystem {
     /// The one that a context of ours was made for.
     ///
@@ -91,6 +99,8 @@ impl Registration {
             GFP_KERNEL,
         )?;
         let filesystem = KBox::into_pin(filesystem);
+        // SAFETY: The keys are pinned with the structure, and its drop unregisters them.
+        unsafe { bindings::rbtrfs_fs_type_register_keys(filesystem.fs_type.get()) };
         // SAFETY: The structure is pinned, and lives until it is unregistered.
         let status = unsafe { bindings::register_filesystem(filesystem.fs_type.get()) };
         if status == EBUSY.to_errno() {
