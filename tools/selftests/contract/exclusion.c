@@ -431,8 +431,11 @@ static void hammering(int seconds)
 		  hammer.send_refused, hammer.balanced, hammer.balance_refused, hammer.in_progress);
 	expect("no send ever ran beside a balance", 0, hammer.both);
 	expect("nothing else ever happened", 0, hammer.other);
-	ktap_result(hammer.sent > 0 && hammer.send_refused > 0, "some sends were done and some refused");
-	ktap_result(hammer.balance_refused > 0, "some balances were refused");
+	/* Only chance brings these about: where they did not come, nothing was tested. */
+	ktap_result(1, hammer.sent > 0 && hammer.send_refused > 0 ? "some sends were done and some refused" :
+		       "some sends were done and some refused # SKIP only one of these");
+	ktap_result(1, hammer.balance_refused > 0 ? "some balances were refused" :
+		       "some balances were refused # SKIP none was");
 	expect_sysfs("no send is left of all", "send_in_progress", "0");
 	expect_sysfs("no exclusive operation is left of all", "exclusive_operation", "none");
 	expect("a balance runs after all", 0, do_balance(mount_fd, BTRFS_BALANCE_METADATA, NULL));
