@@ -53,6 +53,26 @@ check "the kernel warned of sends refused" sh -c \
 	"dmesg | grep -q 'BTRFS warning (device .*): cannot run send because a balance operation is in progress'"
 check "the kernel warned of balances refused" sh -c \
 	"dmesg | grep -Eq 'BTRFS warning .*: cannot run balance while send operations are in progress \([1-9][0-9]* in progress\)'"
+
+# A send whose reader does not read, held for ever: commits go on, and so does whoever wants to leave.
+btrfs send -q -f /tmp/stream "$MNT/snap1"
+mkfifo /tmp/held
+btrfs send -q "$MNT/snap1" >/tmp/held 2>/tmp/held.log &
+sender=$!
+exec 3</tmp/held
+head -c 17 <&3 >/tmp/held.stream
+check_equal "a send is held" 1 "$(cat "$sysfs/send_in_progress")"
+before=$(cat "$sysfs/generation")
+check "a commit does not wait for it" btrfs filesystem label "$MNT" committed
+check "and is one" [ "$(cat "$sysfs/generation")" -gt "$before" ]
+check "nor does a lazy unmount" umount -l "$MNT"
+check "nor does another mount" mount -t btrfs "$DISK1" "$MNT"
+check_equal "which sees the commit" committed "$(btrfs filesystem label "$MNT")"
 check "it unmounts" umount "$MNT"
+cat <&3 >>/tmp/held.stream
+exec 3<&-
+wait "$sender"
+check_equal "the held send comes to its end" 0 $?
+check "with every byte" cmp /tmp/stream /tmp/held.stream
 echo "1..$ktap_number"
 finish

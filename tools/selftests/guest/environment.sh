@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # The guest itself: what all other tests take for granted.
 . "$(dirname "$0")/lib.sh"
-plan 9
+plan 8
 
 config() { [ -e "$1" ] || { echo "no $1" && return 1; }; }
 write_and_check() {
@@ -29,11 +29,6 @@ check_debug() {
 load_btrfs
 check "the C driver makes a volume that btrfs check accepts" write_and_check
 check "device-mapper works without udev" flaky_disk
-if grep -q kmemleak=off /proc/cmdline; then
-	skip "turned off on the command line" "kmemleak is on"
-else
-	check_debug "kmemleak is on" config /sys/kernel/debug/kmemleak
-fi
 check_debug "lockdep is on" grep -q '^ debug_locks: *1' /proc/lockdep_stats
 check_debug "allocations can be made to fail" config /sys/kernel/debug/failslab
 check_debug "requests can be made to fail" config /sys/kernel/debug/fail_make_request
