@@ -248,15 +248,10 @@ unsafe extern "C" fn fiemap(
     start: u64,
     mut len: u64,
 ) -> kernel::ffi::c_int {
-    // SAFETY: The VFS passes an inode that it holds. The kernel crate knows the other type by name alone.
-    from_result(|| {
-        fiemap_of(
-            unsafe { Inode::from_raw(inode) },
-            info.cast(),
-            start,
-            &mut len,
-        )
-    })
+    // SAFETY: The VFS passes an inode that it holds.
+    let inode = unsafe { Inode::from_raw(inode) };
+    // The kernel crate knows the other type by name alone.
+    from_result(|| fiemap_of(inode, info.cast(), start, &mut len))
 }
 
 pub(super) static INODE_OPERATIONS: Table<bindings::inode_operations> =

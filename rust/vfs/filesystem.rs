@@ -87,7 +87,7 @@ impl Registration {
             Filesystem {
                 fs_type: Opaque::new(bindings::file_system_type {
                     owner: module.as_ptr(),
-                    name: name.as_ptr().cast(),
+                    name: name.as_char_ptr(),
                     fs_flags: (bindings::FS_REQUIRES_DEV | bindings::FS_ALLOW_IDMAP) as i32,
                     init_fs_context: Some(context::init),
                     kill_sb: Some(super_block::kill),

@@ -12,6 +12,7 @@ use core::ptr::NonNull;
 use kernel::error::to_result;
 use kernel::new_mutex;
 use kernel::prelude::*;
+use kernel::str::as_char_ptr_in_const_context;
 use kernel::sync::Mutex;
 use kernel::types::Opaque;
 
@@ -74,10 +75,12 @@ struct Attribute {
 unsafe impl Sync for Attribute {}
 
 impl Attribute {
+    // With lockdep the structure has more fields.
+    #[allow(clippy::needless_update)]
     const fn new(name: &'static CStr, show: Show) -> Self {
         Self {
             attr: bindings::attribute {
-                name: name.as_ptr().cast(),
+                name: as_char_ptr_in_const_context(name),
                 mode: 0o444,
                 ..pin_init::zeroed()
             },
@@ -264,8 +267,8 @@ impl Directory {
                 (*node).kobj.get(),
                 TYPE.as_ptr(),
                 parent,
-                c"%s".as_ptr().cast(),
-                name.as_ptr(),
+                c"%s".as_char_ptr(),
+                name.as_char_ptr(),
             );
             (Self(NonNull::new_unchecked(node)), status)
         };
@@ -286,7 +289,7 @@ impl Directory {
     fn notify(&self, file: &CStr) {
         // SAFETY: The object is ours, the name is terminated.
         unsafe {
-            bindings::sysfs_notify(self.kobj(), core::ptr::null(), file.as_ptr().cast());
+            bindings::sysfs_notify(self.kobj(), core::ptr::null(), file.as_char_ptr());
         }
     }
 }
@@ -324,9 +327,8 @@ impl Top {
     /// `ENOMEM`.
     pub(super) fn new(name: &CStr) -> Result<Self> {
         // SAFETY: `/sys/fs` is always there, and the name is terminated.
-        let taken = unsafe {
-            bindings::rbtrfs_sysfs_taken(bindings::rbtrfs_fs_kobj(), name.as_ptr().cast())
-        };
+        let taken =
+            unsafe { bindings::rbtrfs_sysfs_taken(bindings::rbtrfs_fs_kobj(), name.as_char_ptr()) };
         if taken {
             return Ok(Self { directories: None });
         }
