@@ -10,6 +10,7 @@ pub mod block_device;
 pub mod chunk;
 pub mod chunk_map;
 pub mod features;
+pub mod stats;
 pub mod superblock;
 
 pub use block_device::{BlockDevice, ReadIo, WriteIo};

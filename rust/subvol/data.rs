@@ -7,6 +7,7 @@
 use super::csum;
 use super::decompress::decompress;
 use super::file_extent::{self, Extent, Kind, Regular};
+use crate::device::stats::Stat;
 use crate::device::ReadIo;
 use crate::format::compression;
 use crate::format::crc::checksum;
@@ -136,9 +137,11 @@ impl Place {
         self.sum.is_none_or(|sum| checksum(sector) == sum)
     }
 
+    /// Reports bad data, and counts it.
     fn warn(&self, reader: &Reader, owner: &Owner, sector: &[u8], mirror: u32) {
+        let fs = reader.fs();
         fs_warn!(
-            reader.fs(),
+            fs,
             "csum failed root {} ino {} off {} csum {:#010x} expected csum {:#010x} mirror {}",
             owner.tree as i64,
             owner.ino,
@@ -147,6 +150,7 @@ impl Place {
             self.sum.unwrap_or(0),
             mirror
         );
+        fs.stats.count(Stat::Corruption, &*fs.device);
     }
 
     /// Tries each mirror by itself; the first that is good wins.

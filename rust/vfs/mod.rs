@@ -33,4 +33,6 @@ mod table;
 mod xattr;
 
 pub(crate) use filesystem::Registration;
-pub(crate) use ioctl::{capable_dac_read_search, capable_sys_admin, FileSink, OpenFile, UserArg};
+pub(crate) use ioctl::{
+    capable_dac_read_search, capable_sys_admin, with_current, FileSink, OpenFile, UserArg,
+};

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! One mounted volume.
 
+use super::commit_stats::CommitStats;
 use super::epoch::Epochs;
 use super::reader::Reader;
 use super::transaction::WriterState;
+use crate::device::stats::DeviceStats;
 use crate::device::{BlockDevice, ChunkMap};
 use crate::state::State;
 use crate::tree::{Geometry, NodeCache};
@@ -22,6 +24,8 @@ pub struct Fs(Arc<Shared>);
 pub struct Shared {
     /// The device.
     pub device: Arc<dyn BlockDevice>,
+    /// How often the device failed. What goes through `device` is counted there.
+    pub stats: Arc<DeviceStats>,
     /// Sizes and UUIDs.
     pub geometry: Geometry,
     /// The committed nodes that were read.
@@ -30,6 +34,8 @@ pub struct Shared {
     pub epochs: Epochs,
     /// Sends, relocation, and exclusive operations.
     pub state: State,
+    /// How long commits took.
+    pub commits: CommitStats,
     /// The map in use; swapped whole, under a leaf lock. The cache shares it.
     pub(super) chunks: Arc<Mutex<Arc<ChunkMap>>>,
     /// The last commit; swapped whole, under a leaf lock.
