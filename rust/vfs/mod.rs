@@ -29,6 +29,7 @@ mod subvol_path;
 mod super_block;
 mod symlink;
 mod sysfs;
+mod sysfs_space;
 mod table;
 mod xattr;
 
