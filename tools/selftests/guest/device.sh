@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# What a volume knows of its device: errors are counted, kept on disk, and set to zero.
+# Devices: their errors are counted, kept on disk, and set to zero; tools ask about those that are not mounted.
 . "$(dirname "$0")/lib.sh"
 
 # physical DISK LOGICAL: where the first copy of an address is on the device.
@@ -21,7 +21,7 @@ expect_damage "$DISK1"
 dir=/sys/fs/btrfs/$(blkid -o value -s UUID "$DISK1")
 unload_btrfs
 
-plan 14
+plan 26
 load_rbtrfs
 mount -t btrfs "$DISK1" "$MNT" || bail "the volume does not mount"
 check_equal "nothing is counted yet" "$zeros" "$(counts "$MNT")"
@@ -57,5 +57,24 @@ umount "$MNT"
 mount -t btrfs -o ro "$DISK1" "$MNT" || bail "the volume does not mount again"
 check_equal "is stored" "$zeros" "$(counts "$MNT")"
 check_fails "only root resets" "Operation not permitted" setpriv --reuid 65534 --clear-groups btrfs device stats -z "$MNT"
+
+check "a mounted device is scanned" btrfs device scan "$DISK1"
+check "it is ready" btrfs device ready "$DISK1"
+check "all devices are scanned" btrfs device scan
+check "all are forgotten" btrfs device scan --forget
+check_fails "but not one that is mounted" "Device or resource busy" btrfs device scan --forget "$DISK1"
 umount "$MNT"
+check_fails "of others there is nothing to forget" "No such file or directory" btrfs device scan --forget "$DISK1"
+check_fails "a disk without a volume" "Invalid argument" btrfs device ready "$DISK2"
+check_fails "no disk" "not a block device|No such file" btrfs device ready /dev/zero
+mkfs.btrfs -q -f -d raid1 -m raid1 "$DISK2" "$DISK3" || bail "no volume of two devices"
+check "one of two devices is scanned" btrfs device scan "$DISK2"
+check_equal "it is not ready" 1 "$(btrfs device ready "$DISK2"; echo $?)"
+wipefs -q -a "$DISK2" "$DISK3"
+unload_rbtrfs
+load_rbtrfs fstype=rbtrfs
+check "under another name there is no control device" test ! -e /sys/class/misc/btrfs-control
+unload_rbtrfs
+load_btrfs
+check "the C driver can have it again" test -e /sys/class/misc/btrfs-control
 finish
