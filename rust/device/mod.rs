@@ -9,6 +9,7 @@
 pub mod block_device;
 pub mod chunk;
 pub mod chunk_map;
+pub mod corrected;
 pub mod features;
 pub mod stats;
 pub mod superblock;

@@ -116,12 +116,14 @@ impl Shared {
             let roots = self.roots.lock().clone();
             super::open::check_writing(&*self.device, &roots.superblock)?;
         }
+        self.cache.allow_repairs(!read_only);
         self.read_only.store(read_only, Release);
         Ok(())
     }
 
     /// Forbids writing until the next mount, because a transaction failed.
     pub fn force_read_only(&self) {
+        self.cache.allow_repairs(false);
         self.failed.store(true, Release);
     }
 

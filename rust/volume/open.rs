@@ -167,6 +167,7 @@ impl Opening {
             failed: Atomic::new(false),
         };
         let fs = Fs::new(shared)?;
+        fs.cache.allow_repairs(!read_only);
         dev_stats::load(&fs)?;
         Ok(Arc::new(fs, GFP_KERNEL)?)
     }
