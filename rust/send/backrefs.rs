@@ -238,7 +238,7 @@ impl Walk<'_, '_> {
                 None => {
                     searched = roots_of(self.reader, *leaf)?;
                     let wanted = searched.iter().copied().filter(|root| judge.wants(*root));
-                    self.cache.put(*leaf, wanted);
+                    self.cache.put(*leaf, wanted)?;
                     &searched
                 }
             };

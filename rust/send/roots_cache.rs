@@ -57,8 +57,12 @@ impl RootsCache {
         })
     }
 
-    /// Remembers a leaf that is not known, in place of the one not used for longest. Without memory it does not.
-    pub(super) fn put(&mut self, leaf: u64, found: impl Iterator<Item = u64>) {
+    /// Remembers a leaf that is not known, in place of the one not used for longest.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`: the stream would be another one without.
+    pub(super) fn put(&mut self, leaf: u64, found: impl Iterator<Item = u64>) -> Result {
         self.clock = self.clock.saturating_add(1);
         let mut entry = Entry {
             leaf,
@@ -68,17 +72,17 @@ impl RootsCache {
         };
         for root in found {
             let Some(slot) = entry.roots.get_mut(entry.count) else {
-                return;
+                return Ok(());
             };
             *slot = root;
             entry.count = entry.count.saturating_add(1);
         }
         if self.entries.len() < MAX_LEAVES {
-            // Only a cache: it works without.
-            let _ = self.entries.push(entry, GFP_KERNEL);
+            self.entries.push(entry, GFP_KERNEL)?;
         } else if let Some(oldest) = self.entries.iter_mut().min_by_key(|entry| entry.used) {
             *oldest = entry;
         }
+        Ok(())
     }
 }
 
@@ -90,14 +94,14 @@ mod tests {
     fn the_leaf_not_used_for_longest_goes() {
         let mut cache = RootsCache::new();
         for leaf in 0..128 {
-            cache.put(leaf, [leaf + 1000, 5].into_iter());
+            cache.put(leaf, [leaf + 1000, 5].into_iter()).unwrap();
         }
         assert!(cache.get(0).is_some());
-        cache.put(128, [].into_iter());
+        cache.put(128, [].into_iter()).unwrap();
         assert!(cache.get(1).is_none());
         assert_eq!(cache.get(0).unwrap().as_slice(), [1000, 5]);
         assert!(cache.get(128).unwrap().as_slice().is_empty());
-        cache.put(129, 0..18);
+        cache.put(129, 0..18).unwrap();
         assert!(cache.get(129).is_none() && cache.get(2).is_some());
     }
 }

@@ -3,12 +3,12 @@
 
 mod images;
 
-use images::{corpus, device, images_in, unpack, Scratch};
+use images::{device, Scratch};
 use kernel::prelude::*;
 use rbtrfs_engine::format::{item_type, tree_id, Key};
 use rbtrfs_engine::tree::check::check_tree;
 use rbtrfs_engine::volume::{Fs, OpenOptions};
-use rbtrfs_testdev::FileDevice;
+use rbtrfs_testdev::{corpus, FileDevice};
 use std::path::Path;
 use std::vec::Vec;
 
@@ -67,15 +67,14 @@ fn walk(image: &Path) -> Result<Outcome> {
 }
 
 fn walk_all(folder: &str) -> Vec<(std::string::String, Result<Outcome>)> {
-    let Some(corpus) = corpus() else {
+    let Some(images) = corpus::images(folder) else {
         return Vec::new();
     };
     let mut outcomes = Vec::new();
-    for packed in images_in(&corpus.join(folder)) {
-        let scratch = Scratch::new();
-        let Some(image) = unpack(&scratch, &packed) else {
-            continue;
-        };
+    let scratch = Scratch::new();
+    let image = scratch.path("image");
+    for packed in images {
+        corpus::unpack(&packed, &image);
         let name = packed.file_name().unwrap().to_str().unwrap().to_owned();
         let (outcome, log) = kernel::log::capture(|| walk(&image));
         println!("{name}: {outcome:?}\n\t{}", log.join("\n\t"));

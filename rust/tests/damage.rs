@@ -94,9 +94,7 @@ fn files(image: &MemDevice) -> Result<Vec<(Key, Vec<u8>)>> {
 
 #[test]
 fn flipped_bytes_are_found_and_the_other_copy_serves() {
-    let Some(good) = make_in_memory(&["-n", "4096", "-m", "dup"]) else {
-        return;
-    };
+    let good = make_in_memory(&["-n", "4096", "-m", "dup"]);
     let expected = files(&good).unwrap();
     for leaf in [true, false] {
         let victim = Victim::find(&good, leaf);
@@ -125,9 +123,7 @@ fn flipped_bytes_are_found_and_the_other_copy_serves() {
 
 #[test]
 fn the_form_of_checksum_warnings() {
-    let Some(image) = make_in_memory(&["-n", "4096", "-m", "single"]) else {
-        return;
-    };
+    let image = make_in_memory(&["-n", "4096", "-m", "single"]);
     let victim = Victim::find(&image, true);
     image.flip(victim.copies[0] + 2000);
     let mut bytes = victim.bytes.clone();
@@ -295,9 +291,7 @@ const CASES: &[Case] = &[
 
 #[test]
 fn each_kind_of_damage_has_its_error() {
-    let Some(good) = make_in_memory(&["-n", "4096", "-m", "dup"]) else {
-        return;
-    };
+    let good = make_in_memory(&["-n", "4096", "-m", "dup"]);
     let expected = files(&good).unwrap();
     let victims = [Victim::find(&good, false), Victim::find(&good, true)];
     for (leaf, name, change, errno, text) in CASES {
@@ -324,9 +318,7 @@ fn each_kind_of_damage_has_its_error() {
 /// A leaf whose last key lies beyond the next leaf's first one is right in itself; the walk must not go back.
 #[test]
 fn leaves_that_overlap_end_a_walk() {
-    let Some(image) = make_in_memory(&["-n", "4096", "-m", "single"]) else {
-        return;
-    };
+    let image = make_in_memory(&["-n", "4096", "-m", "single"]);
     let victim = Victim::find(&image, true);
     victim.write(&image, &victim.copies, |b| {
         let nritems =
@@ -396,9 +388,7 @@ fn walk_what_there_is(image: &MemDevice) -> Result {
 /// Damage that nobody thought of, with checksums that fit: an error or an answer, and never anything else.
 #[test]
 fn random_damage_ends_in_an_error_or_an_answer() {
-    let Some(good) = make_in_memory(&["-n", "4096", "-m", "dup"]) else {
-        return;
-    };
+    let good = make_in_memory(&["-n", "4096", "-m", "dup"]);
     let victims = all_nodes(&good);
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
     let mut random = |below: usize| {
@@ -446,9 +436,7 @@ fn with_superblock(good: &MemDevice, change: impl Fn(&mut SuperBuf)) -> MemDevic
 
 #[test]
 fn a_damaged_superblock_has_copies() {
-    let Some(good) = make_in_memory(&[]) else {
-        return;
-    };
+    let good = make_in_memory(&[]);
     let image = good.clone();
     image.flip(COPIES[0] + 300);
     let (fs, log) = open_logged(&image, &options());
@@ -487,9 +475,7 @@ fn a_damaged_superblock_has_copies() {
 
 #[test]
 fn what_cannot_be_mounted_is_named() {
-    let Some(good) = make_in_memory(&[]) else {
-        return;
-    };
+    let good = make_in_memory(&[]);
     type Change = fn(&mut SuperBuf);
     let cases: &[(Change, Error, &str)] = &[
         (
@@ -591,9 +577,7 @@ fn what_cannot_be_mounted_is_named() {
 
 #[test]
 fn what_forbids_writing() {
-    let Some(good) = make_in_memory(&[]) else {
-        return;
-    };
+    let good = make_in_memory(&[]);
     let writing = OpenOptions::default();
     assert!(!open_logged(&good, &writing).0.unwrap().is_read_only());
     assert!(open(&good).unwrap().is_read_only());
@@ -637,9 +621,7 @@ fn what_forbids_writing() {
 
 #[test]
 fn a_backup_root_serves_if_asked_for() {
-    let Some(good) = make_in_memory(&["-m", "single"]) else {
-        return;
-    };
+    let good = make_in_memory(&["-m", "single"]);
     // mkfs leaves backups; here the first one is made to be the present root, and the root to be nowhere.
     let image = with_superblock(&good, |sb| {
         let mut backup = sb.super_roots[0];

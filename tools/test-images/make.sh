@@ -116,6 +116,37 @@ extents() {
 	finish extents
 }
 
-for name in ${IMAGES:-snapshots extents}; do
+# A little of everything, for tests that walk through every place where something can fail.
+tiny() {
+	local i
+	begin 128M -n 4096 -m dup -d single
+	btrfs -q subvolume create "$mnt/a"
+	mkdir "$mnt/a/folder"
+	for ((i = 0; i < 16; i++)); do
+		text 200 "$i" >"$mnt/a/folder/file-$i"
+	done
+	text 60 "inline" >"$mnt/a/folder/inline"
+	text 9000 "two extents" >"$mnt/a/folder/shared"
+	text 5000 "deleted" >"$mnt/a/folder/later"
+	ln "$mnt/a/folder/inline" "$mnt/a/link"
+	ln -s folder/inline "$mnt/a/symlink"
+	touch "$mnt/a/zlib"
+	btrfs property set "$mnt/a/zlib" compression zlib
+	text 20000 "compressed" >"$mnt/a/zlib"
+	fallocate -l 12K "$mnt/a/prealloc"
+	sync -f "$mnt"
+	# Twice the same extent, and a part of it.
+	cp --reflink=always "$mnt/a/folder/shared" "$mnt/a/clone"
+	text 4096 "overwritten" | dd of="$mnt/a/clone" conv=notrunc status=none
+	btrfs -q subvolume snapshot "$mnt/a" "$mnt/b"
+	btrfs -q subvolume snapshot -r "$mnt/a" "$mnt/c"
+	text 70 "changed" >"$mnt/a/folder/inline"
+	cp --reflink=always "$mnt/c/folder/shared" "$mnt/b/clone"
+	rm "$mnt/b/folder/later"
+	btrfs -q subvolume snapshot -r "$mnt/b" "$mnt/d"
+	finish tiny
+}
+
+for name in ${IMAGES:-snapshots extents tiny}; do
 	$name
 done

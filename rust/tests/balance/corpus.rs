@@ -8,52 +8,19 @@ use kernel::prelude::*;
 use rbtrfs_engine::balance::relocate::relocate_block_group;
 use rbtrfs_engine::device::BlockDevice;
 use rbtrfs_engine::volume::{Fs, OpenOptions};
-use rbtrfs_testdev::FileDevice;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use rbtrfs_testdev::{corpus, FileDevice};
+use std::path::Path;
+use std::process::Command;
 use std::string::String;
 use std::vec::Vec;
 
-fn run(program: &str, arg: &[&str], from: &Path, to: Option<&Path>) -> bool {
-    let mut command = Command::new(program);
-    command.args(arg).arg(from).stderr(Stdio::null());
-    match to {
-        Some(to) => command.stdout(std::fs::File::create(to).unwrap()),
-        None => command.stdout(Stdio::null()),
-    };
-    command
-        .status()
-        .unwrap_or_else(|_| panic!("these images need {program}"))
-        .success()
-}
-
-/// Brings an image into a file; false if the tools refuse it.
-fn unpack(image: &Path, to: &Path) -> bool {
-    let name = image.file_name().unwrap().to_string_lossy().into_owned();
-    let plain = to.with_extension("plain");
-    if name.ends_with(".xz") {
-        assert!(run("xz", &["-dc"], image, Some(&plain)));
-    } else {
-        std::fs::copy(image, &plain).unwrap();
-    }
-    let _ = std::fs::remove_file(to);
-    if !name.contains(".img") {
-        std::fs::rename(&plain, to).unwrap();
-        return true;
-    }
-    let status = Command::new("btrfs-image")
-        .arg("-r")
-        .arg(&plain)
-        .arg(to)
-        .stderr(Stdio::null())
-        .stdout(Stdio::null())
-        .status();
-    status.expect("these images need btrfs-image").success()
-}
-
 fn is_accepted(image: &Path) -> bool {
     // Not the data: dumps of metadata have none.
-    run("btrfs", &["check"], image, None)
+    let output = Command::new("btrfs").arg("check").arg(image).output();
+    output
+        .expect("these images need btrfs-progs")
+        .status
+        .success()
 }
 
 /// Relocates every block group that can be. The number of those, or why the volume cannot be balanced at all.
@@ -81,26 +48,15 @@ fn balance(image: &Path) -> Result<(usize, Vec<Error>)> {
 }
 
 fn try_all(folder: &str) -> Vec<(String, usize)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../shared/images")
-        .join(folder);
-    let Ok(entries) = std::fs::read_dir(&folder) else {
-        eprintln!("SKIP: no damaged images beside the checkout");
+    let Some(images) = corpus::images(folder) else {
         return vec![];
     };
-    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    let scratch = Scratch::new(&format!(
-        "balance-{}",
-        folder.file_name().unwrap().to_string_lossy()
-    ));
+    let scratch = Scratch::new(&format!("balance-{folder}"));
     let mut balanced = vec![];
-    for path in paths {
+    for path in images {
         let image = scratch.path("image");
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if !unpack(&path, &image) {
-            continue;
-        }
+        corpus::unpack(&path, &image);
         let accepted = is_accepted(&image);
         let outcome = balance(&image);
         eprintln!("{name}: accepted {accepted}, {outcome:?}");

@@ -1,148 +1,189 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Balance while memory or the device fails, or the power: the volume holds the same files, and `btrfs check`
-//! accepts it.
+//! Balance while memory or the device fails, or the power, at every single place: the volume holds the same files, and
+//! `btrfs check` accepts it.
 
 use crate::contents::*;
+use crate::support::every::every;
+use crate::support::proved::Proved;
 use crate::support::*;
 use kernel::fault;
 use kernel::prelude::*;
+use rbtrfs_engine::balance::control;
+use rbtrfs_engine::format::balance::BalanceItem;
+use rbtrfs_engine::state::Refusal;
+use rbtrfs_engine::volume::transaction::Reserve;
 use rbtrfs_engine::volume::Fs;
 use rbtrfs_testdev::{FaultDevice, MemDevice, Op, RecordingDevice};
+use zerocopy::FromZeros;
 
-/// How many places to fail at are tried at most, and how many of the results `btrfs check` looks at.
-const PLACES: u64 = 250;
-const CHECKED: u64 = 8;
-
-const OPTIONS: &[&str] = &["-n", "4096", "-m", "dup"];
-
-/// The places to fail at: all, or evenly spread ones.
-fn places(total: u64) -> impl Iterator<Item = (u64, bool)> {
-    let step = total.div_ceil(PLACES).max(1);
-    let check = (total / step / CHECKED).max(1);
-    (0..total)
-        .step_by(step as usize)
-        .enumerate()
-        .map(move |(i, n)| (n, (i as u64) % check == 0))
+/// Balance as the ioctl starts it, of everything that is there.
+fn balance_all(fs: &Fs) -> Result {
+    let item = BalanceItem {
+        flags: EVERYTHING.into(),
+        ..BalanceItem::new_zeroed()
+    };
+    match control::start(fs, &item) {
+        Ok(outcome) => outcome.result,
+        Err(Refusal::Error(error)) => Err(error),
+        Err(Refusal::Exclusive) => panic!("nothing else runs"),
+    }
 }
 
-/// The volume as it is now, and as it is for the next mount.
-#[track_caller]
-fn assert_same(scratch: &Scratch, image: &MemDevice, check: bool, before: &[(u64, u64)]) {
+/// The volume that everything is tried on: every shape of reference, in a dozen of leaves. Balanced without a fault,
+/// each of its block groups moves.
+fn start() -> MemDevice {
+    let image = packed("tiny");
     let device = share(image.clone());
     let fs = open(&device).unwrap();
-    read_everything(&fs);
-    if check {
-        assert_eq!(contents_now(&fs), before);
-        scratch.assert_clean(image);
+    let old = block_groups(&fs, EVERYTHING).unwrap();
+    assert!(old.len() >= 3, "{old:?}");
+    let (result, log) = kernel::log::capture(|| balance_all(&fs));
+    assert_eq!(result, Ok(()));
+    for start in old {
+        let moved = format!("relocating block group {start} ");
+        assert!(log.iter().any(|line| line.contains(&moved)), "{log:?}");
+    }
+    image
+}
+
+/// A failed balance leaves a volume that is as the last commit left it: it takes changes, or, if a transaction was
+/// aborted, none at all.
+#[track_caller]
+fn after_failure(fs: &Fs, image: &MemDevice, proved: &Proved) {
+    read_everything(fs);
+    assert_eq!(contents_now(fs), proved.before);
+    proved.assert_holds(image);
+    if fs.is_read_only() {
+        assert!(matches!(fs.begin(Reserve::default()), Err(EROFS)));
+    } else {
+        assert_writable(fs);
+        proved.assert_holds(image);
     }
 }
 
 #[test]
 fn lack_of_memory_loses_nothing() {
-    let scratch = Scratch::new("balance-memory");
-    let start = small(&scratch, OPTIONS);
-    let (total, before) = {
-        let fs = open(&share(start.clone())).unwrap();
-        let before = contents_now(&fs);
-        fault::clear();
-        balance(&fs, EVERYTHING).unwrap();
-        (fault::count(), before)
-    };
-    assert!(total > 1000, "{total}");
-    let mut failed = 0;
-    for (n, check) in places(total) {
+    let start = start();
+    let proved = Proved::new("balance-memory", &start);
+    let total = every("allocation", |n| {
         let image = share(start.clone());
-        let fs = open(&image).unwrap();
+        // Mounting allocates, too.
         fault::fail_alloc_after(n);
-        let result = balance(&fs, EVERYTHING);
+        let fs = open(&image);
+        let result = fs.as_ref().map_err(|e| *e).and_then(|fs| balance_all(fs));
+        let reached = fault::count() > n;
         fault::clear();
-        failed += u64::from(result.is_err());
-        if result.is_err() {
-            assert_eq!(result, Err(ENOMEM), "{n}");
-            if !fs.is_read_only() {
-                assert_writable(&fs);
-            }
+        if let Err(error) = result {
+            assert_eq!(error, ENOMEM);
+            assert!(reached);
         }
-        drop(fs);
-        assert_same(&scratch, &image, check, &before);
-    }
-    assert!(failed > PLACES / 4, "{failed} of {total}");
+        match fs {
+            Ok(fs) if result.is_err() => after_failure(&fs, &image, &proved),
+            _ => proved.assert_holds(&image),
+        }
+        reached
+    });
+    println!("{total} allocations, {} states", proved.checked());
+    assert!(total > 1000, "{total}");
+}
+
+/// Fails every request of a kind, that one alone or all that come after it as well.
+fn fail_every(op: Op, all: bool) {
+    let start = start();
+    let proved = Proved::new(&format!("balance-{op:?}-{all}"), &start);
+    let total = every("request", |n| {
+        let image = share(start.clone());
+        let device = share(FaultDevice::new(image.clone()));
+        if all {
+            device.fail_all_after(op, n);
+        } else {
+            device.fail_after(op, n);
+        }
+        let fs = open(&device);
+        let result = fs.as_ref().map_err(|e| *e).and_then(|fs| balance_all(fs));
+        let counts = device.counts();
+        let reached = n < counts.of(op);
+        device.clear();
+        match fs {
+            Ok(fs) if result.is_err() => {
+                // What could not be read was not changed either.
+                assert!(op != Op::Read || !fs.is_read_only());
+                after_failure(&fs, &image, &proved);
+            }
+            _ => proved.assert_holds(&image),
+        }
+        match result {
+            // The last write is that of a copy of the superblock, which can be missing.
+            Ok(()) => assert!(!all || !reached || (op == Op::Write && counts.writes == n + 1)),
+            Err(error) => assert!(reached && (error == EIO || fs_says(error, op))),
+        }
+        reached
+    });
+    println!("{total} {op:?}, {} states", proved.checked());
+    assert!(total >= 10, "{total}");
+}
+
+/// A volume whose superblock cannot be read is none.
+fn fs_says(error: Error, op: Op) -> bool {
+    op == Op::Read && error == EINVAL
 }
 
 #[test]
-fn a_device_that_fails_loses_nothing() {
-    let scratch = Scratch::new("balance-device");
-    let start = small(&scratch, OPTIONS);
-    let (counts, before) = {
-        let device = share(FaultDevice::new(share(start.clone())));
-        let fs = open(&device).unwrap();
-        device.clear();
-        balance(&fs, EVERYTHING).unwrap();
-        let counts = device.counts();
-        (counts, contents_now(&fs))
-    };
-    for (op, total) in [
-        (Op::Read, counts.reads),
-        (Op::Write, counts.writes),
-        (Op::Flush, counts.flushes),
-    ] {
-        assert!(total >= 3, "{op:?} {total}");
-        for (n, check) in places(total) {
-            let image = share(start.clone());
-            let device = share(FaultDevice::new(image.clone()));
-            let fs = open(&device).unwrap();
-            // One request, or the device for good.
-            let all = n % 2 == 0;
-            if all {
-                device.fail_all_after(op, n);
-            } else {
-                device.fail_after(op, n);
-            }
-            let result = balance(&fs, EVERYTHING);
-            device.clear();
-            assert!(!all || result.is_err(), "{op:?} {n}");
-            after_failure(&fs, op, result);
-            drop(fs);
-            assert_same(&scratch, &image, check, &before);
-        }
-    }
+fn a_read_that_fails_loses_nothing() {
+    fail_every(Op::Read, false);
 }
 
-fn after_failure(fs: &Fs, op: Op, result: Result) {
-    if result.is_err() {
-        assert_eq!(result, Err(EIO));
-        match op {
-            // What could not be read was not changed either.
-            Op::Read => assert_writable(fs),
-            _ if fs.is_read_only() => {}
-            _ => assert_writable(fs),
-        }
-    }
-    read_everything(fs);
+#[test]
+fn a_device_that_reads_no_more_loses_nothing() {
+    fail_every(Op::Read, true);
+}
+
+#[test]
+fn a_write_that_fails_loses_nothing() {
+    fail_every(Op::Write, false);
+}
+
+#[test]
+fn a_device_that_writes_no_more_loses_nothing() {
+    fail_every(Op::Write, true);
+}
+
+#[test]
+fn a_flush_that_fails_loses_nothing() {
+    fail_every(Op::Flush, false);
+}
+
+#[test]
+fn a_device_that_flushes_no_more_loses_nothing() {
+    fail_every(Op::Flush, true);
 }
 
 #[test]
 fn a_power_cut_loses_nothing() {
-    for options in [OPTIONS, &["-n", "16384", "-m", "single"]] {
-        let scratch = Scratch::new("balance-cut");
-        let device = share(RecordingDevice::new(small(&scratch, options)));
-        let fs = open(&device).unwrap();
-        let before = contents_now(&fs);
-        balance(&fs, EVERYTHING).unwrap();
-        drop(fs);
-        let events = device.events().len() as u64;
-        let mut random = 12345u64;
-        for (n, check) in places(events + 1) {
-            // Half of what was not flushed is lost, another half each time.
-            let survives = |_| {
+    let start = start();
+    let proved = Proved::new("balance-cut", &start);
+    let device = share(RecordingDevice::new(start));
+    balance_all(&open(&device).unwrap()).unwrap();
+    let events = device.events().len() as u64;
+    let last = every("cut after event", |n| {
+        if n > events {
+            return false;
+        }
+        // What was not flushed is lost, or reached the disk all the same, or one half of it did.
+        proved.assert_holds(&device.cut_with(n as usize, |_| false));
+        proved.assert_holds(&device.cut_with(n as usize, |_| true));
+        for seed in 0..2 {
+            let mut random = n * 2 + seed;
+            proved.assert_holds(&device.cut_with(n as usize, |_| {
                 random = random
                     .wrapping_mul(6364136223846793005)
                     .wrapping_add(1442695040888963407);
                 random >> 63 == 0
-            };
-            let image = device.cut_with(n as usize, survives);
-            assert_same(&scratch, &image, check, &before);
+            }));
         }
-        assert_same(&scratch, &device.image(), true, &before);
-    }
+        true
+    });
+    println!("{last} events, {} states", proved.checked());
+    assert_eq!(last, events + 1);
+    proved.assert_holds(&device.image());
 }

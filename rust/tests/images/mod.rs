@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Real images for tests that only read: new ones of `mkfs.btrfs`, and the damaged ones of btrfs-progs' tests.
+//! Real images for tests that only read: new ones of `mkfs.btrfs`.
 
 #![allow(dead_code)]
 
@@ -7,8 +7,8 @@ use kernel::prelude::GFP_KERNEL;
 use kernel::sync::Arc;
 use rbtrfs_engine::device::BlockDevice;
 use rbtrfs_testdev::MemDevice;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A folder of its own for one test; gone with it.
@@ -38,26 +38,8 @@ impl Drop for Scratch {
     }
 }
 
-/// Whether a tool is there. A test that has to do without says so.
-pub fn have(tool: &str) -> bool {
-    let found = Command::new(tool)
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok();
-    if !found {
-        eprintln!("SKIP: {tool} is not installed");
-    }
-    found
-}
-
-/// An image with some hundred files, made by `mkfs.btrfs` with `options`; `None` where that is not installed, or is
-/// too old for the options.
-pub fn make(scratch: &Scratch, options: &[&str]) -> Option<PathBuf> {
-    if !have("mkfs.btrfs") {
-        return None;
-    }
+/// An image with some hundred files, made by `mkfs.btrfs` with `options`.
+pub fn make(scratch: &Scratch, options: &[&str]) -> PathBuf {
     let content = scratch.path("content");
     if !content.exists() {
         for d in 0..6u32 {
@@ -80,83 +62,18 @@ pub fn make(scratch: &Scratch, options: &[&str]) -> Option<PathBuf> {
         .args(options)
         .arg(&image)
         .output()
-        .unwrap();
+        .expect("these tests need mkfs.btrfs");
     let errors = String::from_utf8_lossy(&output.stderr);
-    if errors.contains("unrecognized") {
-        eprintln!("SKIP: this mkfs.btrfs does not know {options:?}: {errors}");
-        return None;
-    }
     assert!(output.status.success(), "mkfs.btrfs {options:?}: {errors}");
-    Some(image)
+    image
 }
 
 /// As [`make`], in memory.
-pub fn make_in_memory(options: &[&str]) -> Option<MemDevice> {
+pub fn make_in_memory(options: &[&str]) -> MemDevice {
     let scratch = Scratch::new();
-    let image = make(&scratch, options)?;
-    Some(MemDevice::from_file(image).unwrap())
+    MemDevice::from_file(make(&scratch, options)).unwrap()
 }
 
 pub fn device(device: impl BlockDevice + 'static) -> Arc<dyn BlockDevice> {
     Arc::new(device, GFP_KERNEL).unwrap()
-}
-
-/// The folder of damaged images, `None` where it is absent.
-pub fn corpus() -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/images");
-    if path.is_dir() {
-        return Some(path);
-    }
-    eprintln!("SKIP: no damaged images beside the checkout");
-    None
-}
-
-/// The images in a folder, sorted.
-pub fn images_in(dir: &Path) -> Vec<PathBuf> {
-    let mut paths: Vec<_> = std::fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    paths.sort();
-    assert!(!paths.is_empty());
-    paths
-}
-
-/// Unpacks and restores an image of the corpus; `None` if a tool for that is missing or refuses it.
-pub fn unpack(scratch: &Scratch, packed: &Path) -> Option<PathBuf> {
-    let name = packed.file_name().unwrap().to_str().unwrap();
-    let mut path = packed.to_path_buf();
-    if let Some(stem) = name.strip_suffix(".xz") {
-        if !have("xz") {
-            return None;
-        }
-        let unpacked = scratch.path(stem);
-        let status = Command::new("xz")
-            .args(["-d", "-c"])
-            .arg(packed)
-            .stdout(std::fs::File::create(&unpacked).unwrap())
-            .status()
-            .unwrap();
-        assert!(status.success(), "xz -d {name}");
-        path = unpacked;
-    }
-    if path.extension().is_some_and(|e| e == "img") {
-        if !have("btrfs-image") {
-            return None;
-        }
-        let restored = scratch.path("restored");
-        let _ = std::fs::remove_file(&restored);
-        let output = Command::new("btrfs-image")
-            .arg("-r")
-            .arg(&path)
-            .arg(&restored)
-            .output()
-            .unwrap();
-        if !output.status.success() {
-            eprintln!("SKIP: btrfs-image -r refuses {name}");
-            return None;
-        }
-        path = restored;
-    }
-    Some(path)
 }

@@ -1,81 +1,111 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The n-th allocation, read, or write of the stream fails: an error or the same stream, never anything else.
+//! Every single allocation, read, and write of the stream fails: an error or the same stream, never anything else.
 
 use super::*;
 use kernel::fault;
+use std::string::String;
+use support::contents::packed;
+use support::every::every;
 
-/// Every failure from the first to the last would take long; these are spread over all of them.
-fn spread(count: u64) -> impl Iterator<Item = u64> {
-    let step = (count / 150).max(1);
-    (0..count.min(40)).chain((40..count).step_by(step as usize))
+#[path = "../support/mod.rs"]
+mod support;
+
+fn device(image: &MemDevice) -> Arc<dyn BlockDevice> {
+    Arc::new(image.clone(), GFP_KERNEL).unwrap()
 }
 
-#[test]
-fn an_allocation_fails() {
-    let wanted = richest();
-    let image = volume();
-    let device: Arc<dyn BlockDevice> = Arc::new(image, GFP_KERNEL).unwrap();
-    let fs = open(device.clone()).unwrap();
-    let good = stream_of(&fs, &wanted.args()).unwrap();
-    fault::clear();
-    stream_of(&fs, &wanted.args()).unwrap();
-    let count = fault::count();
-    assert!(count > 100);
-    let mut failed = 0;
-    for n in spread(count) {
-        let mut out = Memory::default();
-        let reader = fs.reader().unwrap();
-        fault::fail_alloc_after(n);
-        let result = send::run(reader, &wanted.args(), &mut out);
-        fault::clear();
-        match result {
-            Ok(()) => assert_eq!(fnv(&out.bytes), fnv(&good), "allocation {n}"),
-            Err(error) => {
-                assert_eq!(error, ENOMEM, "allocation {n}");
-                assert!(good.starts_with(&out.bytes), "allocation {n}");
-                failed += 1;
-            }
+/// A volume and what is sent from it.
+type Case<'a> = (MemDevice, SendArgs<'a>);
+
+/// Streams of a small volume with a little of everything, and the richest of the recorded ones.
+fn cases(richest: &Recorded) -> [Case<'_>; 4] {
+    let tiny = packed("tiny");
+    let args = SendArgs {
+        root: 259,
+        parent: None,
+        clones: &[],
+        flags: 0,
+        version: 1,
+    };
+    let clones = SendArgs {
+        clones: &[258],
+        ..args
+    };
+    let compressed = SendArgs {
+        version: 2,
+        flags: flags::VERSION | flags::COMPRESSED,
+        ..args
+    };
+    [
+        (tiny.clone(), args),
+        (tiny.clone(), clones),
+        (tiny, compressed),
+        (volume(), richest.args()),
+    ]
+}
+
+/// What became of a stream is the stream, one as good whose data comes without clones, or the start of one and an
+/// error.
+fn judge(result: Result, out: &[u8], good: &[u8], log: &[String], error: Error) {
+    let without_clones = log.join("").contains("sending its data");
+    match result {
+        Ok(()) => assert!(out == good || without_clones, "{log:?}"),
+        Err(found) => {
+            assert_eq!(found, error, "{log:?}");
+            assert!(good.starts_with(out) || without_clones, "{log:?}");
         }
     }
-    assert!(failed > 0);
 }
 
 #[test]
-fn a_read_fails() {
-    let wanted = richest();
-    let good = {
-        let fs = open(Arc::new(volume(), GFP_KERNEL).unwrap()).unwrap();
-        stream_of(&fs, &wanted.args()).unwrap()
-    };
-    let inner: Arc<dyn BlockDevice> = Arc::new(volume(), GFP_KERNEL).unwrap();
-    let device = Arc::new(FaultDevice::new(inner), GFP_KERNEL).unwrap();
-    let reads = {
-        let fs = open(device.clone()).unwrap();
-        device.clear();
-        stream_of(&fs, &wanted.args()).unwrap();
-        device.counts().reads
-    };
-    assert!(reads > 10);
-    for n in 0..reads {
-        device.clear();
-        // A cache that is still empty, so that everything is read again.
-        let fs = open(device.clone()).unwrap();
-        device.fail_after(Op::Read, n);
-        let (result, log) = kernel::log::capture(|| {
+fn every_allocation_fails() {
+    for (image, args) in cases(&richest()) {
+        let good = stream_of(&open(device(&image)).unwrap(), &args).unwrap();
+        let total = every("allocation", |n| {
             let mut out = Memory::default();
-            let result = send::run(fs.reader()?, &wanted.args(), &mut out);
-            result.map(|()| out.bytes)
+            // Mounting allocates, too.
+            let device = device(&image);
+            fault::fail_alloc_after(n);
+            let (result, log) = kernel::log::capture(|| {
+                let fs = open(device)?;
+                send::run(fs.reader()?, &args, &mut out)
+            });
+            let reached = fault::count() > n;
+            fault::clear();
+            assert!(reached || result.is_ok());
+            judge(result, &out.bytes, &good, &log, ENOMEM);
+            reached
         });
-        match result {
-            // What cannot be looked up is not cloned: a stream that is as good, and longer.
-            Ok(stream) => assert!(
-                stream == good || log.join("").contains("sending its data"),
-                "read {n}"
-            ),
-            Err(error) => {
-                assert_eq!(error, EIO, "read {n}");
-                assert!(!log.is_empty(), "read {n}");
-            }
+        println!("{total} allocations");
+        assert!(total > 150, "{total}");
+    }
+}
+
+#[test]
+fn every_read_fails() {
+    for (image, args) in cases(&richest()) {
+        let good = stream_of(&open(device(&image)).unwrap(), &args).unwrap();
+        for all in [false, true] {
+            let total = every("read", |n| {
+                let mut out = Memory::default();
+                let device = Arc::new(FaultDevice::new(device(&image)), GFP_KERNEL).unwrap();
+                let shared: Arc<dyn BlockDevice> = device.clone();
+                let fs = open(shared).unwrap();
+                if all {
+                    device.fail_all_after(Op::Read, n);
+                } else {
+                    device.fail_after(Op::Read, n);
+                }
+                let (result, log) =
+                    kernel::log::capture(|| send::run(fs.reader()?, &args, &mut out));
+                let reached = device.counts().reads > n;
+                assert!(reached || result.is_ok());
+                assert!(result.is_ok() || !log.is_empty());
+                judge(result, &out.bytes, &good, &log, EIO);
+                reached
+            });
+            println!("{total} reads");
+            assert!(total > 10, "{total}");
         }
     }
 }

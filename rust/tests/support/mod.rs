@@ -3,6 +3,10 @@
 
 #![allow(dead_code)]
 
+pub mod contents;
+pub mod every;
+pub mod proved;
+
 use kernel::prelude::*;
 use kernel::sync::Arc;
 use rbtrfs_engine::device::BlockDevice;
@@ -17,6 +21,7 @@ use rbtrfs_engine::volume::{Fs, OpenOptions};
 use rbtrfs_testdev::{FileDevice, MemDevice};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::vec::Vec;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -47,7 +52,8 @@ impl Scratch {
 
     /// What is wrong with an image according to `btrfs check`.
     pub fn check(&self, image: &MemDevice) -> core::result::Result<(), String> {
-        let path = self.path("checked");
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let path = self.path(&format!("checked-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
         image.write_to(&path).unwrap();
         let result = check(&path);
         std::fs::remove_file(&path).unwrap();

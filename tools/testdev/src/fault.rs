@@ -29,6 +29,17 @@ pub struct Counts {
     pub flushes: u64,
 }
 
+impl Counts {
+    /// How many there were of one kind.
+    pub fn of(&self, op: Op) -> u64 {
+        match op {
+            Op::Read => self.reads,
+            Op::Write => self.writes,
+            Op::Flush => self.flushes,
+        }
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Plan {
     None,

@@ -66,6 +66,34 @@ impl MemDevice {
         Ok(())
     }
 
+    /// One number for all blocks that are not as they are in `base`, and for where they are.
+    pub fn fingerprint(&self, base: &MemDevice) -> u64 {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        const ZEROS: &[u8; BLOCK] = &[0; BLOCK];
+        let (blocks, base) = (self.blocks.read().unwrap(), base.blocks.read().unwrap());
+        let of = |blocks: &HashMap<u64, Block>, index: u64| blocks.get(&index).cloned();
+        let mut changed: Vec<_> = blocks
+            .iter()
+            .filter(|(index, block)| !base.get(index).is_some_and(|was| Arc::ptr_eq(was, block)))
+            .map(|(index, _)| *index)
+            .chain(
+                base.keys()
+                    .filter(|index| !blocks.contains_key(index))
+                    .copied(),
+            )
+            .collect();
+        changed.sort_unstable();
+        let mut hasher = DefaultHasher::new();
+        for index in changed {
+            let (now, was) = (of(&blocks, index), of(&base, index));
+            let (now, was) = (now.as_deref(), was.as_deref());
+            if now.unwrap_or(ZEROS) != was.unwrap_or(ZEROS) {
+                (index, now.unwrap_or(ZEROS)).hash(&mut hasher);
+            }
+        }
+        hasher.finish()
+    }
+
     /// Inverts all bits of the byte at `offset`, as damage would.
     pub fn flip(&self, offset: u64) {
         let mut byte = [0];
@@ -177,6 +205,22 @@ mod tests {
         assert_eq!(buf, [7; 1024]);
         one.read(4096, &mut buf).unwrap();
         assert_eq!((buf[0], buf[511], buf[512]), (8, 8, 0));
+    }
+
+    #[test]
+    fn a_fingerprint_is_of_what_differs() {
+        let base = MemDevice::new(1 << 20);
+        base.write(4096, &[7; 4096]).unwrap();
+        let other = base.clone();
+        let same = other.fingerprint(&base);
+        other.write(8192, &[0; 4096]).unwrap();
+        other.write(4096, &[7; 512]).unwrap();
+        assert_eq!(other.fingerprint(&base), same);
+        other.write(8192, &[8; 512]).unwrap();
+        let written = other.fingerprint(&base);
+        assert_ne!(written, same);
+        other.discard(4096, 4096).unwrap();
+        assert!(![same, written].contains(&other.fingerprint(&base)));
     }
 
     #[test]
