@@ -54,7 +54,7 @@ resumed() {
 	dmesg | grep 'balance: resume' && dmesg | grep 'balance: ended with status: 0'
 }
 
-plan 29
+plan 31
 load_btrfs
 fill || bail "the volume could not be filled"
 unload_btrfs
@@ -121,11 +121,14 @@ else
 	done
 fi
 
-# A signal to the program that balances cancels.
+# A signal to the program that balances cancels. Not SIGINT, which a shell's background processes ignore.
+dmesg --clear
 start_in_background || bail "no balance was seen running"
-kill -INT "$balancer"
+kill -TERM "$balancer"
 wait "$balancer"
-check_equal "a signal ends the balance" none "$(operation)"
+check_equal "a signal ends the balance" 143 $?
+check "which was cancelled" grep "balance: canceled" <(dmesg)
+check_equal "and is gone" none "$(operation)"
 check "nothing changed in the end" unchanged
 umount "$MNT"
 finish

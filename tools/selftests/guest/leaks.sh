@@ -32,7 +32,7 @@ send_it() {
 balance_it() {
 	btrfs balance start --full-balance "$MNT" && btrfs balance start -f -mconvert=single "$MNT" || return
 	# One that is cut short by a signal; if it is over before, so be it.
-	timeout --signal=INT 1 btrfs balance start --full-balance "$MNT"
+	timeout 1 btrfs balance start --full-balance "$MNT"
 	mount -o remount,ro "$MNT" && mount -o remount,rw "$MNT"
 	btrfs balance start -mconvert=dup "$MNT"
 }

@@ -87,10 +87,11 @@ signal_ends_send() {
 	mkfifo "$streams/fifo"
 	# Open for reading as well, so that nobody waits for the other end, and never read.
 	exec 9<>"$streams/fifo"
-	send "$MNT/snap-all" "$streams/fifo" &
+	# Not SIGINT, which a shell's background processes ignore.
+	send "$MNT/snap-all" "$streams/fifo" 9>&- &
 	pid=$!
 	sleep 2
-	kill -INT "$pid"
+	kill -TERM "$pid"
 	for _ in $(seq 50); do
 		kill -0 "$pid" 2>/dev/null || break
 		sleep 0.2
