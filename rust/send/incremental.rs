@@ -130,6 +130,7 @@ impl<'a> Send<'a> {
     }
 
     /// Takes up the next inode.
+    #[inline(never)]
     fn begin_change(&mut self, compare: &Compare<'a>, change: Change, ino: u64) -> Result {
         let item = |here: Here<'_>| format::read::<InodeItem>(data_at(here)?);
         self.progress = ino;
@@ -172,6 +173,7 @@ impl<'a> Send<'a> {
     }
 
     /// Deals with two inodes of the same number: the parent's, which is gone, and another one.
+    #[inline(never)]
     fn replace(
         &mut self,
         here: Here<'_>,

@@ -213,17 +213,12 @@ impl NameBuf {
     }
 }
 
-/// The first name of an inode, and the directory that it is in.
-pub(super) struct FirstName {
-    pub(super) parent: u64,
-    pub(super) name: NameBuf,
-}
-
-/// Looks up the first name of an inode.
+/// Puts the first name of an inode into `first`, and answers the directory that it is in, if it has one.
 pub(super) fn first_name<S: Nodes>(
     finder: &mut Finder<'_, S>,
     ino: u64,
-) -> Result<Option<FirstName>> {
+    first: &mut NameBuf,
+) -> Result<Option<u64>> {
     let key = Key::new(ino, item_type::INODE_REF, 0);
     let Some((at, data)) = finder.at_or_behind(&key)? else {
         return Ok(None);
@@ -231,17 +226,13 @@ pub(super) fn first_name<S: Nodes>(
     if at.objectid != ino || at.typ > item_type::INODE_EXTREF {
         return Ok(None);
     }
-    let mut first = None;
+    let mut parent = None;
     names_of_item(&at, data, &mut |name| {
-        let mut copy = NameBuf::empty();
-        copy.set(name.name)?;
-        first = Some(FirstName {
-            parent: name.parent,
-            name: copy,
-        });
+        first.set(name.name)?;
+        parent = Some(name.parent);
         Ok(false)
     })?;
-    Ok(first)
+    Ok(parent)
 }
 
 impl Send<'_> {
@@ -283,9 +274,9 @@ impl Send<'_> {
                 return Ok(ino);
             }
             self.existing(ino)?;
-            let first = self.first_name(ino)?;
-            push_name(names, first.name.as_bytes())?;
-            ino = first.parent;
+            let mut name = NameBuf::empty();
+            ino = self.first_name(ino, &mut name)?;
+            push_name(names, name.as_bytes())?;
         }
         Ok(u64::MAX)
     }
@@ -330,13 +321,14 @@ impl Send<'_> {
         Ok(inode)
     }
 
-    fn first_name(&mut self, ino: u64) -> Result<FirstName> {
-        let Some(first) = first_name(&mut self.finder, ino)? else {
+    /// Puts the first name of an inode into `name`, and answers the directory that it is in.
+    fn first_name(&mut self, ino: u64, name: &mut NameBuf) -> Result<u64> {
+        let Some(parent) = first_name(&mut self.finder, ino, name)? else {
             self.complain(ino, "no reference");
             return Err(ENOENT);
         };
-        self.check_name(ino, first.name.as_bytes())?;
-        Ok(first)
+        self.check_name(ino, name.as_bytes())?;
+        Ok(parent)
     }
 
     /// # Errors
