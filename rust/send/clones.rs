@@ -12,9 +12,10 @@ use super::lookup::Finder;
 use super::path::{is_name, push_name, Path};
 use super::proto::{Attr, Command};
 use super::roots_cache::RootsCache;
+use super::snapshots::Snapshot;
+use super::Sendable;
 use crate::format::file_extent::{FileExtentHead, FileExtentItem, TYPE_INLINE};
 use crate::format::inode::InodeItem;
-use crate::format::root::RootItem;
 use crate::format::{self, compression, item_type, objectid, tree_id, Key};
 use crate::fs_warn;
 use crate::subvol::file_extent::{Extent, Regular};
@@ -49,15 +50,6 @@ pub(super) struct CloneSources<'a> {
     warnings: u32,
 }
 
-/// The UUID that a receiver looks for: that of the original, if the subvolume was received itself.
-pub(super) fn stream_uuid(item: &RootItem) -> [u8; 16] {
-    if item.received_uuid == [0; 16] {
-        item.uuid
-    } else {
-        item.received_uuid
-    }
-}
-
 impl<'a> CloneSources<'a> {
     pub(super) fn new(reader: &'a Reader) -> Result<Self> {
         Ok(CloneSources {
@@ -69,14 +61,15 @@ impl<'a> CloneSources<'a> {
     }
 
     /// Adds a subvolume; one that is there already stays once.
-    pub(super) fn add(&mut self, reader: &'a Reader, root: TreeRoot, item: &RootItem) -> Result {
+    pub(super) fn add(&mut self, reader: &'a Reader, subvolume: &Sendable) -> Result {
+        let root = subvolume.root;
         if self.sources.iter().any(|source| source.root.id == root.id) {
             return Ok(());
         }
         let source = Source {
             root,
-            uuid: stream_uuid(item),
-            ctransid: item.ctransid.get(),
+            uuid: subvolume.uuid,
+            ctransid: subvolume.ctransid,
             finder: Finder::new(reader, root),
             best: None,
         };
@@ -226,7 +219,8 @@ impl Send<'_> {
     }
 
     /// Whether an extent that ends at `end` in the current inode can be cloned from the candidate in `source`. An
-    /// end within a sector can be cloned only from the end of a file to the end of a file.
+    /// end within a sector can be cloned only from the end of a file to the end of a file, and makes the file as short
+    /// as is needed for that at the receiver.
     pub(super) fn may_clone_to(
         &mut self,
         end: u64,
@@ -244,14 +238,24 @@ impl Send<'_> {
         let best = source.best.ok_or(EINVAL)?;
         let source_size = self.source_inode(index, best.ino)?.size.get();
         let len = end.saturating_sub(extent.offset);
-        Ok(best.offset.checked_add(len) == Some(source_size))
+        if best.offset.checked_add(len) != Some(source_size) {
+            return Ok(false);
+        }
+        // The file may still be longer at the receiver, so that this would not be its end.
+        if self.parent.is_some() {
+            self.send_truncate(extent.offset)?;
+        }
+        Ok(true)
     }
 
     /// Sends a CLONE of `len` bytes from `from` of the source to `offset` of the current inode.
     fn send_clone(&mut self, source: &SourceFile, from: u64, offset: u64, len: u64) -> Result {
         self.know_path()?;
         let mut path = core::mem::replace(&mut self.other, Path::empty());
-        let found = if source.is_current {
+        let found = if source.is_current && self.parent.is_some() {
+            self.generation_in(Snapshot::Sent, source.ino)
+                .and_then(|generation| self.path_now(source.ino, generation, &mut path))
+        } else if source.is_current {
             self.path_of(source.ino, &mut path).map(|_| ())
         } else {
             self.clones.path_of(source.index, source.ino, &mut path)

@@ -4,10 +4,15 @@
 use super::clones::CloneSources;
 use super::data::{DataReader, Here};
 use super::inode::Current;
+use super::links::Links;
 use super::lookup::Finder;
+use super::moves::Moves;
+use super::name_cache::NameCache;
 use super::names::OrphanNames;
 use super::path::{DirCache, Path};
 use super::refs::EarlyDirs;
+use super::removal::Removals;
+use super::snapshots::Parent;
 use super::stream::Stream;
 use super::utimes::Utimes;
 use crate::format::{item_type, objectid, Key};
@@ -52,17 +57,34 @@ pub(super) struct Send<'a> {
     pub(super) finder: Finder<'a, Reader>,
     pub(super) data: DataReader<'a>,
     pub(super) clones: CloneSources<'a>,
+    /// In an incremental send, what the receiver has.
+    pub(super) parent: Option<KBox<Parent<'a>>>,
+    /// Look-ups of directory entries in the subvolume.
+    pub(super) entries: Finder<'a, Reader>,
+    pub(super) names: NameCache,
+    pub(super) links: Links,
+    pub(super) moves: Moves,
+    pub(super) removals: Removals,
+    /// Yet another path.
+    pub(super) spare: Path,
 }
 
 impl<'a> Send<'a> {
+    /// A send in memory of its own, as it is too large for the stack that the walk runs on.
+    #[inline(never)]
     pub(super) fn new(
         reader: &'a Reader,
         root: TreeRoot,
         options: Options,
         stream: Stream<'a>,
         clones: CloneSources<'a>,
-    ) -> Result<Self> {
-        Ok(Send {
+        parent: Option<TreeRoot>,
+    ) -> Result<KBox<Self>> {
+        let path = Path::new()?;
+        let other = Path::new()?;
+        let dirs = DirCache::new()?;
+        let parent = parent.map(|root| Parent::new(reader, root)).transpose()?;
+        let send = Send {
             reader,
             root,
             options,
@@ -70,19 +92,27 @@ impl<'a> Send<'a> {
             stream,
             progress: 0,
             inode: None,
-            path: Path::new()?,
+            path,
             path_known: false,
             capability: None,
-            other: Path::new()?,
+            other,
             components: KVec::new(),
-            dirs: DirCache::new()?,
+            dirs,
             orphans: OrphanNames::new(),
             early: EarlyDirs::new(),
             utimes: Utimes::new(),
             finder: Finder::new(reader, root),
             data: DataReader::new(reader),
             clones,
-        })
+            parent,
+            entries: Finder::new(reader, root),
+            names: NameCache::new(),
+            links: Links::new(),
+            moves: Moves::new(),
+            removals: Removals::new(),
+            spare: Path::empty(),
+        };
+        Ok(KBox::new(send, GFP_KERNEL)?)
     }
 
     /// Sends every item of the subvolume, and then the directory times that are still due.
@@ -102,10 +132,7 @@ impl<'a> Send<'a> {
             }
         }
         self.finish(None)?;
-        while let Some((dir, _)) = self.utimes.pop() {
-            self.send_utimes_of(dir)?;
-        }
-        Ok(())
+        self.send_due_utimes()
     }
 
     /// One item of the walk.

@@ -9,23 +9,42 @@
 //! `full` walks the items; `inode`, `refs`, `xattrs` and `extents` turn them into commands, which `stream` encodes
 //! and batches. `path` and `names` know what things are called at the point that the stream has reached. `clones`
 //! and `backrefs` find data that the receiver has already. `data` reads and verifies the rest.
+//!
+//! With a parent, `compare` finds what differs from it and `incremental` hands that out. `links` gathers the names
+//! that an inode got and lost, and `relink` deals with them; `standing` and `present` know what is at the receiver by
+//! then and what it is called, `moves` and `removal` what has to wait. `holes` tells data that changed from data that
+//! did not.
+//!
+//! A kernel's stack is small: names and items that a function holds would add up with those of the functions that it
+//! calls if these were inlined into it, so that some of them are marked not to be.
 
 mod backrefs;
 mod checksum;
 mod clones;
+mod compare;
 mod data;
 mod extents;
 mod full;
+mod holes;
+mod incremental;
 mod inode;
+mod links;
 mod lookup;
+mod moves;
+mod name_cache;
 mod names;
 pub mod owners;
 mod path;
+mod present;
 mod proto;
 mod refs;
+mod relink;
+mod removal;
 mod roots_cache;
 mod set;
 mod sink;
+mod snapshots;
+mod standing;
 mod stream;
 mod utimes;
 mod xattrs;
@@ -33,11 +52,12 @@ mod xattrs;
 pub use proto::Version;
 pub use sink::Sink;
 
-use crate::format::root::{RootItem, RootRef};
+use crate::format::root::RootRef;
 use crate::format::{self, item_type, tree_id, Key};
 use crate::fs_err;
+use crate::tree::TreeRoot;
 use crate::volume::Reader;
-use clones::{stream_uuid, CloneSources};
+use clones::CloneSources;
 use full::{Options, Send};
 use kernel::prelude::*;
 use proto::{Attr, Command};
@@ -107,62 +127,90 @@ impl SendArgs<'_> {
 ///
 /// # Errors
 ///
-/// Those of [`SendArgs::check`]; `EPERM` for a subvolume, or a clone source, that can be written to or is being
-/// deleted; `ENOENT` for one that is not there; `EOPNOTSUPP` for a parent; `EINTR` for a signal; what `out` gives;
+/// Those of [`SendArgs::check`]; `EPERM` for a subvolume, a parent, or a clone source, that can be written to or is being
+/// deleted; `ENOENT` for one that is not there; `EINTR` for a signal; what `out` gives;
 /// `EIO`, `EUCLEAN`, `ENOENT` and `ENAMETOOLONG` for damage, which the log names.
 pub fn run(reader: Reader, args: &SendArgs<'_>, out: &mut dyn Sink) -> Result {
-    let reader = &reader;
     let version = args.check()?;
-    let item = sendable(reader, args.root)?;
-    let root = reader.root(args.root)?;
-    let mut clones = CloneSources::new(reader)?;
-    for id in args.clones {
-        let item = sendable(reader, *id)?;
-        clones.add(reader, reader.root(*id)?, &item)?;
-    }
-    clones.add(reader, root, &item)?;
-    if let Some(parent) = args.parent {
-        sendable(reader, parent)?;
-        fs_err!(
-            reader.fs(),
-            "send: incremental send is not supported yet, send root is {}, parent root is {}",
-            args.root,
-            parent
-        );
-        return Err(EOPNOTSUPP);
-    }
-    let has = |flag| args.flags & flag != 0;
-    let options = Options {
-        no_data: has(flags::NO_FILE_DATA),
-        compressed: has(flags::COMPRESSED),
+    let mut send = start(&reader, args, Stream::new(out, version)?)?;
+    let walked = match args.parent {
+        Some(_) => send.walk_changes(),
+        None => send.walk(),
     };
-    let mut stream = Stream::new(out, version)?;
-    if !has(flags::OMIT_STREAM_HEADER) {
-        stream.header()?;
-    }
-    begin(reader, &item, args.root, &mut stream)?;
-    let mut send = Send::new(reader, root, options, stream, clones)?;
-    send.walk()?;
-    if !has(flags::OMIT_END_CMD) {
+    walked.inspect_err(|error| send.blame(*error))?;
+    if args.flags & flags::OMIT_END_CMD == 0 {
         send.stream.command(Command::End)?.end()?;
     }
     send.stream.flush()
 }
 
-/// The root item of a subvolume that may be read by a send.
-fn sendable(reader: &Reader, id: u64) -> Result<RootItem> {
-    if !tree_id::is_fs_tree(id) {
-        return Err(ENOENT);
+/// Looks everything up that is read, and sends what comes first.
+#[inline(never)]
+fn start<'a>(
+    reader: &'a Reader,
+    args: &SendArgs<'_>,
+    mut stream: Stream<'a>,
+) -> Result<KBox<Send<'a>>> {
+    let sent = Sendable::new(reader, args.root)?;
+    let mut clones = CloneSources::new(reader)?;
+    for id in args.clones {
+        clones.add(reader, &Sendable::new(reader, *id)?)?;
     }
-    let item = reader.root_item(id)?;
-    if !item.is_read_only() || item.is_dead() {
-        return Err(EPERM);
+    clones.add(reader, &sent)?;
+    let parent = match args.parent {
+        Some(id) => Some(Sendable::new(reader, id)?),
+        None => None,
+    };
+    let has = |flag| args.flags & flag != 0;
+    let options = Options {
+        no_data: has(flags::NO_FILE_DATA),
+        compressed: has(flags::COMPRESSED),
+    };
+    if !has(flags::OMIT_STREAM_HEADER) {
+        stream.header()?;
     }
-    Ok(item)
+    begin(reader, &sent, parent.as_ref(), &mut stream)?;
+    let parent = parent.map(|parent| parent.root);
+    Send::new(reader, sent.root, options, stream, clones, parent)
 }
 
-/// Sends the command that makes the subvolume, by the name it has in the first directory that holds it.
-fn begin(reader: &Reader, item: &RootItem, id: u64, stream: &mut Stream<'_>) -> Result {
+/// A subvolume that may be read by a send.
+struct Sendable {
+    root: TreeRoot,
+    /// The UUID that a receiver looks for: that of the original, if the subvolume was received itself.
+    uuid: [u8; 16],
+    ctransid: u64,
+}
+
+impl Sendable {
+    #[inline(never)]
+    fn new(reader: &Reader, id: u64) -> Result<Self> {
+        if !tree_id::is_fs_tree(id) {
+            return Err(ENOENT);
+        }
+        let item = reader.root_item(id)?;
+        if !item.is_read_only() || item.is_dead() {
+            return Err(EPERM);
+        }
+        Ok(Sendable {
+            root: reader.root(id)?,
+            uuid: match item.received_uuid {
+                uuid if uuid == [0; 16] => item.uuid,
+                uuid => uuid,
+            },
+            ctransid: item.ctransid.get(),
+        })
+    }
+}
+
+/// Sends the command that makes the subvolume, from a snapshot of `parent` if there is one, by the name it has in the first directory that holds it.
+fn begin(
+    reader: &Reader,
+    sent: &Sendable,
+    parent: Option<&Sendable>,
+    stream: &mut Stream<'_>,
+) -> Result {
+    let id = sent.root.id;
     let mut cursor = reader.cursor(reader.root(tree_id::ROOT)?);
     cursor.seek(&Key::new(id, item_type::ROOT_BACKREF, 0))?;
     let (_, data) = cursor
@@ -180,10 +228,20 @@ fn begin(reader: &Reader, item: &RootItem, id: u64, stream: &mut Stream<'_>) -> 
         );
         return Err(EUCLEAN);
     }
-    stream
-        .command(Command::Subvol)?
+    let command = match parent {
+        Some(_) => Command::Snapshot,
+        None => Command::Subvol,
+    };
+    let builder = stream
+        .command(command)?
         .bytes(Attr::Path, name)?
-        .bytes(Attr::Uuid, &stream_uuid(item))?
-        .u64(Attr::Ctransid, item.ctransid.get())?
+        .bytes(Attr::Uuid, &sent.uuid)?
+        .u64(Attr::Ctransid, sent.ctransid)?;
+    let Some(parent) = parent else {
+        return builder.end();
+    };
+    builder
+        .bytes(Attr::CloneUuid, &parent.uuid)?
+        .u64(Attr::CloneCtransid, parent.ctransid)?
         .end()
 }

@@ -17,8 +17,8 @@ fn device(image: &MemDevice) -> Arc<dyn BlockDevice> {
 /// A volume and what is sent from it.
 type Case<'a> = (MemDevice, SendArgs<'a>);
 
-/// Streams of a small volume with a little of everything, and the richest of the recorded ones.
-fn cases(richest: &Recorded) -> [Case<'_>; 4] {
+/// Streams of a small volume with a little of everything, full and incremental, and the richest of the recorded ones.
+fn cases(richest: &Recorded) -> [Case<'_>; 6] {
     let tiny = packed("tiny");
     let args = SendArgs {
         root: 259,
@@ -36,10 +36,21 @@ fn cases(richest: &Recorded) -> [Case<'_>; 4] {
         flags: flags::VERSION | flags::COMPRESSED,
         ..args
     };
+    let incremental = SendArgs {
+        parent: Some(258),
+        ..args
+    };
+    let backwards = SendArgs {
+        root: 258,
+        parent: Some(259),
+        ..compressed
+    };
     [
         (tiny.clone(), args),
         (tiny.clone(), clones),
-        (tiny, compressed),
+        (tiny.clone(), compressed),
+        (tiny.clone(), incremental),
+        (tiny, backwards),
         (volume(), richest.args()),
     ]
 }
@@ -112,8 +123,13 @@ fn every_read_fails() {
 
 #[test]
 fn the_other_end_goes_away() {
-    let wanted = richest();
-    let fs = open(Arc::new(volume(), GFP_KERNEL).unwrap()).unwrap();
+    for subject in subjects() {
+        other_end_goes_away(subject);
+    }
+}
+
+fn other_end_goes_away(Subject { volume, wanted }: Subject) {
+    let fs = open(Arc::new(volume, GFP_KERNEL).unwrap()).unwrap();
     let good = stream_of(&fs, &wanted.args()).unwrap();
     let mut n = 0;
     loop {
