@@ -6,9 +6,11 @@
 #![forbid(unsafe_code)]
 
 pub mod corpus;
+pub mod exercise;
 mod fault;
 mod file;
 mod mem;
+pub mod mutate;
 mod recording;
 
 pub use fault::{Counts, FaultDevice, Op};

@@ -39,12 +39,17 @@ impl MemDevice {
         use std::io::Read;
         let mut file = std::fs::File::open(path)?;
         let device = Self::new(file.metadata()?.len());
-        let mut block = [0; BLOCK];
+        let mut buf = vec![0; 256 * BLOCK];
         let mut blocks = HashMap::new();
-        for index in 0..device.size / BLOCK as u64 {
-            file.read_exact(&mut block)?;
-            if block != [0; BLOCK] {
-                blocks.insert(index, Arc::new(block));
+        for start in (0..device.size).step_by(buf.len()) {
+            let len = (device.size - start).min(buf.len() as u64) as usize;
+            file.read_exact(&mut buf[..len])?;
+            let first = start / BLOCK as u64;
+            for (index, block) in (first..).zip(buf[..len].chunks_exact(BLOCK)) {
+                let block: &[u8; BLOCK] = block.try_into().expect("chunks are of this size");
+                if *block != [0; BLOCK] {
+                    blocks.insert(index, Arc::new(*block));
+                }
             }
         }
         *device.blocks.write().unwrap() = blocks;
