@@ -3,6 +3,8 @@
 
 mod basic;
 mod files;
+mod model;
+mod random;
 mod subvolumes;
 #[path = "../support/mod.rs"]
 mod support;
