@@ -7,6 +7,10 @@
 
 #![allow(
     clippy::all,
+    clippy::cast_lossless,
+    clippy::ptr_as_ptr,
+    clippy::ref_as_ptr,
+    clippy::undocumented_unsafe_blocks,
     dead_code,
     improper_ctypes,
     missing_docs,
@@ -16,8 +20,7 @@
     unreachable_pub,
     unsafe_code,
     unsafe_op_in_unsafe_fn,
-    unused_imports,
-    clippy::undocumented_unsafe_blocks
+    unused_imports
 )]
 
 pub use kernel::bindings::*;

@@ -17,9 +17,9 @@ const PATH_NAME_MAX: usize = 4087;
 /// `struct btrfs_ioctl_vol_args`; that of the second version has the same size.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-struct VolArgs {
+pub(super) struct VolArgs {
     fd: i64,
-    name: [u8; PATH_NAME_MAX + 1],
+    pub(super) name: [u8; PATH_NAME_MAX + 1],
 }
 
 const _: () = assert!(size_of::<VolArgs>() == size_of::<RootRefs>());

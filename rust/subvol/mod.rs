@@ -15,5 +15,6 @@ pub mod manage;
 pub mod resolve;
 mod root_ref;
 pub mod search;
+pub mod sharing;
 pub mod write;
 pub mod xattr;

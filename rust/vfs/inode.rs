@@ -180,9 +180,13 @@ unsafe impl Send for InodeCache {}
 unsafe impl Sync for InodeCache {}
 
 /// Runs once for each object when its slab is made.
+///
+/// # Safety
+///
+/// `object` is memory of the cache's object size, which nothing uses yet.
 unsafe extern "C" fn construct(object: *mut kernel::ffi::c_void) {
     let container: *mut Container = object.cast();
-    // SAFETY: The slab allocator passes memory of the cache's object size, not yet in use.
+    // SAFETY: By this function's contract.
     unsafe {
         (*container).info = UnsafeCell::new(InodeInfo::default());
         bindings::inode_init_once((*container).vfs.get());

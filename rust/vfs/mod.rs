@@ -13,6 +13,7 @@ pub mod platform;
 
 mod bdev;
 mod context;
+mod control;
 mod dir;
 mod export;
 mod file;
@@ -29,8 +30,12 @@ mod subvol_path;
 mod super_block;
 mod symlink;
 mod sysfs;
+mod sysfs_space;
 mod table;
 mod xattr;
 
+pub(crate) use control::Devices;
 pub(crate) use filesystem::Registration;
-pub(crate) use ioctl::{capable_dac_read_search, capable_sys_admin, FileSink, OpenFile, UserArg};
+pub(crate) use ioctl::{
+    capable_dac_read_search, capable_sys_admin, with_current, FileSink, OpenFile, UserArg,
+};

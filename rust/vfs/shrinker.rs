@@ -73,7 +73,7 @@ impl Shrinker {
     pub(super) fn new(fs: &Fs) -> Result<Self> {
         let fs = KBox::new(fs.clone(), GFP_KERNEL)?;
         // SAFETY: The format has no arguments.
-        let shrinker = unsafe { bindings::shrinker_alloc(0, c"rbtrfs-nodes".as_ptr().cast()) };
+        let shrinker = unsafe { bindings::shrinker_alloc(0, c"rbtrfs-nodes".as_char_ptr()) };
         let shrinker = NonNull::new(shrinker).ok_or(ENOMEM)?;
         // SAFETY: The shrinker is not registered yet, so it is ours to fill in. The volume is kept with it.
         unsafe {

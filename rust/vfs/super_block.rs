@@ -225,7 +225,7 @@ pub(super) unsafe fn fill(
         return Err(EUCLEAN);
     }
     drop(reader);
-    let directory = filesystem.sysfs().add(fs)?;
+    let directory = filesystem.sysfs().add(fs, sb)?;
     // SAFETY: `d_make_root` takes the reference over. The superblock is still ours alone, so that nobody reads
     // the volume while the field is set.
     unsafe {
@@ -282,10 +282,10 @@ unsafe extern "C" fn show_options(
     // SAFETY: The strings are terminated, and the format fits its argument. The path from the top of the volume
     // to a subvolume is that of its dentry.
     unsafe {
-        bindings::rbtrfs_seq_puts(seq, space_cache.as_ptr().cast());
+        bindings::rbtrfs_seq_puts(seq, space_cache.as_char_ptr());
         bindings::seq_printf(
             seq,
-            c",subvolid=%llu,subvol=".as_ptr().cast(),
+            c",subvolid=%llu,subvol=".as_char_ptr(),
             inode.info().tree,
         );
         bindings::rbtrfs_seq_dentry(seq, dentry);

@@ -7,6 +7,7 @@ use crate::bindings;
 use crate::subvol;
 use kernel::error::from_result;
 use kernel::prelude::*;
+use kernel::str::as_char_ptr_in_const_context;
 
 /// Copies the attribute `name` to `buffer`, or tells its size where that is empty.
 fn read(inode: &Inode, name: &CStr, buffer: &mut [u8]) -> Result<usize> {
@@ -79,7 +80,7 @@ unsafe extern "C" fn set(
 
 const fn handler(prefix: &'static CStr) -> bindings::xattr_handler {
     bindings::xattr_handler {
-        prefix: prefix.as_ptr().cast(),
+        prefix: as_char_ptr_in_const_context(prefix),
         get: Some(get),
         set: Some(set),
         ..pin_init::zeroed()
