@@ -40,6 +40,7 @@ use crate::volume::Reader;
 use clones::{stream_uuid, CloneSources};
 use full::{Options, Send};
 use kernel::prelude::*;
+use kernel::sync::Arc;
 use proto::{Attr, Command};
 use stream::Stream;
 
@@ -150,7 +151,7 @@ pub fn run(reader: Reader, args: &SendArgs<'_>, out: &mut dyn Sink) -> Result {
 }
 
 /// The root item of a subvolume that may be read by a send.
-fn sendable(reader: &Reader, id: u64) -> Result<RootItem> {
+fn sendable(reader: &Reader, id: u64) -> Result<Arc<RootItem>> {
     if !tree_id::is_fs_tree(id) {
         return Err(ENOENT);
     }

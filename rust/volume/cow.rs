@@ -256,7 +256,7 @@ impl Transaction<'_> {
     /// # Errors
     ///
     /// `ENOENT` if there is no tree `source`, `EEXIST` if there is one at `key`; those of allocating and of tree edits.
-    pub fn snapshot_root(&mut self, source: u64, key: &Key, mut item: RootItem) -> Result {
+    pub fn snapshot_root(&mut self, source: u64, key: &Key, mut item: KBox<RootItem>) -> Result {
         self.hold.changed = true;
         self.set_last_snapshot(source)?;
         let root = self.root(source)?;
@@ -278,7 +278,7 @@ impl Transaction<'_> {
         item.generation = transid;
         item.generation_v2 = transid;
         item.last_snapshot = transid;
-        self.insert_root(key, &item)
+        self.insert_root(key, item)
     }
 
     /// Makes the tree `key.objectid`, of one empty leaf. `item` becomes its root item, with address, level and
@@ -287,7 +287,7 @@ impl Transaction<'_> {
     /// # Errors
     ///
     /// `EEXIST` if there is one at `key`; those of allocating and of tree edits.
-    pub fn new_tree(&mut self, key: &Key, mut item: RootItem) -> Result {
+    pub fn new_tree(&mut self, key: &Key, mut item: KBox<RootItem>) -> Result {
         self.hold.changed = true;
         let tree = key.objectid;
         let new = self.alloc_block(tree, 0)?;
@@ -302,7 +302,7 @@ impl Transaction<'_> {
         item.generation = transid;
         item.generation_v2 = transid;
         item.bytes_used = nodesize.into();
-        self.insert_root(key, &item)
+        self.insert_root(key, item)
     }
 
     /// Copies the block `old`, which keeps its owner, its level and its flags, and nothing is accounted for: the new

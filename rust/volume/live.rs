@@ -24,7 +24,7 @@ pub trait View: Nodes {
     /// # Errors
     ///
     /// As for [`Self::tree_root`].
-    fn tree_root_item(&self, tree: u64) -> Result<RootItem>;
+    fn tree_root_item(&self, tree: u64) -> Result<KBox<RootItem>>;
 
     /// The volume.
     fn volume(&self) -> &Fs;
@@ -35,8 +35,8 @@ impl View for Reader {
         self.root(tree)
     }
 
-    fn tree_root_item(&self, tree: u64) -> Result<RootItem> {
-        self.root_item(tree)
+    fn tree_root_item(&self, tree: u64) -> Result<KBox<RootItem>> {
+        self.root_item(tree)?.try_clone()
     }
 
     fn volume(&self) -> &Fs {
@@ -49,7 +49,7 @@ impl View for Transaction<'_> {
         EditContext::root(self, tree)
     }
 
-    fn tree_root_item(&self, tree: u64) -> Result<RootItem> {
+    fn tree_root_item(&self, tree: u64) -> Result<KBox<RootItem>> {
         self.root_item(tree)
     }
 
@@ -143,10 +143,10 @@ impl View for Live<'_> {
         }
     }
 
-    fn tree_root_item(&self, tree: u64) -> Result<RootItem> {
+    fn tree_root_item(&self, tree: u64) -> Result<KBox<RootItem>> {
         match self.writer.as_ref().and_then(|w| w.running.as_ref()) {
             Some(running) => running.roots.item(self, tree),
-            None => self.base.root_item(tree),
+            None => self.base.tree_root_item(tree),
         }
     }
 

@@ -61,7 +61,7 @@ impl Reader {
     /// # Errors
     ///
     /// As [`Self::root`].
-    pub fn root_item(&self, tree: u64) -> Result<RootItem> {
+    pub fn root_item(&self, tree: u64) -> Result<Arc<RootItem>> {
         self.roots.root_item(&self.fs.cache, tree)
     }
 

@@ -64,7 +64,7 @@ pub fn create_subvolume(fs: &Fs, dir: InodeId, name: &[u8], new: &NewSubvolume) 
     fs.operate(reserve(14), |trans| {
         let place = Place::check(trans, dir, name)?;
         let tree = trans.next_objectid(tree_id::ROOT)?;
-        let mut item = RootItem::new_zeroed();
+        let mut item = RootItem::zeroed_boxed()?;
         item.inode.generation = 1.into();
         item.inode.size = 3.into();
         item.inode.nlink = 1.into();
