@@ -12,6 +12,7 @@ use super::lookup::Finder;
 use super::path::{is_name, push_name, Path};
 use super::proto::{Attr, Command};
 use super::roots_cache::RootsCache;
+use super::snapshots::Snapshot;
 use crate::format::file_extent::{FileExtentHead, FileExtentItem, TYPE_INLINE};
 use crate::format::inode::InodeItem;
 use crate::format::root::RootItem;
@@ -226,7 +227,8 @@ impl Send<'_> {
     }
 
     /// Whether an extent that ends at `end` in the current inode can be cloned from the candidate in `source`. An
-    /// end within a sector can be cloned only from the end of a file to the end of a file.
+    /// end within a sector can be cloned only from the end of a file to the end of a file, and makes the file as short
+    /// as is needed for that at the receiver.
     pub(super) fn may_clone_to(
         &mut self,
         end: u64,
@@ -244,14 +246,24 @@ impl Send<'_> {
         let best = source.best.ok_or(EINVAL)?;
         let source_size = self.source_inode(index, best.ino)?.size.get();
         let len = end.saturating_sub(extent.offset);
-        Ok(best.offset.checked_add(len) == Some(source_size))
+        if best.offset.checked_add(len) != Some(source_size) {
+            return Ok(false);
+        }
+        // The file may still be longer at the receiver, so that this would not be its end.
+        if self.parent.is_some() {
+            self.send_truncate(extent.offset)?;
+        }
+        Ok(true)
     }
 
     /// Sends a CLONE of `len` bytes from `from` of the source to `offset` of the current inode.
     fn send_clone(&mut self, source: &SourceFile, from: u64, offset: u64, len: u64) -> Result {
         self.know_path()?;
         let mut path = core::mem::replace(&mut self.other, Path::empty());
-        let found = if source.is_current {
+        let found = if source.is_current && self.parent.is_some() {
+            self.generation_in(Snapshot::Sent, source.ino)
+                .and_then(|generation| self.path_now(source.ino, generation, &mut path))
+        } else if source.is_current {
             self.path_of(source.ino, &mut path).map(|_| ())
         } else {
             self.clones.path_of(source.index, source.ino, &mut path)

@@ -333,6 +333,17 @@ impl<'a> DataReader<'a> {
         decompress(inline.compression, inline.data, &mut self.plain, sectorsize)
     }
 
+    /// `size` zeros.
+    pub(super) fn zeros(&mut self, size: u64) -> Result<&[u8]> {
+        if self.plain_of.is_some() || self.plain.len() as u64 != size {
+            self.plain_of = None;
+            self.plain.clear();
+            self.plain.resize(size as usize, 0, GFP_KERNEL)?;
+        }
+        self.plain.fill(0);
+        Ok(&self.plain)
+    }
+
     /// The `size` bytes at `at` of what was decompressed last, zeros behind its end.
     pub(super) fn plain(&mut self, at: u64, size: u64) -> Result<&[u8]> {
         let end = at.checked_add(size).ok_or(EUCLEAN)?;

@@ -3,7 +3,7 @@
 
 use super::data::Here;
 use super::full::Send;
-use super::inode::mode;
+use super::inode::{mode, Fate};
 use super::proto::{encoded, Attr, Command};
 use crate::format::{compression, Key};
 use crate::fs_crit;
@@ -31,31 +31,45 @@ impl Send<'_> {
             return Err(EUCLEAN);
         }
         let size = inode.item.size.get();
+        let changed = inode.fate == Fate::Changed;
         let extent = file_extent::parse(key, data, self.sectorsize)?;
-        let end = match extent.kind {
+        if changed {
+            if !self.is_unchanged(key, data)? {
+                self.send_extent(here, &extent, size)?;
+            }
+            return self.hole_before(here, key, data);
+        }
+        match extent.kind {
             // A file starts out as a hole, and there is no command for preallocation.
-            Kind::Hole | Kind::Prealloc(_) => return Ok(()),
+            Kind::Hole | Kind::Prealloc(_) => Ok(()),
+            Kind::Inline(_) | Kind::Regular(_) => self.send_extent(here, &extent, size),
+        }
+    }
+
+    /// Sends what of an extent is within the file, which has `size` bytes.
+    fn send_extent(&mut self, here: Here<'_>, extent: &Extent<'_>, size: u64) -> Result {
+        let end = match extent.kind {
             // Inline data stands for its whole sector, whatever its length.
             Kind::Inline(_) => u64::from(self.sectorsize),
-            Kind::Regular(_) => extent.end(),
+            _ => extent.end(),
         };
         let end = end.min(size);
         if extent.offset >= end {
             return Ok(());
         }
         let clone = match extent.kind {
-            Kind::Regular(regular) => self
-                .find_clone(here.leaf.owner(), &extent, &regular)?
+            Kind::Regular(regular) | Kind::Prealloc(regular) => self
+                .find_clone(here.leaf.owner(), extent, &regular)?
                 .map(|source| (source, regular)),
-            _ => None,
+            Kind::Hole | Kind::Inline(_) => None,
         };
         match clone {
-            Some((source, regular)) if self.may_clone_to(end, &extent, source)? => {
-                self.clone_range(here, &extent, &regular, end, source)?;
+            Some((source, regular)) if self.may_clone_to(end, extent, source)? => {
+                self.clone_range(here, extent, &regular, end, source)?;
             }
             _ => {
                 let len = end.saturating_sub(extent.offset);
-                self.send_data(here, &extent, extent.offset, len)?;
+                self.send_data(here, extent, extent.offset, len)?;
             }
         }
         if let Some(inode) = &mut self.inode {
@@ -72,16 +86,10 @@ impl Send<'_> {
         offset: u64,
         len: u64,
     ) -> Result {
-        self.know_path()?;
         if self.options.no_data {
-            return self
-                .stream
-                .command(Command::UpdateExtent)?
-                .bytes(Attr::Path, self.path.as_bytes())?
-                .u64(Attr::FileOffset, offset)?
-                .u64(Attr::Size, len)?
-                .end();
+            return self.send_update(offset, len);
         }
+        self.know_path()?;
         // An extent of which less is wanted than its compressed size is sent as plain data.
         match extent.kind {
             Kind::Inline(inline) if self.sends_packed(inline.compression) => {
@@ -110,8 +118,38 @@ impl Send<'_> {
                 self.write_plain(skip, offset, len)
             }
             Kind::Regular(regular) => self.write_raw(here, &regular, into, offset, len),
-            Kind::Hole | Kind::Prealloc(_) => Ok(()),
+            // What was something else in the parent.
+            Kind::Hole | Kind::Prealloc(_) => self.write_zeros(offset, len),
         }
+    }
+
+    /// Says that `len` bytes of the current file at `offset` changed.
+    pub(super) fn send_update(&mut self, offset: u64, len: u64) -> Result {
+        self.know_path()?;
+        self.stream
+            .command(Command::UpdateExtent)?
+            .bytes(Attr::Path, self.path.as_bytes())?
+            .u64(Attr::FileOffset, offset)?
+            .u64(Attr::Size, len)?
+            .end()
+    }
+
+    /// Writes `len` zeros to `offset` of the current file.
+    pub(super) fn write_zeros(&mut self, offset: u64, len: u64) -> Result {
+        self.know_path()?;
+        let piece = self.stream.version().max_data();
+        let mut done = 0u64;
+        while done < len {
+            let size = len.saturating_sub(done).min(piece);
+            let zeros = self.data.zeros(size)?;
+            self.stream
+                .command(Command::Write)?
+                .bytes(Attr::Path, self.path.as_bytes())?
+                .u64(Attr::FileOffset, offset.saturating_add(done))?
+                .data(zeros, &[])?;
+            done = done.saturating_add(size);
+        }
+        Ok(())
     }
 
     fn sends_packed(&self, method: u8) -> bool {

@@ -4,10 +4,15 @@
 use super::clones::CloneSources;
 use super::data::{DataReader, Here};
 use super::inode::Current;
+use super::links::Links;
 use super::lookup::Finder;
+use super::moves::Moves;
+use super::name_cache::NameCache;
 use super::names::OrphanNames;
 use super::path::{DirCache, Path};
 use super::refs::EarlyDirs;
+use super::removal::Removals;
+use super::snapshots::Parent;
 use super::stream::Stream;
 use super::utimes::Utimes;
 use crate::format::{item_type, objectid, Key};
@@ -52,6 +57,16 @@ pub(super) struct Send<'a> {
     pub(super) finder: Finder<'a, Reader>,
     pub(super) data: DataReader<'a>,
     pub(super) clones: CloneSources<'a>,
+    /// In an incremental send, what the receiver has.
+    pub(super) parent: Option<Parent<'a>>,
+    /// Look-ups of directory entries in the subvolume.
+    pub(super) entries: Finder<'a, Reader>,
+    pub(super) names: NameCache,
+    pub(super) links: Links,
+    pub(super) moves: Moves,
+    pub(super) removals: Removals,
+    /// Yet another path.
+    pub(super) spare: Path,
 }
 
 impl<'a> Send<'a> {
@@ -61,6 +76,7 @@ impl<'a> Send<'a> {
         options: Options,
         stream: Stream<'a>,
         clones: CloneSources<'a>,
+        parent: Option<TreeRoot>,
     ) -> Result<Self> {
         Ok(Send {
             reader,
@@ -82,6 +98,13 @@ impl<'a> Send<'a> {
             finder: Finder::new(reader, root),
             data: DataReader::new(reader),
             clones,
+            parent: parent.map(|root| Parent::new(reader, root)),
+            entries: Finder::new(reader, root),
+            names: NameCache::new(),
+            links: Links::new(),
+            moves: Moves::new(),
+            removals: Removals::new(),
+            spare: Path::empty(),
         })
     }
 
@@ -102,10 +125,7 @@ impl<'a> Send<'a> {
             }
         }
         self.finish(None)?;
-        while let Some((dir, _)) = self.utimes.pop() {
-            self.send_utimes_of(dir)?;
-        }
-        Ok(())
+        self.send_due_utimes()
     }
 
     /// One item of the walk.

@@ -3,6 +3,7 @@
 
 use super::full::Send;
 use super::proto::{Attr, Command, Version};
+use super::snapshots::Snapshot;
 use crate::format::file_extent::{FileExtentHead, INLINE_HEAD_SIZE, TYPE_INLINE};
 use crate::format::inode::InodeItem;
 use crate::format::{self, compression, item_type, objectid, Key};
@@ -27,10 +28,26 @@ pub(super) mod mode {
     pub(in crate::send) const SOCKET: u32 = 0o140_000;
 }
 
+/// What became of an inode since the parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    New,
+    Changed,
+    Deleted,
+}
+
 /// The inode whose items are being walked.
 pub(super) struct Current {
     pub(super) ino: u64,
+    /// Its item: the parent's if it was deleted.
     pub(super) item: InodeItem,
+    /// The parent's item, if it was changed.
+    pub(super) before: Option<InodeItem>,
+    pub(super) fate: Fate,
+    /// The parent has another inode of this number.
+    pub(super) replaces: bool,
+    /// Where the extent that was seen last ends in the file, in bytes.
+    pub(super) last_extent: Option<u64>,
     /// It has no names, being deleted, and is left out of the stream.
     pub(super) ignored: bool,
     /// Names were sent, and the directories that hold them are still to be noted.
@@ -44,6 +61,26 @@ pub(super) struct Current {
 }
 
 impl Current {
+    pub(super) fn new(ino: u64, item: InodeItem, fate: Fate) -> Self {
+        Current {
+            ino,
+            item,
+            before: None,
+            fate,
+            replaces: false,
+            last_extent: None,
+            ignored: false,
+            names_pending: false,
+            named: false,
+            path_until: 0,
+            next_write: 0,
+        }
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.item.generation.get()
+    }
+
     pub(super) fn is(&self, kind: u32) -> bool {
         mode::kind(self.item.mode.get()) == kind
     }
@@ -54,15 +91,9 @@ impl Send<'_> {
     pub(super) fn begin_inode(&mut self, leaf: &Node, ino: u64, data: &[u8]) -> Result {
         let item: InodeItem = format::read(data)?;
         let ignored = item.nlink.get() == 0;
-        self.inode = Some(Current {
-            ino,
-            item,
-            ignored,
-            names_pending: false,
-            named: false,
-            path_until: 0,
-            next_write: 0,
-        });
+        let mut inode = Current::new(ino, item, Fate::New);
+        inode.ignored = ignored;
+        self.inode = Some(inode);
         self.progress = ino;
         self.path_known = false;
         self.capability = None;
@@ -92,7 +123,10 @@ impl Send<'_> {
             }
         };
         let generation = item.generation.get();
-        let name = self.orphans.name(&mut self.finder, ino, generation)?;
+        let name = match self.parent {
+            Some(_) => self.orphan_name(ino, generation)?,
+            None => self.orphans.name(&mut self.finder, ino, generation)?,
+        };
         if command == Command::Symlink {
             self.read_link(leaf, ino)?;
         }
@@ -178,44 +212,70 @@ impl Send<'_> {
         self.send_overdue_utimes()
     }
 
-    fn finish_inode(&mut self) -> Result {
+    /// Sends what makes the current inode complete once its names, attributes and data are there.
+    pub(super) fn finish_inode(&mut self) -> Result {
         let Some(inode) = &self.inode else {
             return Ok(());
         };
         let (ino, item) = (inode.ino, inode.item);
         let kind = mode::kind(item.mode.get());
         let size = item.size.get();
-        let truncate = kind == mode::FILE && inode.next_write != size;
-        self.know_path()?;
-        let path = self.path.as_bytes();
-        if truncate {
+        let due = Due::of(inode);
+        if kind == mode::FILE {
+            self.hole_at_end()?;
+        }
+        if due.truncate {
+            self.send_truncate(size)?;
+        }
+        if due.chown {
+            self.know_path()?;
             self.stream
-                .command(Command::Truncate)?
-                .bytes(Attr::Path, path)?
-                .u64(Attr::Size, size)?
+                .command(Command::Chown)?
+                .bytes(Attr::Path, self.path.as_bytes())?
+                .u64(Attr::Uid, u64::from(item.uid.get()))?
+                .u64(Attr::Gid, u64::from(item.gid.get()))?
                 .end()?;
         }
-        self.stream
-            .command(Command::Chown)?
-            .bytes(Attr::Path, path)?
-            .u64(Attr::Uid, u64::from(item.uid.get()))?
-            .u64(Attr::Gid, u64::from(item.gid.get()))?
-            .end()?;
-        if kind != mode::LINK {
+        if due.chmod {
+            self.know_path()?;
             self.stream
                 .command(Command::Chmod)?
-                .bytes(Attr::Path, path)?
+                .bytes(Attr::Path, self.path.as_bytes())?
                 .u64(Attr::Mode, u64::from(item.mode.get() & 0o7777))?
                 .end()?;
         }
+        if due.flags && self.stream.version() >= Version::V2 {
+            self.know_path()?;
+            self.stream
+                .command(Command::Fileattr)?
+                .bytes(Attr::Path, self.path.as_bytes())?
+                .u64(Attr::Fileattr, item.flags.get())?
+                .end()?;
+        }
         self.send_capability()?;
+        // The times of a directory that has yet to be moved are sent when it is.
+        if self.moves.is_waiting(ino) {
+            return Ok(());
+        }
+        self.move_waiting()?;
         self.progress = ino.saturating_add(1);
         // What is made in a directory later changes its times again, so those of a directory with entries wait.
+        let dir = (ino, item.generation.get());
         if kind == mode::DIR && size > 0 {
-            self.utimes.touch((ino, item.generation.get()))
+            self.utimes.touch(dir)
         } else {
-            self.send_utimes_of(ino)
+            self.send_utimes_of(dir)
         }
+    }
+
+    /// Sets the size of the current file, in bytes.
+    pub(super) fn send_truncate(&mut self, size: u64) -> Result {
+        self.know_path()?;
+        self.stream
+            .command(Command::Truncate)?
+            .bytes(Attr::Path, self.path.as_bytes())?
+            .u64(Attr::Size, size)?
+            .end()
     }
 
     /// Makes sure that `self.path` is the path of the current inode.
@@ -226,9 +286,12 @@ impl Send<'_> {
         let Some(inode) = &self.inode else {
             return Err(EINVAL);
         };
-        let ino = inode.ino;
+        let (ino, generation) = (inode.ino, inode.generation());
         let mut path = core::mem::replace(&mut self.path, super::path::Path::empty());
-        let result = self.path_of(ino, &mut path);
+        let result = match self.parent {
+            Some(_) => self.climb_now(ino, generation, &mut path),
+            None => self.path_of(ino, &mut path).map(|_| ()),
+        };
         self.path = path;
         result?;
         self.path_known = true;
@@ -236,30 +299,84 @@ impl Send<'_> {
     }
 
     /// Sends the times of the directories that have waited long enough.
-    fn send_overdue_utimes(&mut self) -> Result {
-        while let Some((dir, _)) = self.utimes.overdue() {
+    pub(super) fn send_overdue_utimes(&mut self) -> Result {
+        while let Some(dir) = self.utimes.overdue() {
             self.send_utimes_of(dir)?;
             self.utimes.drop_front();
         }
         Ok(())
     }
 
+    /// Sends the times of the directories that still wait at the end of the stream.
+    pub(super) fn send_due_utimes(&mut self) -> Result {
+        while let Some(dir) = self.utimes.pop() {
+            self.send_utimes_of(dir)?;
+        }
+        Ok(())
+    }
+
     /// Sends the times of the current inode, or of a directory.
-    pub(super) fn send_utimes_of(&mut self, ino: u64) -> Result {
+    fn send_utimes_of(&mut self, dir: super::utimes::Dir) -> Result {
         match &self.inode {
-            Some(inode) if inode.ino == ino => {
+            Some(inode)
+                if (inode.ino, inode.generation()) == dir && inode.fate != Fate::Deleted =>
+            {
                 let item = inode.item;
                 self.know_path()?;
                 send_utimes(&mut self.stream, self.path.as_bytes(), &item)
             }
             _ => {
                 let mut path = core::mem::replace(&mut self.other, super::path::Path::empty());
-                let item = self
-                    .path_of_dir(ino, &mut path)
-                    .and_then(|_| self.existing(ino));
+                let item = self.path_and_item(dir, &mut path);
                 self.other = path;
                 send_utimes(&mut self.stream, self.other.as_bytes(), &item?)
             }
+        }
+    }
+
+    fn path_and_item(
+        &mut self,
+        (ino, generation): super::utimes::Dir,
+        path: &mut super::path::Path,
+    ) -> Result<InodeItem> {
+        if self.parent.is_none() {
+            self.path_of_dir(ino, path)?;
+            return self.existing(ino);
+        }
+        self.path_now(ino, generation, path)?;
+        self.inode_in(Snapshot::Sent, ino)?.ok_or(ENOENT)
+    }
+}
+
+/// What is to be set when an inode is done.
+struct Due {
+    truncate: bool,
+    chown: bool,
+    chmod: bool,
+    flags: bool,
+}
+
+impl Due {
+    fn of(inode: &Current) -> Due {
+        let item = &inode.item;
+        let size = item.size.get();
+        let is_link = inode.is(mode::LINK);
+        let written = inode.next_write == size;
+        let Some(before) = &inode.before else {
+            return Due {
+                truncate: inode.is(mode::FILE) && !written,
+                chown: true,
+                chmod: !is_link,
+                flags: false,
+            };
+        };
+        let old_size = before.size.get();
+        let sized = old_size == size || (size > old_size && written);
+        Due {
+            truncate: inode.is(mode::FILE) && !sized,
+            chown: (item.uid, item.gid) != (before.uid, before.gid),
+            chmod: !is_link && item.mode != before.mode,
+            flags: !is_link && item.flags != before.flags,
         }
     }
 }

@@ -9,23 +9,39 @@
 //! `full` walks the items; `inode`, `refs`, `xattrs` and `extents` turn them into commands, which `stream` encodes
 //! and batches. `path` and `names` know what things are called at the point that the stream has reached. `clones`
 //! and `backrefs` find data that the receiver has already. `data` reads and verifies the rest.
+//!
+//! With a parent, `compare` finds what differs from it and `incremental` hands that out. `links` gathers the names
+//! that an inode got and lost, and `relink` deals with them; `standing` and `present` know what is at the receiver by
+//! then and what it is called, `moves` and `removal` what has to wait. `holes` tells data that changed from data that
+//! did not.
 
 mod backrefs;
 mod checksum;
 mod clones;
+mod compare;
 mod data;
 mod extents;
 mod full;
+mod holes;
+mod incremental;
 mod inode;
+mod links;
 mod lookup;
+mod moves;
+mod name_cache;
 mod names;
 pub mod owners;
 mod path;
+mod present;
 mod proto;
 mod refs;
+mod relink;
+mod removal;
 mod roots_cache;
 mod set;
 mod sink;
+mod snapshots;
+mod standing;
 mod stream;
 mod utimes;
 mod xattrs;
@@ -108,8 +124,8 @@ impl SendArgs<'_> {
 ///
 /// # Errors
 ///
-/// Those of [`SendArgs::check`]; `EPERM` for a subvolume, or a clone source, that can be written to or is being
-/// deleted; `ENOENT` for one that is not there; `EOPNOTSUPP` for a parent; `EINTR` for a signal; what `out` gives;
+/// Those of [`SendArgs::check`]; `EPERM` for a subvolume, a parent, or a clone source, that can be written to or is being
+/// deleted; `ENOENT` for one that is not there; `EINTR` for a signal; what `out` gives;
 /// `EIO`, `EUCLEAN`, `ENOENT` and `ENAMETOOLONG` for damage, which the log names.
 pub fn run(reader: Reader, args: &SendArgs<'_>, out: &mut dyn Sink) -> Result {
     let reader = &reader;
@@ -122,16 +138,10 @@ pub fn run(reader: Reader, args: &SendArgs<'_>, out: &mut dyn Sink) -> Result {
         clones.add(reader, reader.root(*id)?, &item)?;
     }
     clones.add(reader, root, &item)?;
-    if let Some(parent) = args.parent {
-        sendable(reader, parent)?;
-        fs_err!(
-            reader.fs(),
-            "send: incremental send is not supported yet, send root is {}, parent root is {}",
-            args.root,
-            parent
-        );
-        return Err(EOPNOTSUPP);
-    }
+    let parent = match args.parent {
+        Some(id) => Some((reader.root(id)?, sendable(reader, id)?)),
+        None => None,
+    };
     let has = |flag| args.flags & flag != 0;
     let options = Options {
         no_data: has(flags::NO_FILE_DATA),
@@ -141,9 +151,15 @@ pub fn run(reader: Reader, args: &SendArgs<'_>, out: &mut dyn Sink) -> Result {
     if !has(flags::OMIT_STREAM_HEADER) {
         stream.header()?;
     }
-    begin(reader, &item, args.root, &mut stream)?;
-    let mut send = Send::new(reader, root, options, stream, clones)?;
-    send.walk()?;
+    let before = parent.as_ref().map(|(_, item)| item);
+    begin(reader, &item, args.root, before, &mut stream)?;
+    let parent = parent.map(|(root, _)| root);
+    let mut send = Send::new(reader, root, options, stream, clones, parent)?;
+    let walked = match parent {
+        Some(_) => send.walk_changes(),
+        None => send.walk(),
+    };
+    walked.inspect_err(|error| send.blame(*error))?;
     if !has(flags::OMIT_END_CMD) {
         send.stream.command(Command::End)?.end()?;
     }
@@ -162,8 +178,14 @@ fn sendable(reader: &Reader, id: u64) -> Result<Arc<RootItem>> {
     Ok(item)
 }
 
-/// Sends the command that makes the subvolume, by the name it has in the first directory that holds it.
-fn begin(reader: &Reader, item: &RootItem, id: u64, stream: &mut Stream<'_>) -> Result {
+/// Sends the command that makes the subvolume, from a snapshot of `parent` if there is one, by the name it has in the first directory that holds it.
+fn begin(
+    reader: &Reader,
+    item: &RootItem,
+    id: u64,
+    parent: Option<&RootItem>,
+    stream: &mut Stream<'_>,
+) -> Result {
     let mut cursor = reader.cursor(reader.root(tree_id::ROOT)?);
     cursor.seek(&Key::new(id, item_type::ROOT_BACKREF, 0))?;
     let (_, data) = cursor
@@ -181,10 +203,20 @@ fn begin(reader: &Reader, item: &RootItem, id: u64, stream: &mut Stream<'_>) -> 
         );
         return Err(EUCLEAN);
     }
-    stream
-        .command(Command::Subvol)?
+    let command = match parent {
+        Some(_) => Command::Snapshot,
+        None => Command::Subvol,
+    };
+    let builder = stream
+        .command(command)?
         .bytes(Attr::Path, name)?
         .bytes(Attr::Uuid, &stream_uuid(item))?
-        .u64(Attr::Ctransid, item.ctransid.get())?
+        .u64(Attr::Ctransid, item.ctransid.get())?;
+    let Some(parent) = parent else {
+        return builder.end();
+    };
+    builder
+        .bytes(Attr::CloneUuid, &stream_uuid(parent))?
+        .u64(Attr::CloneCtransid, parent.ctransid.get())?
         .end()
 }

@@ -26,7 +26,7 @@ pub(super) struct Name {
 }
 
 impl Name {
-    fn new(ino: u64, generation: u64, index: u64) -> Self {
+    pub(super) fn new(ino: u64, generation: u64, index: u64) -> Self {
         let mut name = Name {
             bytes: [0; MAX],
             len: 0,

@@ -7,11 +7,13 @@
 //! directory on it is reached.
 
 use super::full::Send;
+use super::lookup::Finder;
 use crate::format::dir::NAME_LEN;
 use crate::format::inode::InodeItem;
 use crate::format::{self, item_type, objectid, Key};
 use crate::fs_err;
 use crate::subvol::inode::names_of_item;
+use crate::tree::Nodes;
 use kernel::prelude::*;
 
 /// The longest path in bytes, as the C driver has it: `PATH_MAX` less the final zero.
@@ -60,15 +62,23 @@ impl Path {
     ///
     /// `ENAMETOOLONG`, `ENOMEM`.
     pub(super) fn push(&mut self, name: &[u8]) -> Result {
+        self.check_room(name)?;
+        if !self.bytes.is_empty() {
+            self.bytes.push(b'/', GFP_KERNEL)?;
+        }
+        self.bytes.extend_from_slice(name, GFP_KERNEL)?;
+        Ok(())
+    }
+
+    /// # Errors
+    ///
+    /// `ENAMETOOLONG` if [`Path::push`] would not have room for `name`.
+    pub(super) fn check_room(&self, name: &[u8]) -> Result {
         let slash = usize::from(!self.bytes.is_empty());
         let len = self.bytes.len().saturating_add(name.len());
         if len.saturating_add(slash) > MAX {
             return Err(ENAMETOOLONG);
         }
-        if slash != 0 {
-            self.bytes.push(b'/', GFP_KERNEL)?;
-        }
-        self.bytes.extend_from_slice(name, GFP_KERNEL)?;
         Ok(())
     }
 
@@ -173,17 +183,65 @@ impl DirCache {
     }
 }
 
-/// The first name of an inode, and where it is.
-struct FirstName {
-    parent: u64,
-    name: [u8; NAME_LEN],
-    len: usize,
+/// A name as a value.
+#[derive(Clone, Copy)]
+pub(super) struct NameBuf {
+    bytes: [u8; NAME_LEN],
+    len: u8,
 }
 
-impl FirstName {
-    fn as_bytes(&self) -> &[u8] {
-        self.name.get(..self.len).unwrap_or(&[])
+impl NameBuf {
+    pub(super) const fn empty() -> Self {
+        NameBuf {
+            bytes: [0; NAME_LEN],
+            len: 0,
+        }
     }
+
+    /// # Errors
+    ///
+    /// `EUCLEAN` for more bytes than a name can have.
+    pub(super) fn set(&mut self, name: &[u8]) -> Result {
+        let room = self.bytes.get_mut(..name.len()).ok_or(EUCLEAN)?;
+        room.copy_from_slice(name);
+        self.len = u8::try_from(name.len()).map_err(|_| EUCLEAN)?;
+        Ok(())
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or(&[])
+    }
+}
+
+/// The first name of an inode, and the directory that it is in.
+pub(super) struct FirstName {
+    pub(super) parent: u64,
+    pub(super) name: NameBuf,
+}
+
+/// Looks up the first name of an inode.
+pub(super) fn first_name<S: Nodes>(
+    finder: &mut Finder<'_, S>,
+    ino: u64,
+) -> Result<Option<FirstName>> {
+    let key = Key::new(ino, item_type::INODE_REF, 0);
+    let Some((at, data)) = finder.at_or_behind(&key)? else {
+        return Ok(None);
+    };
+    if at.objectid != ino || at.typ > item_type::INODE_EXTREF {
+        return Ok(None);
+    }
+    let mut first = None;
+    names_of_item(&at, data, &mut |name| {
+        let mut copy = NameBuf::empty();
+        copy.set(name.name)?;
+        first = Some(FirstName {
+            parent: name.parent,
+            name: copy,
+        });
+        Ok(false)
+    })?;
+    Ok(first)
 }
 
 impl Send<'_> {
@@ -226,7 +284,7 @@ impl Send<'_> {
             }
             self.existing(ino)?;
             let first = self.first_name(ino)?;
-            push_name(names, first.as_bytes())?;
+            push_name(names, first.name.as_bytes())?;
             ino = first.parent;
         }
         Ok(u64::MAX)
@@ -273,30 +331,11 @@ impl Send<'_> {
     }
 
     fn first_name(&mut self, ino: u64) -> Result<FirstName> {
-        let mut first = FirstName {
-            parent: 0,
-            name: [0; NAME_LEN],
-            len: 0,
-        };
-        let key = Key::new(ino, item_type::INODE_REF, 0);
-        let found = match self.finder.at_or_behind(&key)? {
-            Some((at, data)) if at.objectid == ino && at.typ <= item_type::INODE_EXTREF => {
-                names_of_item(&at, data, &mut |name| {
-                    let room = first.name.get_mut(..name.name.len()).ok_or(EUCLEAN)?;
-                    room.copy_from_slice(name.name);
-                    first.len = name.name.len();
-                    first.parent = name.parent;
-                    Ok(false)
-                })?;
-                true
-            }
-            _ => false,
-        };
-        if !found {
+        let Some(first) = first_name(&mut self.finder, ino)? else {
             self.complain(ino, "no reference");
             return Err(ENOENT);
-        }
-        self.check_name(ino, first.as_bytes())?;
+        };
+        self.check_name(ino, first.name.as_bytes())?;
         Ok(first)
     }
 
@@ -311,14 +350,23 @@ impl Send<'_> {
         Err(EUCLEAN)
     }
 
+    /// Names the inode at which damage ended the send, if it was that.
+    pub(super) fn blame(&self, error: Error) {
+        if [EUCLEAN, ENOENT, EEXIST, E2BIG].contains(&error) {
+            let ino = self.inode.as_ref().map_or(0, |inode| inode.ino);
+            self.complain(ino, "what ended the send");
+        }
+    }
+
     /// Tells the administrator what is wrong with the subvolume.
     pub(super) fn complain(&self, ino: u64, what: &str) {
         fs_err!(
             self.reader.fs(),
-            "Send: inconsistent snapshot, found {} for inode {}, send root is {}, parent root is 0",
+            "Send: inconsistent snapshot, found {} for inode {}, send root is {}, parent root is {}",
             what,
             ino,
-            self.root.id
+            self.root.id,
+            self.parent.as_ref().map_or(0, |parent| parent.root.id)
         );
     }
 }

@@ -15,6 +15,8 @@ pub const COMMAND_HEAD: usize = 10;
 pub enum Command {
     /// The stream makes a new subvolume.
     Subvol = 1,
+    /// The stream makes a new subvolume from a snapshot of another one.
+    Snapshot = 2,
     /// Makes a regular file.
     Mkfile = 3,
     /// Makes a directory.
@@ -31,8 +33,14 @@ pub enum Command {
     Rename = 9,
     /// Adds a name.
     Link = 10,
+    /// Removes a name.
+    Unlink = 11,
+    /// Removes a directory.
+    Rmdir = 12,
     /// Sets an extended attribute.
     SetXattr = 13,
+    /// Removes an extended attribute.
+    RemoveXattr = 14,
     /// Writes file data.
     Write = 15,
     /// Shares file data with another file, or another part of the same file.
@@ -49,6 +57,10 @@ pub enum Command {
     End = 21,
     /// Stands for a write in a stream without file data.
     UpdateExtent = 22,
+    /// Version 2: makes a hole, as fallocate(2) does.
+    Fallocate = 23,
+    /// Version 2: sets the flags of the inode item.
+    Fileattr = 24,
     /// Version 2: writes file data that is still compressed.
     EncodedWrite = 25,
 }
@@ -105,6 +117,10 @@ pub enum Attr {
     CloneOffset = 23,
     /// How much, in bytes.
     CloneLen = 24,
+    /// The mode of fallocate(2).
+    FallocateMode = 25,
+    /// The flags of an inode item.
+    Fileattr = 26,
     /// The bytes of the file that an encoded write sets.
     UnencodedFileLen = 27,
     /// The size of the whole extent once it is decoded.

@@ -43,7 +43,7 @@ impl EarlyDirs {
     }
 
     /// Remembers that `dir` was created while inode `ino` was current.
-    fn add(&mut self, dir: u64, ino: u64) -> Result {
+    pub(super) fn add(&mut self, dir: u64, ino: u64) -> Result {
         if !self.overflow && self.created.len() >= MAX_EARLY {
             // Directories whose turn has come are not asked for again.
             self.created.retain(|number| number > ino)?;
@@ -56,6 +56,11 @@ impl EarlyDirs {
         };
         set.insert(dir)?;
         Ok(())
+    }
+
+    /// The current inode has its names.
+    pub(super) fn inode_done(&mut self) {
+        self.just_now.clear();
     }
 
     /// Notes that `dir` holds a name of the current inode.
@@ -190,7 +195,7 @@ impl Send<'_> {
         let one_name = self.early.holders.len() == 1;
         self.early.holders.clear();
         self.early.held.clear();
-        self.early.just_now.clear();
+        self.early.inode_done();
         self.progress = ino.saturating_add(1);
         if one_name && mode::kind(item.mode.get()) == mode::DIR {
             self.dirs.put(ino, until, &item, self.path.as_bytes());

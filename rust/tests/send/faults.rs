@@ -12,9 +12,13 @@ fn spread(count: u64) -> impl Iterator<Item = u64> {
 
 #[test]
 fn an_allocation_fails() {
-    let wanted = richest();
-    let image = volume();
-    let device: Arc<dyn BlockDevice> = Arc::new(image, GFP_KERNEL).unwrap();
+    for subject in subjects() {
+        allocation_fails(subject);
+    }
+}
+
+fn allocation_fails(Subject { volume, wanted }: Subject) {
+    let device: Arc<dyn BlockDevice> = Arc::new(volume, GFP_KERNEL).unwrap();
     let fs = open(device.clone()).unwrap();
     let good = stream_of(&fs, &wanted.args()).unwrap();
     fault::clear();
@@ -42,12 +46,17 @@ fn an_allocation_fails() {
 
 #[test]
 fn a_read_fails() {
-    let wanted = richest();
+    for subject in subjects() {
+        read_fails(subject);
+    }
+}
+
+fn read_fails(Subject { volume, wanted }: Subject) {
     let good = {
-        let fs = open(Arc::new(volume(), GFP_KERNEL).unwrap()).unwrap();
+        let fs = open(Arc::new(volume.clone(), GFP_KERNEL).unwrap()).unwrap();
         stream_of(&fs, &wanted.args()).unwrap()
     };
-    let inner: Arc<dyn BlockDevice> = Arc::new(volume(), GFP_KERNEL).unwrap();
+    let inner: Arc<dyn BlockDevice> = Arc::new(volume, GFP_KERNEL).unwrap();
     let device = Arc::new(FaultDevice::new(inner), GFP_KERNEL).unwrap();
     let reads = {
         let fs = open(device.clone()).unwrap();
@@ -82,8 +91,13 @@ fn a_read_fails() {
 
 #[test]
 fn the_other_end_goes_away() {
-    let wanted = richest();
-    let fs = open(Arc::new(volume(), GFP_KERNEL).unwrap()).unwrap();
+    for subject in subjects() {
+        other_end_goes_away(subject);
+    }
+}
+
+fn other_end_goes_away(Subject { volume, wanted }: Subject) {
+    let fs = open(Arc::new(volume, GFP_KERNEL).unwrap()).unwrap();
     let good = stream_of(&fs, &wanted.args()).unwrap();
     let mut n = 0;
     loop {

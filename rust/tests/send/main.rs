@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Full send against streams that the C driver made of the same volume, and with everything around it failing.
+//! Send against streams that the C driver made of the same volume, and with everything around it failing.
 //!
-//! `volume.zst` and `streams.txt` were recorded by `tools/selftests/record_send.py`, which says what is in them.
+//! `volume.zst` and `streams.txt` were recorded by `tools/selftests/record_send.py`, which says what is in them; those
+//! in `changes`, for incremental streams, by `record_changes.py` there.
 
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -11,15 +12,21 @@ use rbtrfs_engine::volume::{Fs, OpenOptions};
 use rbtrfs_testdev::{FaultDevice, MemDevice, Op};
 use std::vec::Vec;
 
+mod changes;
 mod damage;
 mod faults;
+mod hostile;
 mod recorded;
 
 const BLOCK: usize = 4096;
 
-/// The recorded volume.
+/// The volume recorded for full streams.
 fn volume() -> MemDevice {
-    let packed = include_bytes!("volume.zst");
+    unpack(include_bytes!("volume.zst"))
+}
+
+/// A recorded volume.
+fn unpack(packed: &[u8]) -> MemDevice {
     let (size, frame) = packed.split_at(8);
     let mut blocks = vec![0; u64::from_le_bytes(size.try_into().unwrap()) as usize];
     let len = kernel::platform::zstd(frame, &mut blocks).unwrap();
@@ -33,9 +40,10 @@ fn volume() -> MemDevice {
     device
 }
 
-/// A line of `streams.txt`.
+/// A stream that was recorded: a line of `streams.txt`, or of a list in `changes`.
 struct Recorded {
     root: u64,
+    parent: Option<u64>,
     flags: u64,
     version: u32,
     size: usize,
@@ -44,10 +52,23 @@ struct Recorded {
 }
 
 impl Recorded {
+    /// The fields of a line behind the parent's: tree, flags, version, size, hash, clone sources.
+    fn new(parent: Option<u64>, fields: &[&str]) -> Self {
+        Recorded {
+            root: fields[0].parse().unwrap(),
+            parent,
+            flags: fields[1].parse().unwrap(),
+            version: fields[2].parse().unwrap(),
+            size: fields[3].parse().unwrap(),
+            hash: u64::from_str_radix(fields[4], 16).unwrap(),
+            clones: fields[5..].iter().map(|id| id.parse().unwrap()).collect(),
+        }
+    }
+
     fn args(&self) -> SendArgs<'_> {
         SendArgs {
             root: self.root,
-            parent: None,
+            parent: self.parent,
             clones: &self.clones,
             flags: self.flags,
             version: self.version,
@@ -60,16 +81,24 @@ fn recorded() -> Vec<Recorded> {
     lines
         .map(|line| {
             let fields: Vec<_> = line.split(' ').collect();
-            Recorded {
-                root: fields[0].parse().unwrap(),
-                flags: fields[1].parse().unwrap(),
-                version: fields[2].parse().unwrap(),
-                size: fields[3].parse().unwrap(),
-                hash: u64::from_str_radix(fields[4], 16).unwrap(),
-                clones: fields[5..].iter().map(|id| id.parse().unwrap()).collect(),
-            }
+            Recorded::new(None, &fields)
         })
         .collect()
+}
+
+/// What is sent, and of which volume.
+struct Subject {
+    volume: MemDevice,
+    wanted: Recorded,
+}
+
+/// A full send and an incremental one, with much in them.
+fn subjects() -> [Subject; 2] {
+    let full = Subject {
+        volume: volume(),
+        wanted: richest(),
+    };
+    [full, changes::richest()]
 }
 
 /// The recorded stream with the most in it.

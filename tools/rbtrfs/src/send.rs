@@ -8,6 +8,7 @@ use indicatif::ProgressBar;
 use kernel::error::code::EIO;
 use rbtrfs_engine::format::objectid;
 use rbtrfs_engine::send::{self, flags, SendArgs, Sink};
+use rbtrfs_engine::volume::Reader;
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
@@ -18,6 +19,12 @@ pub struct Args {
     image: PathBuf,
     /// The read-only subvolume, as a path from the top-level subvolume.
     subvolume: String,
+    /// Send only the differences to this read-only subvolume, which the receiver has.
+    #[arg(short = 'p', long = "parent", value_name = "PARENT")]
+    parent: Option<String>,
+    /// Clone data from this read-only subvolume, which the receiver has; the parent is one without being named.
+    #[arg(short = 'c', long = "clone-source", value_name = "CLONE")]
+    clones: Vec<String>,
     /// Write the stream to this file rather than to standard output.
     #[arg(short = 'f', long = "file", value_name = "FILE")]
     file: Option<PathBuf>,
@@ -62,13 +69,14 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let fs = open::open(&args.image, false)?;
     let reader = fs.reader().what("last commit")?;
-    let place = path::walk(&reader, &args.subvolume)?;
-    if place.ino != objectid::FIRST_FREE {
-        bail!("{}: not a subvolume", args.subvolume);
-    }
-    let item = reader.root_item(place.root.id).what(&args.subvolume)?;
-    if !item.is_read_only() {
-        bail!("subvolume {} is not read-only", args.subvolume);
+    let root = tree_of(&reader, &args.subvolume)?;
+    let parent = match &args.parent {
+        Some(parent) => Some(tree_of(&reader, parent)?),
+        None => None,
+    };
+    let mut clones = parent.into_iter().collect::<Vec<_>>();
+    for source in &args.clones {
+        clones.push(tree_of(&reader, source)?);
     }
     let mut bits = flags::VERSION;
     if args.compressed_data {
@@ -78,9 +86,9 @@ pub fn run(args: &Args) -> Result<()> {
         bits |= flags::NO_FILE_DATA;
     }
     let wanted = SendArgs {
-        root: place.root.id,
-        parent: None,
-        clones: &[],
+        root,
+        parent,
+        clones: &clones,
         flags: bits,
         version: args.proto,
     };
@@ -96,4 +104,17 @@ pub fn run(args: &Args) -> Result<()> {
     }
     sent.what("send failed")?;
     Ok(output.to.flush()?)
+}
+
+/// The tree of a read-only subvolume.
+fn tree_of(reader: &Reader, subvolume: &str) -> Result<u64> {
+    let place = path::walk(reader, subvolume)?;
+    if place.ino != objectid::FIRST_FREE {
+        bail!("{subvolume}: not a subvolume");
+    }
+    let item = reader.root_item(place.root.id).what(subvolume)?;
+    if !item.is_read_only() {
+        bail!("subvolume {subvolume} is not read-only");
+    }
+    Ok(place.root.id)
 }

@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What differs between two snapshots: a walk over both trees at once, which passes by what they share.
+//!
+//! A block that both trees have at the same place, by address and generation, is the same with all below it. Which
+//! of the items that are equal are come upon all the same depends on how the blocks of the two trees lie against each
+//! other, and some of these items matter to the stream; the steps are therefore those of the C driver.
+
+use super::data::Here;
+use crate::format::header::MAX_LEVEL;
+use crate::format::Key;
+use crate::platform::{fatal_signal_pending, yield_now};
+use crate::tree::{Node, Nodes, TreeRoot};
+use crate::volume::Reader;
+use core::cmp::Ordering;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+
+/// Bytes of leaves read ahead.
+const READAHEAD: usize = 256 << 10;
+
+/// How an item differs from the parent's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// The parent does not have it.
+    New,
+    /// Only the parent has it.
+    Deleted,
+    /// Both have it, with different contents.
+    Changed,
+    /// Both have the same, which was found out only by looking.
+    Same,
+}
+
+/// A place in one of the trees, in a leaf or above.
+struct Side<'a> {
+    reader: &'a Reader,
+    root: TreeRoot,
+    /// By level, from the current one to the root.
+    path: [Option<(Arc<Node>, usize)>; MAX_LEVEL as usize],
+    level: u8,
+    key: Key,
+    ended: bool,
+    /// Leaves that are older are not read ahead: the other tree has them, too.
+    newer_than: u64,
+    /// Below the leaves' parents, up to which slot leaves were read ahead.
+    ahead: usize,
+}
+
+/// The next step of a side.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Stay,
+    /// Down, or on if this is a leaf.
+    Into,
+    /// On, by what is below.
+    Past,
+}
+
+impl<'a> Side<'a> {
+    fn new(reader: &'a Reader, root: TreeRoot, newer_than: u64) -> Result<Self> {
+        let node = reader.node(&root.into())?;
+        let level = node.level();
+        let mut side = Side {
+            reader,
+            root,
+            path: [const { None }; MAX_LEVEL as usize],
+            level,
+            key: Key::MIN,
+            ended: false,
+            newer_than,
+            ahead: 0,
+        };
+        match node.key(0) {
+            Some(key) => side.key = key,
+            None => side.ended = true,
+        }
+        *side.path.get_mut(usize::from(level)).ok_or(EUCLEAN)? = Some((node, 0));
+        Ok(side)
+    }
+
+    fn place(&self) -> Option<(&Node, usize)> {
+        let (node, slot) = self.path.get(usize::from(self.level))?.as_ref()?;
+        Some((node, *slot))
+    }
+
+    fn step(&mut self, step: Step) -> Result {
+        if self.ended {
+            return Ok(());
+        }
+        match step {
+            Step::Stay => return Ok(()),
+            Step::Into if self.level > 0 => self.down()?,
+            _ => self.on(),
+        }
+        if !self.ended {
+            let (node, slot) = self.place().ok_or(EUCLEAN)?;
+            self.key = node.key(slot).ok_or(EUCLEAN)?;
+        }
+        Ok(())
+    }
+
+    /// Moves to the next slot, on this level or on the first one above that has one.
+    fn on(&mut self) {
+        while let Some(Some((node, slot))) = self.path.get_mut(usize::from(self.level)) {
+            let next = slot.saturating_add(1);
+            if next < node.nritems() as usize {
+                *slot = next;
+                return;
+            }
+            if self.level >= self.root.level {
+                break;
+            }
+            if let Some(place) = self.path.get_mut(usize::from(self.level)) {
+                *place = None;
+            }
+            self.level = self.level.saturating_add(1);
+        }
+        self.ended = true;
+    }
+
+    fn down(&mut self) -> Result {
+        if fatal_signal_pending() {
+            return Err(EINTR);
+        }
+        yield_now();
+        let (node, slot) = self.place().ok_or(EUCLEAN)?;
+        let ptr = node.child_ptr(slot, self.root.id).ok_or(EUCLEAN)?;
+        let child = self.reader.node(&ptr)?;
+        if child.level() != ptr.level {
+            return Err(EUCLEAN);
+        }
+        // Keys that go back could make the walk go round for ever.
+        if let (Some(last), Some(bound)) = (child.last_key(), self.bound()) {
+            if last >= bound {
+                self.reader.report(format_args!(
+                    "bad key order in tree {} block {}, last key {} is not below {} to its right",
+                    self.root.id, ptr.bytenr, last, bound
+                ));
+                return Err(EUCLEAN);
+            }
+        }
+        if self.level == 1 {
+            self.read_ahead(slot);
+        } else {
+            self.ahead = 0;
+        }
+        self.level = ptr.level;
+        *self.path.get_mut(usize::from(ptr.level)).ok_or(EUCLEAN)? = Some((child, 0));
+        Ok(())
+    }
+
+    /// The first key to the right of everything below the current place.
+    fn bound(&self) -> Option<Key> {
+        let above = self.path.get(usize::from(self.level)..)?;
+        above
+            .iter()
+            .flatten()
+            .find_map(|(node, slot)| node.key(slot.checked_add(1)?))
+    }
+
+    /// Reads leaves behind the one at `slot` ahead, as far as they can be expected to be needed.
+    fn read_ahead(&mut self, slot: usize) {
+        if slot < self.ahead {
+            return;
+        }
+        let Some((node, _)) = self.place() else {
+            return;
+        };
+        let max = READAHEAD / node.bytes().len().max(1);
+        let Ok(mut ptrs) = KVec::with_capacity(max, GFP_KERNEL) else {
+            return;
+        };
+        let mut next = slot.saturating_add(1);
+        while let Some(ptr) = node.child_ptr(next, self.root.id) {
+            if ptr.generation > self.newer_than && ptrs.push_within_capacity(ptr).is_err() {
+                break;
+            }
+            next = next.saturating_add(1);
+        }
+        self.ahead = next;
+        self.reader.prefetch(&ptrs);
+    }
+}
+
+/// The walk over both trees.
+pub(super) struct Compare<'a> {
+    sent: Side<'a>,
+    parent: Side<'a>,
+    /// How the sides go on.
+    steps: (Step, Step),
+}
+
+impl<'a> Compare<'a> {
+    pub(super) fn new(reader: &'a Reader, sent: TreeRoot, parent: TreeRoot) -> Result<Self> {
+        Ok(Compare {
+            sent: Side::new(reader, sent, parent.generation)?,
+            parent: Side::new(reader, parent, parent.generation)?,
+            steps: (Step::Stay, Step::Stay),
+        })
+    }
+
+    /// The item in the sent subvolume, of which there is none for [`Change::Deleted`].
+    pub(super) fn sent(&self) -> Result<Here<'_>> {
+        let (leaf, slot) = self.sent.place().ok_or(EUCLEAN)?;
+        Ok(Here { leaf, slot })
+    }
+
+    /// The item in the parent, of which there is none for [`Change::New`].
+    pub(super) fn parent(&self) -> Result<Here<'_>> {
+        let (leaf, slot) = self.parent.place().ok_or(EUCLEAN)?;
+        Ok(Here { leaf, slot })
+    }
+
+    /// Moves to the next item that is in only one of the trees, or that had to be looked at.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` on a fatal signal, and what reading nodes gives.
+    pub(super) fn next(&mut self) -> Result<Option<(Change, Key)>> {
+        loop {
+            let (sent, parent) = core::mem::replace(&mut self.steps, (Step::Stay, Step::Stay));
+            self.sent.step(sent)?;
+            self.parent.step(parent)?;
+            if let Some(found) = self.look()? {
+                return Ok(Some(found));
+            }
+            if self.sent.ended && self.parent.ended {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Decides on the next steps from where the sides are, and answers what is there if both are in leaves.
+    fn look(&mut self) -> Result<Option<(Change, Key)>> {
+        let (sent, parent) = (&self.sent, &self.parent);
+        let in_leaf = |side: &Side<'_>| side.level == 0;
+        match (sent.ended, parent.ended) {
+            (true, true) => return Ok(None),
+            (true, false) => {
+                self.steps = (Step::Stay, Step::Into);
+                return Ok(in_leaf(parent).then_some((Change::Deleted, parent.key)));
+            }
+            (false, true) => {
+                self.steps = (Step::Into, Step::Stay);
+                return Ok(in_leaf(sent).then_some((Change::New, sent.key)));
+            }
+            (false, false) => {}
+        }
+        if sent.level != parent.level {
+            self.steps = if sent.level < parent.level {
+                (Step::Stay, Step::Into)
+            } else {
+                (Step::Into, Step::Stay)
+            };
+            return Ok(None);
+        }
+        let leaf = in_leaf(sent);
+        let found = match sent.key.cmp(&parent.key) {
+            Ordering::Less => {
+                self.steps = (Step::Into, Step::Stay);
+                (Change::New, sent.key)
+            }
+            Ordering::Greater => {
+                let key = parent.key;
+                self.steps = (Step::Stay, Step::Into);
+                (Change::Deleted, key)
+            }
+            Ordering::Equal => {
+                let key = sent.key;
+                let same = self.is_same()?;
+                self.steps = match (leaf, same) {
+                    (false, true) => (Step::Past, Step::Past),
+                    _ => (Step::Into, Step::Into),
+                };
+                let change = if same { Change::Same } else { Change::Changed };
+                (change, key)
+            }
+        };
+        Ok(leaf.then_some(found))
+    }
+
+    /// Whether the sides, which have the same key and level, have the same block or the same item there.
+    fn is_same(&self) -> Result<bool> {
+        let (sent, at) = self.sent.place().ok_or(EUCLEAN)?;
+        let (parent, other) = self.parent.place().ok_or(EUCLEAN)?;
+        if sent.level() == 0 {
+            return Ok(match (sent.item(at), parent.item(other)) {
+                (Some((_, data)), Some((_, old))) => data == old,
+                _ => return Err(EUCLEAN),
+            });
+        }
+        let ptr = sent.child_ptr(at, 0).ok_or(EUCLEAN)?;
+        let old = parent.child_ptr(other, 0).ok_or(EUCLEAN)?;
+        Ok((ptr.bytenr, ptr.generation) == (old.bytenr, old.generation))
+    }
+}

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The incremental send: one walk over what differs between the subvolume and its parent, in key order.
+
+use super::compare::{Change, Compare};
+use super::data::Here;
+use super::full::Send;
+use super::inode::{mode, Current, Fate};
+use super::links::Side;
+use super::snapshots::Snapshot;
+use crate::format::inode::InodeItem;
+use crate::format::{self, item_type, objectid, Key};
+use crate::fs_err;
+use crate::subvol::inode::names_of_item;
+use crate::volume::Reader;
+use kernel::prelude::*;
+
+impl<'a> Send<'a> {
+    /// Sends every difference to the parent, and then the directory times that are still due.
+    pub(super) fn walk_changes(&mut self) -> Result {
+        let parent = self.parent.as_ref().ok_or(EINVAL)?.root;
+        let mut compare = Compare::new(self.reader, self.root, parent)?;
+        while let Some((change, key)) = compare.next()? {
+            self.change(&compare, change, &key)?;
+        }
+        self.finish_change(None)?;
+        self.send_due_utimes()?;
+        if !self.moves.is_empty() {
+            fs_err!(
+                self.reader.fs(),
+                "send: directories that could not be moved, send root is {}, parent root is {}",
+                self.root.id,
+                parent.id
+            );
+            return Err(EUCLEAN);
+        }
+        Ok(())
+    }
+
+    /// One item that differs, or that both snapshots have.
+    fn change(&mut self, compare: &Compare<'a>, mut change: Change, key: &Key) -> Result {
+        let is_name = matches!(key.typ, item_type::INODE_REF | item_type::INODE_EXTREF);
+        if change == Change::Same {
+            if key.typ == item_type::EXTENT_DATA {
+                return self.extent_kept(compare.sent()?, key);
+            }
+            if !is_name || !self.holders_changed(key, data_at(compare.sent()?)?)? {
+                return Ok(());
+            }
+            change = Change::Changed;
+        }
+        self.finish_change(Some(key))?;
+        if matches!(key.objectid, objectid::FREE_INO | objectid::FREE_SPACE) {
+            return Ok(());
+        }
+        if key.typ == item_type::INODE_ITEM {
+            return self.begin_change(compare, change, key.objectid);
+        }
+        let fate = match &self.inode {
+            Some(inode) if inode.ignored => return Ok(()),
+            Some(inode) if inode.ino == key.objectid => {
+                // All of an inode that replaces another one was sent when it began.
+                if inode.replaces {
+                    return Ok(());
+                }
+                inode.fate
+            }
+            // Extents change without their inodes when they are relocated or deduplicated.
+            _ if key.typ == item_type::EXTENT_DATA => return Ok(()),
+            _ if is_name || key.typ == item_type::XATTR_ITEM => {
+                let what = match (change, is_name) {
+                    (Change::New, true) => "new reference without updated inode item",
+                    (Change::New, false) => "new xattr without updated inode item",
+                    (Change::Deleted, true) => "deleted reference without updated inode item",
+                    (Change::Deleted, false) => "deleted xattr without updated inode item",
+                    (_, true) => "updated reference without updated inode item",
+                    (_, false) => "updated xattr without updated inode item",
+                };
+                self.complain(key.objectid, what);
+                return Err(EIO);
+            }
+            _ => return Ok(()),
+        };
+        if is_name {
+            if key.objectid == objectid::FIRST_FREE {
+                return Ok(());
+            }
+            if change != Change::Deleted {
+                self.note_names(Side::New, key, data_at(compare.sent()?)?)?;
+            }
+            if change != Change::New {
+                self.note_names(Side::Gone, key, data_at(compare.parent()?)?)?;
+            }
+            return Ok(());
+        }
+        if fate == Fate::Deleted {
+            return Ok(());
+        }
+        match (key.typ, change) {
+            (item_type::XATTR_ITEM, Change::New) => self.xattrs_of(data_at(compare.sent()?)?),
+            (item_type::XATTR_ITEM, Change::Deleted) => {
+                self.remove_xattrs_of(data_at(compare.parent()?)?)
+            }
+            (item_type::XATTR_ITEM, _) => {
+                self.change_xattrs(data_at(compare.sent()?)?, data_at(compare.parent()?)?)
+            }
+            (item_type::EXTENT_DATA, Change::Deleted) => Ok(()),
+            (item_type::EXTENT_DATA, _) => {
+                let here = compare.sent()?;
+                self.extent(here, key, data_at(here)?)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a directory that names in an item are in was replaced by another one of the same number, so that names
+    /// that did not change are new all the same.
+    fn holders_changed(&mut self, key: &Key, data: &[u8]) -> Result<bool> {
+        let mut last = 0;
+        let mut changed = false;
+        let one = key.typ == item_type::INODE_REF;
+        names_of_item(key, data, &mut |name| {
+            if name.parent != last {
+                last = name.parent;
+                let sent = self.generation_in(Snapshot::Sent, last)?;
+                changed = sent != self.generation_in(Snapshot::Parent, last)?;
+            }
+            Ok(!changed && !one)
+        })?;
+        Ok(changed)
+    }
+
+    /// Takes up the next inode.
+    fn begin_change(&mut self, compare: &Compare<'a>, change: Change, ino: u64) -> Result {
+        let item = |here: Here<'_>| format::read::<InodeItem>(data_at(here)?);
+        self.progress = ino;
+        self.path_known = false;
+        let named = |item: &InodeItem| item.nlink.get() != 0;
+        match change {
+            Change::New => {
+                let here = compare.sent()?;
+                let sent = item(here)?;
+                let mut inode = Current::new(ino, sent, Fate::New);
+                inode.ignored = !named(&sent);
+                let ignored = inode.ignored;
+                self.inode = Some(inode);
+                if ignored || ino == objectid::FIRST_FREE {
+                    return Ok(());
+                }
+                self.create_if_needed(here, ino, &sent)
+            }
+            Change::Deleted => {
+                let parent = item(compare.parent()?)?;
+                self.inode = Some(Current::new(ino, parent, Fate::Deleted));
+                Ok(())
+            }
+            Change::Changed | Change::Same => {
+                let here = compare.sent()?;
+                let (sent, parent) = (item(here)?, item(compare.parent()?)?);
+                let mut inode = Current::new(ino, sent, Fate::Changed);
+                inode.before = Some(parent);
+                inode.ignored = !named(&sent) && !named(&parent);
+                let other = ino != objectid::FIRST_FREE && sent.generation != parent.generation;
+                let replaces = other || named(&sent) != named(&parent);
+                let ignored = inode.ignored;
+                self.inode = Some(inode);
+                if ignored || !replaces {
+                    return Ok(());
+                }
+                self.replace(here, ino, &sent, &parent)
+            }
+        }
+    }
+
+    /// Deals with two inodes of the same number: the parent's, which is gone, and another one.
+    fn replace(
+        &mut self,
+        here: Here<'_>,
+        ino: u64,
+        sent: &InodeItem,
+        parent: &InodeItem,
+    ) -> Result {
+        let replacing = |item: &InodeItem, fate| {
+            let mut inode = Current::new(ino, *item, fate);
+            inode.replaces = true;
+            inode
+        };
+        if parent.nlink.get() != 0 {
+            self.inode = Some(replacing(parent, Fate::Deleted));
+            self.note_all_names(Side::Gone)?;
+            self.relink()?;
+        }
+        if sent.nlink.get() == 0 {
+            return Ok(());
+        }
+        self.inode = Some(replacing(sent, Fate::New));
+        self.create_if_needed(here, ino, sent)?;
+        self.note_all_names(Side::New)?;
+        // Where a move has to wait, the new directory waits under its orphan name.
+        self.relink()?;
+        self.progress = ino.saturating_add(1);
+        let reader: &'a Reader = self.reader;
+        let mut cursor = reader.cursor(self.root);
+        cursor.seek(&Key::new(ino, item_type::EXTENT_DATA, 0))?;
+        while let Some((key, data)) = cursor.item() {
+            if !key.is(ino, item_type::EXTENT_DATA) {
+                break;
+            }
+            let (leaf, slot) = (cursor.node_at(0).ok_or(EIO)?, cursor.slot_at(0));
+            self.extent(Here { leaf, slot }, &key, data)?;
+            cursor.next()?;
+        }
+        cursor.seek(&Key::new(ino, item_type::XATTR_ITEM, 0))?;
+        while let Some((key, data)) = cursor.item() {
+            if !key.is(ino, item_type::XATTR_ITEM) {
+                break;
+            }
+            self.xattrs_of(data)?;
+            cursor.next()?;
+        }
+        Ok(())
+    }
+
+    /// Creates the current inode under its orphan name, unless it is a directory that others needed earlier.
+    fn create_if_needed(&mut self, here: Here<'_>, ino: u64, item: &InodeItem) -> Result {
+        if mode::kind(item.mode.get()) == mode::DIR && self.was_created_early(ino)? {
+            return Ok(());
+        }
+        self.create(Some(here.leaf), ino, item)
+    }
+
+    /// To be called before each change, and at the end of the walk: sends what was waiting for the last change of the
+    /// current inode.
+    fn finish_change(&mut self, next: Option<&Key>) -> Result {
+        let Some(inode) = &self.inode else {
+            return Ok(());
+        };
+        if inode.ignored {
+            return Ok(());
+        }
+        let (ino, fate) = (inode.ino, inode.fate);
+        let same = next.filter(|key| key.objectid == ino);
+        let more_names = same.is_some_and(|key| key.typ <= item_type::INODE_EXTREF);
+        if !more_names && !self.links.is_empty() {
+            // The path of a directory that waits to be moved stays that of the parent.
+            if !self.relink()? {
+                self.progress = ino.saturating_add(1);
+            }
+        }
+        if same.is_none() && fate != Fate::Deleted {
+            self.finish_inode()?;
+        }
+        self.send_overdue_utimes()
+    }
+}
+
+fn data_at(here: Here<'_>) -> Result<&[u8]> {
+    let (_, data) = here.leaf.item(here.slot).ok_or(EUCLEAN)?;
+    Ok(data)
+}

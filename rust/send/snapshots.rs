@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Look-ups in the subvolume being sent and in its parent.
+
+use super::full::Send;
+use super::lookup::Finder;
+use super::path::{first_name, NameBuf};
+use crate::format::crc::name_hash;
+use crate::format::inode::InodeItem;
+use crate::format::{self, item_type, objectid, Key};
+use crate::subvol::dir::Entries;
+use crate::subvol::inode::names_of_item;
+use crate::tree::{Cursor, TreeRoot};
+use crate::volume::Reader;
+use kernel::prelude::*;
+
+/// One of the two trees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Snapshot {
+    /// The subvolume being sent.
+    Sent,
+    /// The one that the receiver has.
+    Parent,
+}
+
+/// The parent, as it is read off the walk.
+pub(super) struct Parent<'a> {
+    pub(super) root: TreeRoot,
+    /// For inodes and their names.
+    inodes: Finder<'a, Reader>,
+    /// For directory entries.
+    entries: Finder<'a, Reader>,
+    /// For file extents.
+    pub(super) extents: Cursor<'a, Reader>,
+}
+
+impl<'a> Parent<'a> {
+    pub(super) fn new(reader: &'a Reader, root: TreeRoot) -> Self {
+        Parent {
+            root,
+            inodes: Finder::new(reader, root),
+            entries: Finder::new(reader, root),
+            extents: reader.cursor(root),
+        }
+    }
+}
+
+/// A name of an inode, with the inode and generation of the directory that it is in.
+pub(super) struct Place {
+    pub(super) parent: u64,
+    pub(super) generation: u64,
+    pub(super) name: NameBuf,
+}
+
+/// Notices when a climb through directories goes round in a circle.
+pub(super) struct Climb {
+    mark: u64,
+    steps: u64,
+    next_mark: u64,
+}
+
+impl Climb {
+    pub(super) const fn new() -> Self {
+        Climb {
+            mark: 0,
+            steps: 0,
+            next_mark: 1,
+        }
+    }
+
+    /// Takes a step to `ino`.
+    ///
+    /// # Errors
+    ///
+    /// `EUCLEAN` if the same steps come again and again.
+    pub(super) fn to(&mut self, ino: u64) -> Result {
+        if ino == self.mark {
+            return Err(EUCLEAN);
+        }
+        self.steps = self.steps.saturating_add(1);
+        if self.steps >= self.next_mark {
+            self.mark = ino;
+            self.next_mark = self.next_mark.saturating_mul(2);
+        }
+        Ok(())
+    }
+}
+
+impl<'a> Send<'a> {
+    fn inodes(&mut self, snapshot: Snapshot) -> Result<&mut Finder<'a, Reader>> {
+        match snapshot {
+            Snapshot::Sent => Ok(&mut self.finder),
+            Snapshot::Parent => Ok(&mut self.parent.as_mut().ok_or(EINVAL)?.inodes),
+        }
+    }
+
+    fn entries(&mut self, snapshot: Snapshot) -> Result<&mut Finder<'a, Reader>> {
+        match snapshot {
+            Snapshot::Sent => Ok(&mut self.entries),
+            Snapshot::Parent => Ok(&mut self.parent.as_mut().ok_or(EINVAL)?.entries),
+        }
+    }
+
+    /// The item of an inode.
+    pub(super) fn inode_in(&mut self, snapshot: Snapshot, ino: u64) -> Result<Option<InodeItem>> {
+        let key = Key::new(ino, item_type::INODE_ITEM, 0);
+        let found = self.inodes(snapshot)?.exact(&key)?;
+        found.map(format::read::<InodeItem>).transpose()
+    }
+
+    /// The generation of an inode that must be there.
+    pub(super) fn generation_in(&mut self, snapshot: Snapshot, ino: u64) -> Result<u64> {
+        match self.inode_in(snapshot, ino)? {
+            Some(inode) => Ok(inode.generation.get()),
+            None => {
+                self.complain(ino, "a reference without inode item");
+                Err(ENOENT)
+            }
+        }
+    }
+
+    /// The first name of an inode.
+    pub(super) fn first_place_in(&mut self, snapshot: Snapshot, ino: u64) -> Result<Option<Place>> {
+        let Some(first) = first_name(self.inodes(snapshot)?, ino)? else {
+            return Ok(None);
+        };
+        self.check_name(ino, first.name.as_bytes())?;
+        Ok(Some(Place {
+            parent: first.parent,
+            generation: self.generation_in(snapshot, first.parent)?,
+            name: first.name,
+        }))
+    }
+
+    /// As [`Send::first_place_in`] of an inode that must have a name.
+    pub(super) fn place_in(&mut self, snapshot: Snapshot, ino: u64) -> Result<Place> {
+        match self.first_place_in(snapshot, ino)? {
+            Some(place) => Ok(place),
+            None => {
+                self.complain(ino, "no reference");
+                Err(ENOENT)
+            }
+        }
+    }
+
+    /// Whether `name` in `dir` is the first name of inode `ino`.
+    pub(super) fn is_first_name_in(
+        &mut self,
+        snapshot: Snapshot,
+        ino: u64,
+        dir: u64,
+        name: &[u8],
+    ) -> Result<bool> {
+        match first_name(self.inodes(snapshot)?, ino)? {
+            Some(first) => Ok(first.parent == dir && first.name.as_bytes() == name),
+            None => {
+                self.complain(ino, "no reference");
+                Err(ENOENT)
+            }
+        }
+    }
+
+    /// What an entry of a directory leads to: the key of an inode item or of a root item.
+    pub(super) fn entry_in(
+        &mut self,
+        snapshot: Snapshot,
+        dir: u64,
+        name: &[u8],
+    ) -> Result<Option<Key>> {
+        let key = Key::new(dir, item_type::DIR_ITEM, name_hash(name));
+        let Some(data) = self.entries(snapshot)?.exact(&key)? else {
+            return Ok(None);
+        };
+        for entry in Entries::new(data) {
+            let entry = entry?;
+            if entry.name == name {
+                return Ok(Some(entry.location));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The inode that an entry of a directory leads to; subvolumes are none.
+    pub(super) fn entry_inode_in(
+        &mut self,
+        snapshot: Snapshot,
+        dir: u64,
+        name: &[u8],
+    ) -> Result<Option<u64>> {
+        let found = self.entry_in(snapshot, dir, name)?;
+        Ok(found
+            .filter(|key| key.typ != item_type::ROOT_ITEM)
+            .map(|key| key.objectid))
+    }
+
+    /// Whether the directory `upper`, an inode number and a generation, is above `ino` in the parent, by any of the
+    /// names of `ino`.
+    pub(super) fn was_above(&mut self, upper: (u64, u64), ino: u64) -> Result<bool> {
+        let reader: &'a Reader = self.reader;
+        let root = self.parent.as_ref().ok_or(EINVAL)?.root;
+        let mut cursor = reader.cursor(root);
+        cursor.seek(&Key::new(ino, item_type::INODE_REF, 0))?;
+        while let Some((key, data)) = cursor.item() {
+            if key.objectid != ino || key.typ > item_type::INODE_EXTREF {
+                break;
+            }
+            let mut above = false;
+            // All names of an INODE_REF are in the same directory.
+            let one = key.typ == item_type::INODE_REF;
+            names_of_item(&key, data, &mut |name| {
+                above = self.is_or_was_above(upper, name.parent)?;
+                Ok(!above && !one)
+            })?;
+            if above {
+                return Ok(true);
+            }
+            cursor.next()?;
+        }
+        Ok(false)
+    }
+
+    /// Whether `upper` is the directory `dir` in the parent, or above it.
+    fn is_or_was_above(&mut self, upper: (u64, u64), dir: u64) -> Result<bool> {
+        let (above, generation) = upper;
+        let mut at = (dir, self.generation_in(Snapshot::Parent, dir)?);
+        let mut climb = Climb::new();
+        loop {
+            if at.0 == above {
+                return Ok(at.1 == generation);
+            }
+            if at.0 <= objectid::FIRST_FREE {
+                return Ok(false);
+            }
+            climb.to(at.0)?;
+            let place = self.place_in(Snapshot::Parent, at.0)?;
+            at = (place.parent, place.generation);
+        }
+    }
+}

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Whether inodes and names are there at the receiver, at the point that the stream has reached.
+//!
+//! An inode is known by number and generation. Inodes are dealt with in the order of their numbers: those below
+//! [`super::full::Send::progress`] are as in the subvolume being sent, the others as in the parent. A name of the
+//! parent may be taken by then, though, by an inode that was dealt with earlier and has this name now; the inode
+//! that had it before got an orphan name at that point.
+
+use super::full::Send;
+use super::inode::Fate;
+use super::snapshots::Snapshot;
+use crate::format::objectid;
+use kernel::prelude::*;
+
+/// What becomes of an inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It is in both snapshots.
+    Kept,
+    WillCreate,
+    DidCreate,
+    WillDelete,
+    DidDelete,
+}
+
+/// A standing, with the generations that the inode's number has in the two snapshots: 0 where there is no such
+/// inode, or it has no names.
+pub(super) struct Found {
+    pub(super) standing: Standing,
+    pub(super) sent: u64,
+    pub(super) parent: u64,
+}
+
+/// The inode that has a name which another one is going to take.
+pub(super) struct Holder {
+    pub(super) ino: u64,
+    pub(super) generation: u64,
+    pub(super) mode: u32,
+}
+
+impl Send<'_> {
+    /// The standing of an inode.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if neither snapshot has it.
+    pub(super) fn standing(&mut self, ino: u64, generation: u64) -> Result<Found> {
+        let named = |inode: crate::format::inode::InodeItem| {
+            (inode.nlink.get() != 0).then_some(inode.generation.get())
+        };
+        let sent = self.inode_in(Snapshot::Sent, ino)?.and_then(named);
+        let parent = self.inode_in(Snapshot::Parent, ino)?.and_then(named);
+        let done = ino < self.progress;
+        let standing = match (sent == Some(generation), parent == Some(generation)) {
+            (true, true) => Standing::Kept,
+            (true, false) if done => Standing::DidCreate,
+            (true, false) => Standing::WillCreate,
+            (false, true) if done => Standing::DidDelete,
+            (false, true) => Standing::WillDelete,
+            (false, false) => return Err(ENOENT),
+        };
+        Ok(Found {
+            standing,
+            sent: sent.unwrap_or(0),
+            parent: parent.unwrap_or(0),
+        })
+    }
+
+    /// As [`Send::standing`], if the inode is at the receiver now. The top directory always is.
+    fn existing_now(&mut self, ino: u64, generation: u64) -> Result<Option<Found>> {
+        let found = self.standing(ino, generation)?;
+        let there = matches!(
+            found.standing,
+            Standing::Kept | Standing::DidCreate | Standing::WillDelete
+        );
+        Ok(there.then_some(found))
+    }
+
+    /// Whether an inode is at the receiver now.
+    pub(super) fn exists_now(&mut self, ino: u64, generation: u64) -> Result<bool> {
+        if ino == objectid::FIRST_FREE {
+            return Ok(true);
+        }
+        Ok(self.existing_now(ino, generation)?.is_some())
+    }
+
+    /// The inode that has `name` in `dir` now and is not dealt with yet.
+    pub(super) fn holder_of(
+        &mut self,
+        dir: u64,
+        generation: u64,
+        name: &[u8],
+    ) -> Result<Option<Holder>> {
+        if dir != objectid::FIRST_FREE {
+            let Some(found) = self.existing_now(dir, generation)? else {
+                return Ok(None);
+            };
+            // A directory that was made anew is empty.
+            if found.parent != generation {
+                return Ok(None);
+            }
+        }
+        let Some(ino) = self.entry_inode_in(Snapshot::Parent, dir, name)? else {
+            return Ok(None);
+        };
+        if ino <= self.progress && !self.moves.is_waiting(ino) {
+            return Ok(None);
+        }
+        let inode = self.inode_in(Snapshot::Parent, ino)?.ok_or(ENOENT)?;
+        Ok(Some(Holder {
+            ino,
+            generation: inode.generation.get(),
+            mode: inode.mode.get(),
+        }))
+    }
+
+    /// Whether an inode that was dealt with earlier, or is being dealt with, has taken `name` in `dir` from inode
+    /// `ino`.
+    pub(super) fn was_taken(
+        &mut self,
+        (dir, dir_generation): (u64, u64),
+        (ino, generation): (u64, u64),
+        name: &[u8],
+    ) -> Result<bool> {
+        if dir != objectid::FIRST_FREE {
+            match self.existing_now(dir, dir_generation)? {
+                Some(found) if found.sent == dir_generation => {}
+                _ => return Ok(false),
+            }
+        }
+        let Some(taker) = self.entry_inode_in(Snapshot::Sent, dir, name)? else {
+            return Ok(false);
+        };
+        if taker == ino && self.generation_in(Snapshot::Sent, taker)? == generation {
+            return Ok(false);
+        }
+        if taker < self.progress {
+            return Ok(true);
+        }
+        match self
+            .inode
+            .as_ref()
+            .map(|current| (current.ino, current.generation()))
+        {
+            Some((current, made)) if ino != current && taker == current => {
+                Ok(self.generation_in(Snapshot::Sent, taker)? == made)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Whether the first name that the current inode had was taken, so that it has an orphan name now.
+    pub(super) fn lost_its_name(&mut self) -> Result<bool> {
+        let current = self.inode.as_ref().ok_or(EINVAL)?;
+        if current.fate == Fate::New {
+            return Ok(false);
+        }
+        let (ino, generation) = (current.ino, current.generation());
+        let place = self.place_in(Snapshot::Parent, ino)?;
+        self.was_taken(
+            (place.parent, place.generation),
+            (ino, generation),
+            place.name.as_bytes(),
+        )
+    }
+}
