@@ -13,6 +13,7 @@ use super::space::SpaceContext;
 use super::transaction::Transaction;
 use crate::device::{Mirrors, WriteIo};
 use crate::format::crc::checksum;
+use crate::platform::NofsScope;
 use kernel::prelude::*;
 
 /// The largest data extent, in bytes.
@@ -147,6 +148,7 @@ impl Drop for DataExtent {
         let Ok(extent) = Extent::new(self.start, self.len) else {
             return;
         };
+        let _nofs = NofsScope::enter();
         let mut writer = self.fs.writer.lock();
         // If it fails, there is no memory, and the space stays unused until the next mount.
         let _ = writer.space_mut().give_back(extent);
