@@ -151,7 +151,7 @@ pub fn run(reader: Reader, args: &SendArgs<'_>, out: &mut dyn Sink) -> Result {
     if !has(flags::OMIT_STREAM_HEADER) {
         stream.header()?;
     }
-    let before = parent.as_ref().map(|(_, item)| item);
+    let before = parent.as_ref().map(|(_, item)| &**item);
     begin(reader, &item, args.root, before, &mut stream)?;
     let parent = parent.map(|(root, _)| root);
     let mut send = Send::new(reader, root, options, stream, clones, parent)?;

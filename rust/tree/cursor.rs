@@ -6,6 +6,7 @@
 //! neighbour can lead back.
 
 use super::node::{Node, NodePtr, Nodes, TreeRoot};
+use crate::device::apart;
 use crate::format::header::MAX_LEVEL;
 use crate::format::Key;
 use core::mem::MaybeUninit;
@@ -224,13 +225,15 @@ impl<'s, S: Nodes> Cursor<'s, S> {
         if ptr.first_key.is_some() {
             if let (Some(last), Some(bound)) = (node.last_key(), self.upper_bound(ptr.level)) {
                 if last >= bound {
-                    self.source.report(format_args!(
-                        "bad key order in tree {} block {}, last key {} is not below {} to its right",
-                        self.root.id,
-                        ptr.bytenr,
-                        last,
-                        bound
-                    ));
+                    apart(|| {
+                        self.source.report(format_args!(
+                            "bad key order in tree {} block {}, last key {} is not below {} to its right",
+                            self.root.id,
+                            ptr.bytenr,
+                            last,
+                            bound
+                        ))
+                    });
                     return Err(EUCLEAN);
                 }
             }

@@ -100,7 +100,7 @@ pub(super) fn check_writing(device: &dyn BlockDevice, superblock: &SuperBuf) -> 
 /// The slots of the backup roots, youngest first.
 fn backups_by_age(superblock: &SuperBuf) -> [usize; BACKUP_ROOTS] {
     let mut slots = core::array::from_fn(|slot| slot);
-    slots.sort_unstable_by_key(|slot| {
+    crate::sort::sort_by_key(&mut slots, |slot| {
         let root = superblock.super_roots.get(*slot);
         core::cmp::Reverse(root.map_or(0, |root| root.tree_root_gen.get()))
     });
