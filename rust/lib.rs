@@ -17,6 +17,7 @@ pub mod balance;
 pub mod device;
 pub mod format;
 pub mod send;
+pub mod sort;
 pub mod state;
 pub mod subvol;
 pub mod tree;

@@ -15,6 +15,7 @@ pub mod device;
 pub mod format;
 mod ioctl;
 pub mod send;
+pub mod sort;
 pub mod state;
 pub mod subvol;
 pub mod tree;

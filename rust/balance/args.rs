@@ -174,8 +174,13 @@ pub fn args_for(request: &mut BalanceItem, typ: u64) -> Option<&mut DiskBalanceA
 /// The profile that `request` wants new block groups of type `typ` to have, as a bit of the profile mask or 0
 /// for single; nothing if it does not convert that type.
 pub fn convert_target(request: &BalanceItem, typ: u64) -> Option<u64> {
-    let mut request = *request;
-    let args = args_for(&mut request, typ)?;
+    let types = typ & bg::TYPE_MASK & request.flags.get() & balance_flags::TYPE_MASK;
+    let args = match typ {
+        _ if types == 0 => return None,
+        _ if typ & bg::DATA != 0 => &request.data,
+        _ if typ & bg::SYSTEM != 0 => &request.sys,
+        _ => &request.meta,
+    };
     let target = args.target.get() & bg::PROFILE_MASK;
     args.has(filter::CONVERT).then_some(target)
 }

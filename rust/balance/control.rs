@@ -6,11 +6,11 @@
 //! is what takes time, and none of it happens under a lock of `state`.
 
 use kernel::prelude::*;
-use zerocopy::IntoBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
 use crate::format::balance::BalanceItem;
 use crate::format::chunk::block_group_flags as bg;
-use crate::format::{self, item_type, objectid, tree_id, Key};
+use crate::format::{item_type, objectid, tree_id, Key};
 use crate::state::{
     BalanceControl, BalanceProgress, BalanceRun, BalanceStatus, CancelBalance, Ending, Log, Refusal,
 };
@@ -46,19 +46,17 @@ pub struct Outcome {
 /// Before anything has moved: `EINPROGRESS` while a balance runs or is paused, [`Refusal::Exclusive`] while
 /// another exclusive operation runs, `EINVAL` for bad arguments, `EAGAIN` while sends run, `EROFS`, and those of
 /// writing the balance item.
-pub fn start(fs: &Fs, request: &BalanceItem) -> core::result::Result<Outcome, Refusal> {
+pub fn start(fs: &Fs, control: KBox<BalanceControl>) -> core::result::Result<Outcome, Refusal> {
+    let request = &control.item;
     fs.state.look_at_balance(false)?;
     check_flags(request.flags.get())?;
-    if fs.state.balance_status().is_some() {
+    if fs.state.has_balance() {
         return Err(Refusal::Error(EINPROGRESS));
     }
     fs.check_writable()?;
     check_conversion(request, &profiles_in_use(&fs.reader()?)?, &fs.device)?;
-    let control = BalanceControl {
-        item: *request,
-        progress: BalanceProgress::default(),
-    };
-    let mut run = fs.state.start_balance(&fs.device, control)?;
+    let known = BalanceControl::new(request)?;
+    let mut run = fs.state.start_balance(&fs.device, known)?;
     write_item(fs, request)?;
     run.item_written();
     Ok(carry_out(fs, run, control))
@@ -72,12 +70,16 @@ pub fn start(fs: &Fs, request: &BalanceItem) -> core::result::Result<Outcome, Re
 pub fn resume(fs: &Fs) -> core::result::Result<Outcome, Refusal> {
     fs.state.look_at_balance(true)?;
     fs.check_writable()?;
-    if let Some(paused) = fs.state.balance_status() {
-        let in_use = profiles_in_use(&fs.reader()?)?;
-        check_conversion(&paused.control.item, &in_use, &fs.device)?;
+    match fs.state.balance_status() {
+        Ok(paused) => {
+            let in_use = profiles_in_use(&fs.reader()?)?;
+            check_conversion(&paused.control.item, &in_use, &fs.device)?;
+        }
+        Err(ENOTCONN) => {}
+        Err(error) => return Err(error.into()),
     }
     let run = fs.state.resume_balance(&fs.device)?;
-    let mut control = run.control().ok_or(ENOTCONN)?;
+    let mut control = run.control()?;
     narrow_for_resume(&mut control.item);
     // Targets are known in memory alone; for a balance that is paused since the mount they are not yet.
     let mut trans = fs.begin(Reserve::default())?;
@@ -128,10 +130,10 @@ pub fn recover(fs: &Fs) -> Result {
     let Some((_, item)) = cursor.item() else {
         return Ok(());
     };
-    let mut item: BalanceItem = format::read(item)?;
-    item.flags |= balance_flags::RESUME;
-    let progress = BalanceProgress::default();
-    fs.state.recover_balance(BalanceControl { item, progress })
+    let (item, _) = BalanceItem::ref_from_prefix(item).map_err(|_| EUCLEAN)?;
+    let mut control = BalanceControl::new(item)?;
+    control.item.flags |= balance_flags::RESUME;
+    fs.state.recover_balance(control)
 }
 
 /// Goes on with the balance that is paused, on behalf of nobody. To be called in a thread of its own.
@@ -146,7 +148,7 @@ pub fn skip_resume(fs: &Fs) {
 }
 
 /// Runs an admitted balance to its end.
-fn carry_out(fs: &Fs, run: BalanceRun<'_>, mut control: BalanceControl) -> Outcome {
+fn carry_out(fs: &Fs, run: BalanceRun<'_>, mut control: KBox<BalanceControl>) -> Outcome {
     control.progress = BalanceProgress::default();
     run.publish(&control);
     fs.device
@@ -200,12 +202,12 @@ fn relocate_all(fs: &Fs, run: &BalanceRun<'_>, control: &mut BalanceControl) -> 
         run.check()?;
         control.progress.considered = control.progress.considered.saturating_add(1);
         run.publish(control);
-        let mut item = control.item;
-        let Some(args) = args_for(&mut item, chunk.typ) else {
+        let Some(args) = args_for(&mut control.item, chunk.typ) else {
             return Ok(());
         };
+        let mut used = *args;
         let enough = reaches_minimum(args, counts.of(chunk.typ));
-        if !takes(args, &chunk.candidate()) || !use_limit(args) || !enough {
+        if !takes(args, &chunk.candidate()) || !use_limit(&mut used) || !enough {
             return Ok(());
         }
         match relocate_block_group(fs, chunk.start, &|| run.check()) {
@@ -214,7 +216,9 @@ fn relocate_all(fs: &Fs, run: &BalanceRun<'_>, control: &mut BalanceControl) -> 
             Err(error) => return Err(error),
         }
         // Only what was dealt with counts for the limit, so that a resume takes up where a pause was.
-        control.item = item;
+        if let Some(args) = args_for(&mut control.item, chunk.typ) {
+            *args = used;
+        }
         run.publish(control);
         Ok(())
     });
@@ -256,10 +260,10 @@ impl Counts {
 /// Counts what the filters take, within their limits.
 fn count(fs: &Fs, run: &BalanceRun<'_>, control: &mut BalanceControl) -> Result<Counts> {
     let mut counts = Counts::default();
-    let mut item = control.item;
+    let mut counted = BalanceControl::new(&control.item)?;
     walk(fs, |chunk| {
         run.check_cancel()?;
-        if let Some(args) = args_for(&mut item, chunk.typ) {
+        if let Some(args) = args_for(&mut counted.item, chunk.typ) {
             if takes(args, &chunk.candidate()) && use_limit(args) {
                 counts.add(chunk.typ);
                 control.progress.expected = control.progress.expected.saturating_add(1);

@@ -6,7 +6,8 @@ use zerocopy::FromZeros;
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::format::balance::{BalanceItem, DiskBalanceArgs};
-use crate::state::BalanceStatus;
+use crate::state::{BalanceControl, BalanceStatus};
+use kernel::prelude::*;
 
 const RUNNING: u64 = 1 << 0;
 const PAUSE_REQUESTED: u64 = 1 << 1;
@@ -39,15 +40,19 @@ pub struct IoctlBalanceArgs {
 const _: () = assert!(size_of::<IoctlBalanceArgs>() == 1024);
 
 impl IoctlBalanceArgs {
-    /// The request, as it is kept on disk.
-    pub fn request(&self) -> BalanceItem {
-        BalanceItem {
+    /// The request: its item as it is kept on disk, and no progress yet.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn control(&self) -> Result<KBox<BalanceControl>> {
+        BalanceControl::new(&BalanceItem {
             flags: self.flags,
             data: self.data,
             meta: self.meta,
             sys: self.sys,
             unused: [U64::ZERO; 4],
-        }
+        })
     }
 
     /// Shows `status`.
@@ -80,22 +85,21 @@ mod tests {
     use zerocopy::IntoBytes;
 
     use super::*;
-    use crate::state::{BalanceControl, BalanceProgress};
+    use crate::state::BalanceProgress;
 
     #[test]
     fn a_status_is_shown_where_user_space_looks() {
         let mut item = BalanceItem::new_zeroed();
         item.flags.set(3);
         item.meta.limit.set(0x0102);
+        let mut control = BalanceControl::new(&item).unwrap();
+        control.progress = BalanceProgress {
+            expected: 4,
+            considered: 5,
+            completed: 6,
+        };
         let status = BalanceStatus {
-            control: BalanceControl {
-                item,
-                progress: BalanceProgress {
-                    expected: 4,
-                    considered: 5,
-                    completed: 6,
-                },
-            },
+            control,
             running: true,
             pause_requested: false,
             cancel_requested: true,
@@ -108,6 +112,6 @@ mod tests {
         assert_eq!(bytes[152 + 72..152 + 74], [2, 1]);
         assert_eq!((bytes[424], bytes[432], bytes[440]), (4, 5, 6));
         assert!(bytes[448..].iter().all(|byte| *byte == 0));
-        assert_eq!(args.request().meta.limit.get(), 0x0102);
+        assert_eq!(args.control().unwrap().item.meta.limit.get(), 0x0102);
     }
 }

@@ -159,7 +159,7 @@ impl ChunkMap {
                 ranges.push((start, end, chunk.logical), GFP_KERNEL)?;
             }
         }
-        ranges.sort_unstable();
+        crate::sort::sort(&mut ranges);
         for pair in ranges.windows(2) {
             if let [(_, end, one), (start, _, other)] = pair {
                 if start < end {

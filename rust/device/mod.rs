@@ -23,11 +23,13 @@ pub use superblock::SuperBuf;
 #[macro_export]
 macro_rules! fs_crit {
     ($fs:expr, $($arg:tt)*) => {
-        ::kernel::pr_crit!(
-            "BTRFS critical (device {}): {}\n",
-            $fs.name(),
-            ::core::format_args!($($arg)*)
-        )
+        $crate::device::apart(|| {
+            ::kernel::pr_crit!(
+                "BTRFS critical (device {}): {}\n",
+                $fs.name(),
+                ::core::format_args!($($arg)*)
+            )
+        })
     };
 }
 
@@ -36,11 +38,13 @@ macro_rules! fs_crit {
 #[macro_export]
 macro_rules! fs_err {
     ($fs:expr, $($arg:tt)*) => {
-        ::kernel::pr_err!(
-            "BTRFS error (device {}): {}\n",
-            $fs.name(),
-            ::core::format_args!($($arg)*)
-        )
+        $crate::device::apart(|| {
+            ::kernel::pr_err!(
+                "BTRFS error (device {}): {}\n",
+                $fs.name(),
+                ::core::format_args!($($arg)*)
+            )
+        })
     };
 }
 
@@ -48,11 +52,13 @@ macro_rules! fs_err {
 #[macro_export]
 macro_rules! fs_warn {
     ($fs:expr, $($arg:tt)*) => {
-        ::kernel::pr_warn!(
-            "BTRFS warning (device {}): {}\n",
-            $fs.name(),
-            ::core::format_args!($($arg)*)
-        )
+        $crate::device::apart(|| {
+            ::kernel::pr_warn!(
+                "BTRFS warning (device {}): {}\n",
+                $fs.name(),
+                ::core::format_args!($($arg)*)
+            )
+        })
     };
 }
 
@@ -60,10 +66,19 @@ macro_rules! fs_warn {
 #[macro_export]
 macro_rules! fs_info {
     ($fs:expr, $($arg:tt)*) => {
-        ::kernel::pr_info!(
-            "BTRFS info (device {}): {}\n",
-            $fs.name(),
-            ::core::format_args!($($arg)*)
-        )
+        $crate::device::apart(|| {
+            ::kernel::pr_info!(
+                "BTRFS info (device {}): {}\n",
+                $fs.name(),
+                ::core::format_args!($($arg)*)
+            )
+        })
     };
+}
+
+/// Runs what prints a message, apart from the caller: so the message takes up stack only while it is printed.
+#[cold]
+#[inline(never)]
+pub fn apart(print: impl FnOnce()) {
+    print();
 }

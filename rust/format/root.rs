@@ -3,11 +3,14 @@
 
 use super::inode::{InodeItem, Timespec};
 use super::key::DiskKey;
+use super::read_at;
+use core::mem::{offset_of, MaybeUninit};
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::FromZeros as _;
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use kernel::prelude::*;
+use kernel::sync::{Arc, UniqueArc};
 
 /// The subvolume is read-only.
 pub const ROOT_SUBVOL_RDONLY: u64 = 1 << 0;
@@ -73,10 +76,84 @@ pub struct RootItem {
 /// The size in bytes of a root item before UUIDs and times were added.
 pub const OLD_ROOT_ITEM_SIZE: usize = 239;
 
-const _: () = assert!(size_of::<RootItem>() == 439);
-const _: () = assert!(core::mem::offset_of!(RootItem, generation_v2) == OLD_ROOT_ITEM_SIZE);
+const ROOT_ITEM_SIZE: usize = size_of::<RootItem>();
+
+const _: () = assert!(ROOT_ITEM_SIZE == 439);
+const _: () = assert!(offset_of!(RootItem, generation_v2) == OLD_ROOT_ITEM_SIZE);
+
+/// What a root item says of the root block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RootBlock {
+    /// Its logical address, in bytes.
+    pub bytenr: u64,
+    /// Its generation.
+    pub generation: u64,
+    /// Its level.
+    pub level: u8,
+}
 
 impl RootItem {
+    /// As [`Self::parse`], into memory of its own: for all but a short look, a root item is too large for the stack.
+    ///
+    /// # Errors
+    ///
+    /// `EUCLEAN` for a bad size, `ENOMEM`.
+    pub fn parse_boxed(bytes: &[u8]) -> Result<KBox<RootItem>> {
+        parse_into(KBox::new_uninit(GFP_KERNEL)?, bytes)
+    }
+
+    /// As [`Self::parse_boxed`], for many holders.
+    ///
+    /// # Errors
+    ///
+    /// `EUCLEAN` for a bad size, `ENOMEM`.
+    pub fn parse_shared(bytes: &[u8]) -> Result<Arc<RootItem>> {
+        parse_shared_into(UniqueArc::new_uninit(GFP_KERNEL)?, bytes)
+    }
+
+    /// All zero.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn zeroed_boxed() -> Result<KBox<RootItem>> {
+        Ok(copy_into(KBox::new_uninit(GFP_KERNEL)?, &RootItem::new_zeroed()))
+    }
+
+    /// A copy.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn try_clone(&self) -> Result<KBox<RootItem>> {
+        Ok(copy_into(KBox::new_uninit(GFP_KERNEL)?, self))
+    }
+
+    /// Where the root block is.
+    pub fn block(&self) -> RootBlock {
+        RootBlock {
+            bytenr: self.bytenr.get(),
+            generation: self.generation.get(),
+            level: self.level,
+        }
+    }
+
+    /// Where the root block is, by the bytes of a root item.
+    ///
+    /// # Errors
+    ///
+    /// `EUCLEAN` for a bad size.
+    pub fn block_of(bytes: &[u8]) -> Result<RootBlock> {
+        if !matches!(bytes.len(), OLD_ROOT_ITEM_SIZE | ROOT_ITEM_SIZE) {
+            return Err(EUCLEAN);
+        }
+        Ok(RootBlock {
+            bytenr: read_at::<U64>(bytes, offset_of!(RootItem, bytenr))?.get(),
+            generation: read_at::<U64>(bytes, offset_of!(RootItem, generation))?.get(),
+            level: read_at(bytes, offset_of!(RootItem, level))?,
+        })
+    }
+
     /// Reads a root item of either size; fields that are absent or not valid read as zero.
     ///
     /// # Errors
@@ -110,6 +187,26 @@ impl RootItem {
     pub fn is_dead(&self) -> bool {
         self.flags.get() & ROOT_SUBVOL_DEAD != 0 || self.refs.get() == 0
     }
+}
+
+// Apart from the allocation, under which these would take up stack.
+
+#[inline(never)]
+fn parse_into(item: KBox<MaybeUninit<RootItem>>, bytes: &[u8]) -> Result<KBox<RootItem>> {
+    Ok(KBox::write(item, RootItem::parse(bytes)?))
+}
+
+#[inline(never)]
+fn parse_shared_into(
+    item: UniqueArc<MaybeUninit<RootItem>>,
+    bytes: &[u8],
+) -> Result<Arc<RootItem>> {
+    Ok(item.write(RootItem::parse(bytes)?).into())
+}
+
+#[inline(never)]
+fn copy_into(item: KBox<MaybeUninit<RootItem>>, from: &RootItem) -> KBox<RootItem> {
+    KBox::write(item, *from)
 }
 
 /// A reference between a subvolume and the directory it is seen in, 18 bytes and the name.

@@ -5,9 +5,8 @@ use crate::balance::args::balance_flags;
 use crate::balance::control::{self, Outcome};
 use crate::balance::progress::IoctlBalanceArgs;
 use crate::state::Refusal;
-use crate::vfs::{capable_sys_admin, OpenFile, UserArg};
+use crate::vfs::{capable_sys_admin, zeroed_box, OpenFile, UserArg};
 use kernel::prelude::*;
-use zerocopy::FromZeros;
 
 pub(super) type Args = IoctlBalanceArgs;
 
@@ -26,7 +25,7 @@ pub(super) fn balance(file: &OpenFile<'_>, arg: UserArg) -> Result<isize> {
     let outcome = if args.flags.get() & balance_flags::RESUME != 0 {
         control::resume(file.fs())
     } else {
-        control::start(file.fs(), &args.request())
+        control::start(file.fs(), args.control()?)
     };
     file.notify_exclusive_operation();
     let Outcome { result, status } = match outcome {
@@ -58,8 +57,8 @@ pub(super) fn progress(file: &OpenFile<'_>, arg: UserArg) -> Result {
     if !capable_sys_admin() {
         return Err(EPERM);
     }
-    let status = file.fs().state.balance_status().ok_or(ENOTCONN)?;
-    let mut args = KBox::new(Args::new_zeroed(), GFP_KERNEL)?;
+    let status = file.fs().state.balance_status()?;
+    let mut args: KBox<Args> = zeroed_box()?;
     args.show(&status);
     arg.write(&*args)
 }

@@ -4,9 +4,8 @@
 use crate::format::inode::Timespec;
 use crate::format::tree_id;
 use crate::subvol::resolve::{for_each_child, with_place};
-use crate::vfs::{OpenFile, UserArg};
+use crate::vfs::{zeroed_box, OpenFile, UserArg};
 use kernel::prelude::*;
-use zerocopy::FromZeros;
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// The bit of a subvolume's flags by which user space knows that it is read-only.
@@ -100,7 +99,7 @@ pub(super) fn get_flags(file: &OpenFile<'_>, arg: UserArg) -> Result {
 }
 
 pub(super) fn info(file: &OpenFile<'_>, arg: UserArg) -> Result {
-    let mut info = KBox::new(Info::new_zeroed(), GFP_KERNEL)?;
+    let mut info = zeroed_box::<Info>()?;
     let times = fill(file, &mut info.head)?;
     info.times = times.map(|time| Time {
         sec: time.sec.get(),
@@ -111,7 +110,7 @@ pub(super) fn info(file: &OpenFile<'_>, arg: UserArg) -> Result {
 }
 
 pub(super) fn info_32(file: &OpenFile<'_>, arg: UserArg) -> Result {
-    let mut head = KBox::new(Head::new_zeroed(), GFP_KERNEL)?;
+    let mut head = zeroed_box::<Head>()?;
     let times = fill(file, &mut head)?;
     let times = times.map(|time| Time32 {
         sec: time.sec.get(),

@@ -12,6 +12,7 @@ use super::set::NumberSet;
 use crate::format::extent::{ExtentItem, FLAG_DATA};
 use crate::format::file_extent::{compression, FileExtentHead, FileExtentItem, TYPE_INLINE};
 use crate::format::{self, item_type, tree_id, Key};
+use crate::sort::sort_by;
 use crate::tree::{Cursor, Node, NodePtr, Nodes, TreeRoot};
 use crate::volume::backref::{all_refs, find_extent};
 use crate::volume::refs::RefKind;
@@ -124,8 +125,8 @@ impl Walk<'_, '_> {
                 _ => return Err(EUCLEAN),
             }
         }
-        by_inode.sort_unstable_by(|a, b| b.cmp(a));
-        by_leaf.sort_unstable_by(|a, b| b.cmp(a));
+        sort_by(&mut by_inode, |a, b| b.cmp(a));
+        sort_by(&mut by_leaf, |a, b| b.cmp(a));
 
         let mut found = KVec::new();
         for data_ref in by_inode.iter() {
@@ -141,7 +142,7 @@ impl Walk<'_, '_> {
             };
             found.push(shared, GFP_KERNEL)?;
         }
-        found.sort_unstable_by(|a, b| (b.by, b.leaf).cmp(&(a.by, a.leaf)));
+        sort_by(&mut found, |a: &Found, b| (b.by, b.leaf).cmp(&(a.by, a.leaf)));
         self.offer_all(found, judge)
     }
 
@@ -451,8 +452,8 @@ impl Ancestors {
                 _ => return Err(EUCLEAN),
             }
         }
-        trees.sort_unstable_by(|a, b| b.cmp(a));
-        parents.sort_unstable_by(|a, b| b.cmp(a));
+        sort_by(&mut trees, |a, b| b.cmp(a));
+        sort_by(&mut parents, |a, b| b.cmp(a));
         if !trees.is_empty() {
             let node = reader.node(&block(bytenr, level))?;
             let key = node.key(0).ok_or(EUCLEAN)?;

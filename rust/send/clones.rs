@@ -74,7 +74,7 @@ impl<'a> CloneSources<'a> {
             best: None,
         };
         self.sources.push(source, GFP_KERNEL)?;
-        self.sources.sort_unstable_by_key(|source| source.root.id);
+        crate::sort::sort_by_key(&mut self.sources, |source| source.root.id);
         Ok(())
     }
 }

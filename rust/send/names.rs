@@ -134,7 +134,7 @@ impl OrphanNames {
         generation: u64,
     ) -> Result<Name> {
         if !self.sorted {
-            self.taken.sort_unstable();
+            crate::sort::sort(&mut self.taken);
             self.sorted = true;
         }
         let mut index = 0u64;

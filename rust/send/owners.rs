@@ -90,7 +90,7 @@ fn leaves_of(reader: &Reader, extent: &FoundExtent) -> Result<KVec<u64>> {
             _ => {}
         }
     }
-    leaves.sort_unstable();
+    crate::sort::sort(&mut leaves);
     let mut last = None;
     leaves.retain(|leaf| last.replace(*leaf) != Some(*leaf));
     Ok(leaves)

@@ -33,11 +33,25 @@ pub struct BalanceProgress {
     pub completed: u64,
 }
 
+impl BalanceControl {
+    /// What `item` asks for, at its start. It is too large for the stack.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn new(item: &BalanceItem) -> Result<KBox<BalanceControl>> {
+        let progress = BalanceProgress::default();
+        let control = KBox::new_uninit(GFP_KERNEL)?;
+        let item = *item;
+        Ok(KBox::write(control, BalanceControl { item, progress }))
+    }
+}
+
 /// One look at a balance.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct BalanceStatus {
     /// What it does.
-    pub control: BalanceControl,
+    pub control: KBox<BalanceControl>,
     /// It runs.
     pub running: bool,
     /// Somebody asked it to pause.
@@ -59,7 +73,7 @@ pub(super) struct Balance {
     /// Another one for each run; requests are for one run.
     run: u64,
     phase: Phase,
-    control: BalanceControl,
+    control: KBox<BalanceControl>,
 }
 
 impl Balance {
@@ -176,7 +190,7 @@ impl State {
     pub fn start_balance(
         &self,
         log: &dyn Log,
-        control: BalanceControl,
+        control: KBox<BalanceControl>,
     ) -> core::result::Result<BalanceRun<'_>, Refusal> {
         self.begin_balance(log, Some(control))
     }
@@ -194,7 +208,7 @@ impl State {
     fn begin_balance(
         &self,
         log: &dyn Log,
-        control: Option<BalanceControl>,
+        control: Option<KBox<BalanceControl>>,
     ) -> core::result::Result<BalanceRun<'_>, Refusal> {
         let mut inner = self.inner.lock();
         while inner.removing() {
@@ -244,7 +258,7 @@ impl State {
     /// # Errors
     ///
     /// `EBUSY` if there is an exclusive operation already, which a mount cannot meet.
-    pub fn recover_balance(&self, control: BalanceControl) -> Result {
+    pub fn recover_balance(&self, control: KBox<BalanceControl>) -> Result {
         let mut inner = self.inner.lock();
         if !matches!(inner.exclusive, Exclusive::None) {
             return Err(EBUSY);
@@ -260,17 +274,27 @@ impl State {
         Ok(())
     }
 
-    /// What the balance does, if there is one.
-    pub fn balance_status(&self) -> Option<BalanceStatus> {
+    /// Whether there is a balance, running or not.
+    pub fn has_balance(&self) -> bool {
+        self.inner.lock().balance().is_some()
+    }
+
+    /// What the balance does.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTCONN` if there is none, `ENOMEM`.
+    pub fn balance_status(&self) -> Result<BalanceStatus> {
+        let control = KBox::new_uninit(GFP_KERNEL)?;
         let inner = self.inner.lock();
-        let balance = inner.balance()?;
+        let balance = inner.balance().ok_or(ENOTCONN)?;
         let (running, pause_requested, cancel_requested) = match balance.phase {
             Phase::Running { pause, cancel } => (true, pause, cancel),
             Phase::Paused => (false, false, false),
             Phase::Removing => (false, false, true),
         };
-        Some(BalanceStatus {
-            control: balance.control,
+        Ok(BalanceStatus {
+            control: KBox::write(control, *balance.control),
             running,
             pause_requested,
             cancel_requested,
@@ -347,16 +371,22 @@ impl<'a> BalanceRun<'a> {
     }
 
     /// What the balance was asked to do.
-    pub fn control(&self) -> Option<BalanceControl> {
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn control(&self) -> Result<KBox<BalanceControl>> {
+        let control = KBox::new_uninit(GFP_KERNEL)?;
         let inner = self.relocation.state.inner.lock();
-        inner.balance().map(|balance| balance.control)
+        let balance = inner.balance().ok_or(ENOTCONN)?;
+        Ok(KBox::write(control, *balance.control))
     }
 
     /// Makes `control` what others see.
     pub fn publish(&self, control: &BalanceControl) {
         let mut inner = self.relocation.state.inner.lock();
         if let Some(balance) = inner.balance_mut() {
-            balance.control = *control;
+            *balance.control = *control;
         }
     }
 

@@ -36,10 +36,6 @@ use ratelimit::RateLimit;
 use send::RunningSend;
 
 /// What owns the volume's one exclusive operation.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one per volume, and it stays where it is"
-)]
 enum Exclusive {
     None,
     Balance(Balance),

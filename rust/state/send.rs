@@ -83,7 +83,7 @@ pub struct SendToken<'a> {
 impl SendToken<'_> {
     /// Makes known that this send also reads the subvolumes `sources`: its parent and its clone sources.
     pub fn set_sources(&self, mut sources: KVec<u64>) {
-        sources.sort_unstable();
+        crate::sort::sort(&mut sources);
         let mut inner = self.state.inner.lock();
         if let Some(send) = inner.sends.iter_mut().find(|send| send.id == self.id) {
             core::mem::swap(&mut send.sources, &mut sources);

@@ -6,8 +6,10 @@
 //! neighbour can lead back.
 
 use super::node::{Node, NodePtr, Nodes, TreeRoot};
+use crate::device::apart;
 use crate::format::header::MAX_LEVEL;
 use crate::format::Key;
+use core::mem::MaybeUninit;
 use kernel::prelude::*;
 
 /// How many siblings a cursor that reads ahead asks for at once.
@@ -18,6 +20,9 @@ struct Step<R> {
     slot: usize,
 }
 
+/// By level; filled from the leaf to the root, or not at all.
+type Path<R> = [Option<Step<R>>; MAX_LEVEL as usize];
+
 /// A place among the items of a tree.
 ///
 /// A new cursor is nowhere. [`Cursor::seek`] leaves it at an item or behind the last one; where an operation
@@ -25,8 +30,8 @@ struct Step<R> {
 pub struct Cursor<'s, S: Nodes> {
     source: &'s S,
     root: TreeRoot,
-    /// By level; filled from the leaf to the root, or not at all.
-    path: [Option<Step<S::Ref<'s>>>; MAX_LEVEL as usize],
+    /// The nodes of the way, which are too much for the stacks of those who use cursors. Made by the first search.
+    path: Option<KBox<Path<S::Ref<'s>>>>,
     readahead: bool,
     /// Below the leaves' parents, up to which slot siblings were asked for.
     prefetched: usize,
@@ -38,7 +43,7 @@ impl<'s, S: Nodes> Cursor<'s, S> {
         Self {
             source,
             root,
-            path: [const { None }; MAX_LEVEL as usize],
+            path: None,
             readahead: false,
             prefetched: 0,
         }
@@ -138,11 +143,11 @@ impl<'s, S: Nodes> Cursor<'s, S> {
     }
 
     fn step(&self, level: u8) -> Option<&Step<S::Ref<'s>>> {
-        self.path.get(usize::from(level))?.as_ref()
+        self.path.as_ref()?.get(usize::from(level))?.as_ref()
     }
 
     fn step_mut(&mut self, level: u8) -> Option<&mut Step<S::Ref<'s>>> {
-        self.path.get_mut(usize::from(level))?.as_mut()
+        self.path.as_mut()?.get_mut(usize::from(level))?.as_mut()
     }
 
     fn leaf_item(&self) -> Option<(Key, &[u8])> {
@@ -151,7 +156,7 @@ impl<'s, S: Nodes> Cursor<'s, S> {
     }
 
     fn clear(&mut self) {
-        for step in &mut self.path {
+        for step in self.path.iter_mut().flat_map(|path| path.iter_mut()) {
             *step = None;
         }
         self.prefetched = 0;
@@ -160,6 +165,9 @@ impl<'s, S: Nodes> Cursor<'s, S> {
     /// Builds the path to where `key` is or belongs, and returns whether it is there.
     fn find(&mut self, key: &Key) -> Result<bool> {
         self.clear();
+        if self.path.is_none() {
+            self.path = Some(new_path()?);
+        }
         let root = self.root;
         self.descend(&root.into(), |node| node.child_slot(key))?;
         let Some(step) = self.step_mut(0) else {
@@ -182,7 +190,8 @@ impl<'s, S: Nodes> Cursor<'s, S> {
                 Ok(node) => node,
                 Err(e) => break Err(e),
             };
-            let Some(place) = self.path.get_mut(usize::from(ptr.level)) else {
+            let path = self.path.as_mut();
+            let Some(place) = path.and_then(|path| path.get_mut(usize::from(ptr.level))) else {
                 break Err(EUCLEAN);
             };
             if ptr.level == 0 {
@@ -216,13 +225,15 @@ impl<'s, S: Nodes> Cursor<'s, S> {
         if ptr.first_key.is_some() {
             if let (Some(last), Some(bound)) = (node.last_key(), self.upper_bound(ptr.level)) {
                 if last >= bound {
-                    self.source.report(format_args!(
-                        "bad key order in tree {} block {}, last key {} is not below {} to its right",
-                        self.root.id,
-                        ptr.bytenr,
-                        last,
-                        bound
-                    ));
+                    apart(|| {
+                        self.source.report(format_args!(
+                            "bad key order in tree {} block {}, last key {} is not below {} to its right",
+                            self.root.id,
+                            ptr.bytenr,
+                            last,
+                            bound
+                        ))
+                    });
                     return Err(EUCLEAN);
                 }
             }
@@ -323,4 +334,15 @@ impl<'s, S: Nodes> Cursor<'s, S> {
         self.source.prefetch(&ptrs);
         self.prefetched = end;
     }
+}
+
+fn new_path<R>() -> Result<KBox<Path<R>>> {
+    let path = KBox::new_uninit(GFP_KERNEL)?;
+    Ok(fill(path))
+}
+
+/// Apart from the allocation, under which this would take up stack.
+#[inline(never)]
+fn fill<R>(path: KBox<MaybeUninit<Path<R>>>) -> KBox<Path<R>> {
+    KBox::write(path, [const { None }; MAX_LEVEL as usize])
 }

@@ -5,6 +5,7 @@
 //! transaction built them. Even so nothing here trusts them: what is not there reads as `None` or zero.
 
 use crate::format::header::{Header, Item, KeyPtr, HEADER_SIZE, ITEM_SIZE, KEY_PTR_SIZE};
+use crate::format::root::RootBlock;
 use crate::format::{read_at, DiskKey, Key};
 use core::fmt;
 use core::ops::Deref;
@@ -39,6 +40,18 @@ pub struct NodePtr {
     pub tree: u64,
     /// The child's first key; `None` for roots, of which nobody says it.
     pub first_key: Option<Key>,
+}
+
+impl TreeRoot {
+    /// The root of `tree`, as its root item has it.
+    pub fn of(tree: u64, block: RootBlock) -> TreeRoot {
+        TreeRoot {
+            id: tree,
+            bytenr: block.bytenr,
+            level: block.level,
+            generation: block.generation,
+        }
+    }
 }
 
 impl From<TreeRoot> for NodePtr {

@@ -73,15 +73,30 @@ pub struct Report<'a> {
 
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let NodePtr {
-            bytenr,
-            generation,
-            level,
-            tree,
-            first_key,
-        } = self.ptr;
-        let mirror = self.mirror;
-        let kind = if *level == 0 { "leaf" } else { "node" };
+        match self.fault {
+            Fault::Start(_) | Fault::Fsid | Fault::Checksum(..) => self.write_misplaced(f),
+            Fault::Level(_) | Fault::Transid(_) | Fault::Owner(_) | Fault::FirstKey(_) => {
+                self.write_mismatch(f)
+            }
+            _ => self.write_disorder(f),
+        }
+    }
+}
+
+// Three functions, as every `write!` takes up stack of its own.
+impl Report<'_> {
+    fn kind(&self) -> &'static str {
+        if self.ptr.level == 0 {
+            "leaf"
+        } else {
+            "node"
+        }
+    }
+
+    /// What is not the block that was written here.
+    #[inline(never)]
+    fn write_misplaced(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (bytenr, mirror) = (self.ptr.bytenr, self.mirror);
         match self.fault {
             Fault::Start(found) => {
                 write!(f, "bad tree block start, mirror {mirror} want {bytenr} have {found}")
@@ -92,6 +107,22 @@ impl fmt::Display for Report<'_> {
                 "checksum verify failed on logical {bytenr} mirror {mirror} \
                  wanted {wanted:#010x} found {found:#010x} level {level}"
             ),
+            _ => Ok(()),
+        }
+    }
+
+    /// What is not the block that the parent means.
+    #[inline(never)]
+    fn write_mismatch(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let NodePtr {
+            bytenr,
+            generation,
+            level,
+            tree,
+            first_key,
+        } = self.ptr;
+        let mirror = self.mirror;
+        match self.fault {
             Fault::Level(found) => write!(
                 f,
                 "level verify failed on logical {bytenr} mirror {mirror} wanted {level} found {found}"
@@ -103,8 +134,9 @@ impl fmt::Display for Report<'_> {
             ),
             Fault::Owner(found) => write!(
                 f,
-                "corrupt {kind}, root={tree} block={bytenr} mirror={mirror} owner mismatch, \
-                 have {found} expect {tree}"
+                "corrupt {}, root={tree} block={bytenr} mirror={mirror} owner mismatch, \
+                 have {found} expect {tree}",
+                self.kind()
             ),
             Fault::FirstKey(found) => {
                 write!(
@@ -116,26 +148,24 @@ impl fmt::Display for Report<'_> {
                 write!(f, " has=")?;
                 write_key(f, found)
             }
-            _ => {
-                write!(f, "corrupt {kind}: root={tree} block={bytenr} mirror={mirror}")?;
-                match self.fault {
-                    Fault::Flags(flags) => write!(f, ", invalid flags {flags:#x}"),
-                    Fault::Nritems(found) => write!(f, ", invalid nritems, have {found}"),
-                    Fault::KeyOrder(slot, key) => {
-                        write!(f, " slot={slot}, bad key order, current {key}")
-                    }
-                    Fault::ItemEnd(slot, end) => {
-                        write!(f, " slot={slot}, unexpected item end, have {end}")
-                    }
-                    Fault::ItemOverlap(slot) => {
-                        write!(f, " slot={slot}, slot overlaps with its data")
-                    }
-                    Fault::BlockPtr(slot, ptr) => {
-                        write!(f, " slot={slot}, invalid block pointer {ptr}")
-                    }
-                    _ => Ok(()),
-                }
-            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What is out of order in the block.
+    #[inline(never)]
+    fn write_disorder(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (bytenr, tree, mirror) = (self.ptr.bytenr, self.ptr.tree, self.mirror);
+        let kind = self.kind();
+        write!(f, "corrupt {kind}: root={tree} block={bytenr} mirror={mirror}")?;
+        match self.fault {
+            Fault::Flags(flags) => write!(f, ", invalid flags {flags:#x}"),
+            Fault::Nritems(found) => write!(f, ", invalid nritems, have {found}"),
+            Fault::KeyOrder(slot, key) => write!(f, " slot={slot}, bad key order, current {key}"),
+            Fault::ItemEnd(slot, end) => write!(f, " slot={slot}, unexpected item end, have {end}"),
+            Fault::ItemOverlap(slot) => write!(f, " slot={slot}, slot overlaps with its data"),
+            Fault::BlockPtr(slot, ptr) => write!(f, " slot={slot}, invalid block pointer {ptr}"),
+            _ => Ok(()),
         }
     }
 }

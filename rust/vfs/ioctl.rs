@@ -11,7 +11,18 @@ use kernel::fs::File;
 use kernel::prelude::*;
 use kernel::sync::aref::ARef;
 use kernel::uaccess::{UserPtr, UserSlice};
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
+
+/// A value of all zeros that is too large for the stack.
+///
+/// # Errors
+///
+/// `ENOMEM`.
+pub(crate) fn zeroed_box<T: FromZeros>() -> Result<KBox<T>> {
+    let value = KBox::<T>::new_uninit(GFP_KERNEL | __GFP_ZERO)?;
+    // SAFETY: The memory is zeroed, and `FromZeros` says that such a value is valid.
+    Ok(unsafe { value.assume_init() })
+}
 
 /// The open file or directory that an ioctl came on.
 ///
@@ -169,9 +180,7 @@ impl UserArg {
     ///
     /// `EFAULT`, `ENOMEM`.
     pub(crate) fn read_boxed<T: FromBytes + IntoBytes>(self) -> Result<KBox<T>> {
-        let value = KBox::<T>::new_uninit(GFP_KERNEL | __GFP_ZERO)?;
-        // SAFETY: The memory is zeroed, and `FromBytes` says that such a value is valid.
-        let mut value = unsafe { value.assume_init() };
+        let mut value = zeroed_box::<T>()?;
         self.read_slice(value.as_mut_bytes())?;
         Ok(value)
     }

@@ -37,5 +37,6 @@ mod xattr;
 pub(crate) use control::Devices;
 pub(crate) use filesystem::Registration;
 pub(crate) use ioctl::{
-    capable_dac_read_search, capable_sys_admin, with_current, FileSink, OpenFile, UserArg,
+    capable_dac_read_search, capable_sys_admin, with_current, zeroed_box, FileSink, OpenFile,
+    UserArg,
 };

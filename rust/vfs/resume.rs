@@ -67,7 +67,7 @@ impl Resume {
     ///
     /// `ENOMEM` and what else keeps a thread from starting.
     pub(super) fn start(&self, fs: &Fs) -> Result {
-        if fs.state.balance_status().is_none() {
+        if !fs.state.has_balance() {
             return Ok(());
         }
         if self.skip {

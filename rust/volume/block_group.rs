@@ -240,7 +240,7 @@ pub(super) fn load<V: Volume>(
     for range in devices.live() {
         chunks.push((range.chunk, range.physical.len), GFP_KERNEL)?;
     }
-    chunks.sort_unstable();
+    crate::sort::sort(&mut chunks);
     let mut groups = KVVec::new();
     let mut cursor = Cursor::new(vol, vol.commit_root(tree)?);
     for same in chunks.chunk_by(|a, b| a.0 == b.0) {

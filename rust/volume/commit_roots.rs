@@ -8,7 +8,7 @@ use crate::format::{item_type, tree_id, Key};
 use crate::fs_err;
 use crate::tree::{Cursor, NodeCache, TreeRoot};
 use kernel::prelude::*;
-use kernel::rbtree::RBTree;
+use kernel::rbtree::{RBTree, RBTreeNode};
 use kernel::sync::{new_mutex, Arc, Mutex};
 
 /// How many root items are kept: those that count are few, whatever the number of snapshots.
@@ -23,7 +23,7 @@ pub struct CommitRoots {
 }
 
 struct Kept {
-    items: RBTree<u64, RootItem>,
+    items: RBTree<u64, Arc<RootItem>>,
     count: usize,
 }
 
@@ -71,22 +71,27 @@ impl CommitRoots {
         match tree {
             tree_id::ROOT => Ok(self.root_tree()),
             tree_id::CHUNK => Ok(self.chunk_tree()),
-            _ => {
-                let item = self.root_item(cache, tree)?;
-                Ok(TreeRoot {
-                    id: tree,
-                    bytenr: item.bytenr.get(),
-                    level: item.level,
-                    generation: item.generation.get(),
-                })
-            }
+            _ => Ok(TreeRoot::of(tree, self.root_item(cache, tree)?.block())),
         }
     }
 
-    pub(super) fn root_item(&self, cache: &NodeCache, tree: u64) -> Result<RootItem> {
+    pub(super) fn root_item(&self, cache: &NodeCache, tree: u64) -> Result<Arc<RootItem>> {
         if let Some(item) = self.items.lock().items.get(&tree) {
-            return Ok(*item);
+            return Ok(item.clone());
         }
+        let item = self.read_item(cache, tree)?;
+        // Nothing depends on its being kept.
+        if let Ok(node) = RBTreeNode::new(tree, item.clone(), GFP_KERNEL) {
+            let mut kept = self.items.lock();
+            if kept.count < KEPT && kept.items.insert(node).is_none() {
+                kept.count = kept.count.saturating_add(1);
+            }
+        }
+        Ok(item)
+    }
+
+    /// Looks an item up in the tree of roots.
+    fn read_item(&self, cache: &NodeCache, tree: u64) -> Result<Arc<RootItem>> {
         // A snapshot's item has its generation as key offset, so the offset is not known beforehand.
         let mut cursor = Cursor::new(cache, self.root_tree());
         if !cursor.seek_before(&Key::new(tree, item_type::ROOT_ITEM, u64::MAX))? {
@@ -96,23 +101,20 @@ impl CommitRoots {
         if !key.is(tree, item_type::ROOT_ITEM) {
             return Err(ENOENT);
         }
-        let item = self.check_item(cache, &key, bytes)?;
-        let mut kept = self.items.lock();
-        if kept.count < KEPT {
-            // Nothing depends on its being kept.
-            if let Ok(None) = kept.items.try_create_and_insert(tree, item, GFP_KERNEL) {
-                kept.count = kept.count.saturating_add(1);
+        let item = match RootItem::parse_shared(bytes) {
+            Ok(item) => item,
+            Err(EUCLEAN) => {
+                let size = bytes.len();
+                fs_err!(cache, "corrupt root item {key}: invalid size, have {size}");
+                return Err(EUCLEAN);
             }
-        }
+            Err(error) => return Err(error),
+        };
+        self.check_item(cache, &key, &item)?;
         Ok(item)
     }
 
-    fn check_item(&self, cache: &NodeCache, key: &Key, bytes: &[u8]) -> Result<RootItem> {
-        let Ok(item) = RootItem::parse(bytes) else {
-            let size = bytes.len();
-            fs_err!(cache, "corrupt root item {key}: invalid size, have {size}");
-            return Err(EUCLEAN);
-        };
+    fn check_item(&self, cache: &NodeCache, key: &Key, item: &RootItem) -> Result {
         let sector = u64::from(self.superblock.sectorsize.get());
         let bytenr = item.bytenr.get();
         let generation = item.generation.get();
@@ -128,7 +130,7 @@ impl CommitRoots {
             None
         };
         match fault {
-            None => Ok(item),
+            None => Ok(()),
             Some((what, found)) => {
                 fs_err!(cache, "corrupt root item {key}: {what}, have {found}");
                 Err(EUCLEAN)

@@ -204,7 +204,7 @@ impl Transaction<'_> {
 
     /// Copies the block that `old` points to, reached in `tree`. See [`EditContext::cow_node`].
     pub(super) fn cow(&mut self, tree: u64, old: &NodePtr) -> Result<u64> {
-        self.changed = true;
+        self.hold.changed = true;
         let source = self.detached(old)?;
         let new = self.alloc_block(tree, source.level())?;
         let copy = NodeBuf::copy_of(&source, new, self.transid(), tree)?;
@@ -221,7 +221,7 @@ impl Transaction<'_> {
 
     /// Makes a new, empty block. See [`EditContext::alloc_node`].
     pub(super) fn alloc(&mut self, tree: u64, level: u8) -> Result<u64> {
-        self.changed = true;
+        self.hold.changed = true;
         let new = self.alloc_block(tree, level)?;
         let buf = NodeBuf::new(self.geometry(), &self.new_node(new, tree, level))?;
         let nodesize = u64::from(self.geometry().nodesize);
@@ -256,8 +256,8 @@ impl Transaction<'_> {
     /// # Errors
     ///
     /// `ENOENT` if there is no tree `source`, `EEXIST` if there is one at `key`; those of allocating and of tree edits.
-    pub fn snapshot_root(&mut self, source: u64, key: &Key, mut item: RootItem) -> Result {
-        self.changed = true;
+    pub fn snapshot_root(&mut self, source: u64, key: &Key, mut item: KBox<RootItem>) -> Result {
+        self.hold.changed = true;
         self.set_last_snapshot(source)?;
         let root = self.root(source)?;
         let node = self.detached(&root.into())?;
@@ -278,7 +278,31 @@ impl Transaction<'_> {
         item.generation = transid;
         item.generation_v2 = transid;
         item.last_snapshot = transid;
-        self.insert_root(key, &item)
+        self.insert_root(key, item)
+    }
+
+    /// Makes the tree `key.objectid`, of one empty leaf. `item` becomes its root item, with address, level and
+    /// generations filled in.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` if there is one at `key`; those of allocating and of tree edits.
+    pub fn new_tree(&mut self, key: &Key, mut item: KBox<RootItem>) -> Result {
+        self.hold.changed = true;
+        let tree = key.objectid;
+        let new = self.alloc_block(tree, 0)?;
+        let buf = NodeBuf::new(self.geometry(), &self.new_node(new, tree, 0))?;
+        let nodesize = u64::from(self.geometry().nodesize);
+        self.refs
+            .add(new, nodesize, RefKind::TreeBlock { root: tree }, 1)?;
+        self.dirty.insert(buf, false)?;
+        let transid = self.transid().into();
+        item.bytenr = new.into();
+        item.level = 0;
+        item.generation = transid;
+        item.generation_v2 = transid;
+        item.bytes_used = nodesize.into();
+        self.insert_root(key, item)
     }
 
     /// Copies the block `old`, which keeps its owner, its level and its flags, and nothing is accounted for: the new
@@ -290,7 +314,7 @@ impl Transaction<'_> {
     ///
     /// `ENOSPC`, `ENOMEM`.
     pub fn copy_block(&mut self, old: &Node, tree_owner: u64) -> Result<u64> {
-        self.changed = true;
+        self.hold.changed = true;
         let nodesize = u64::from(self.geometry().nodesize);
         let new = self.alloc_tree_block(tree_owner)?;
         let kind = NewExtent::Tree { level: old.level() };

@@ -218,7 +218,7 @@ impl DevExtents {
         for range in self.ranges.iter() {
             starts.push(range.chunk, GFP_KERNEL)?;
         }
-        starts.sort_unstable();
+        crate::sort::sort(&mut starts);
         Ok(starts)
     }
 

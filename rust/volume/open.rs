@@ -7,6 +7,8 @@ use super::dev_stats;
 use super::epoch::Epochs;
 use super::fs::{Fs, Shared};
 use super::options::OpenOptions;
+use super::room::Room;
+use super::running::RunningTrees;
 use super::transaction::WriterState;
 use crate::device::chunk::{ChunkLimits, Origin};
 use crate::device::stats::{CountedDevice, DeviceStats};
@@ -20,7 +22,7 @@ use crate::tree::{Cursor, Geometry, NodeCache, Nodes};
 use crate::{fs_err, fs_info, fs_warn};
 use kernel::prelude::*;
 use kernel::sync::atomic::Atomic;
-use kernel::sync::{new_mutex, Arc, Mutex};
+use kernel::sync::{new_condvar, new_mutex, Arc, Mutex};
 
 impl Fs {
     /// Opens the volume on a device.
@@ -98,7 +100,7 @@ pub(super) fn check_writing(device: &dyn BlockDevice, superblock: &SuperBuf) -> 
 /// The slots of the backup roots, youngest first.
 fn backups_by_age(superblock: &SuperBuf) -> [usize; BACKUP_ROOTS] {
     let mut slots = core::array::from_fn(|slot| slot);
-    slots.sort_unstable_by_key(|slot| {
+    crate::sort::sort_by_key(&mut slots, |slot| {
         let root = superblock.super_roots.get(*slot);
         core::cmp::Reverse(root.map_or(0, |root| root.tree_root_gen.get()))
     });
@@ -164,6 +166,12 @@ impl Opening {
             chunks,
             roots: KBox::pin_init(new_mutex!(roots, "Fs::roots"), GFP_KERNEL)?,
             writer: KBox::pin_init(new_mutex!(WriterState::new(), "Fs::writer"), GFP_KERNEL)?,
+            landed: KBox::pin_init(new_condvar!("Fs::landed"), GFP_KERNEL)?,
+            running_trees: KBox::pin_init(
+                new_mutex!(RunningTrees::new(), "Fs::running_trees"),
+                GFP_KERNEL,
+            )?,
+            room: KBox::pin_init(new_mutex!(Room::default(), "Fs::room"), GFP_KERNEL)?,
             read_only: Atomic::new(read_only),
             failed: Atomic::new(false),
         };

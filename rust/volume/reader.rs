@@ -27,6 +27,11 @@ impl Reader {
         }
     }
 
+    /// What the reader consists of, less the reference to the volume.
+    pub(super) fn into_parts(self) -> (Arc<CommitRoots>, EpochGuard) {
+        (self.roots, self._epoch)
+    }
+
     /// The volume.
     pub fn fs(&self) -> &Fs {
         &self.fs
@@ -56,7 +61,7 @@ impl Reader {
     /// # Errors
     ///
     /// As [`Self::root`].
-    pub fn root_item(&self, tree: u64) -> Result<RootItem> {
+    pub fn root_item(&self, tree: u64) -> Result<Arc<RootItem>> {
         self.roots.root_item(&self.fs.cache, tree)
     }
 

@@ -9,7 +9,7 @@ use crate::format::root::RootItem;
 use crate::format::{item_type, tree_id, Key};
 use crate::tree::cursor::Cursor;
 use crate::tree::edit;
-use crate::tree::{EditContext, TreeRoot};
+use crate::tree::{EditContext, Nodes, TreeRoot};
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
 use zerocopy::IntoBytes;
@@ -58,6 +58,34 @@ impl RunningRoots {
         self.roots.get(&tree)
     }
 
+    /// The trees that this transaction has changed so far, unless their root items were written meanwhile.
+    pub(super) fn changed(&self) -> impl Iterator<Item = u64> + '_ {
+        let dirty = self.roots.iter().filter(|(_, running)| running.dirty);
+        dirty.map(|(id, _)| *id)
+    }
+
+    /// The root of a tree, which may not have been looked up yet: in that case the root tree is read through `nodes`.
+    pub(super) fn root<S: Nodes>(&self, nodes: &S, tree: u64) -> Result<TreeRoot> {
+        match self.roots.get(&tree) {
+            Some(running) => Ok(running.root),
+            None => {
+                let root_tree = self.get(tree_id::ROOT).ok_or(EINVAL)?.root;
+                find_root(nodes, root_tree, tree)
+            }
+        }
+    }
+
+    /// The root item of a tree, found in the same way.
+    pub(super) fn item<S: Nodes>(&self, nodes: &S, tree: u64) -> Result<KBox<RootItem>> {
+        match self.roots.get(&tree) {
+            Some(running) => running.item.as_ref().ok_or(ENOENT)?.1.try_clone(),
+            None => {
+                let root_tree = self.get(tree_id::ROOT).ok_or(EINVAL)?.root;
+                Ok(find_root_item(nodes, root_tree, tree)?.1)
+            }
+        }
+    }
+
     /// The trees whose root items have to be written.
     fn dirty(&self) -> Result<KVec<u64>> {
         let mut ids = KVec::new();
@@ -72,30 +100,14 @@ impl RunningRoots {
 
 impl Transaction<'_> {
     /// The root item of `tree` in the running root tree.
-    fn find_root_item(&self, tree: u64) -> Result<(Key, RootItem)> {
+    fn find_root_item(&self, tree: u64) -> Result<(Key, KBox<RootItem>)> {
         let root_tree = self.roots.get(tree_id::ROOT).ok_or(EINVAL)?.root;
-        let mut cursor = Cursor::new(self, root_tree);
-        cursor.seek_before(&Key::new(tree, item_type::ROOT_ITEM, u64::MAX))?;
-        match cursor.item() {
-            Some((key, bytes)) if key.is(tree, item_type::ROOT_ITEM) => {
-                let item = RootItem::parse(bytes).inspect_err(|_| {
-                    crate::fs_err!(self.fs(), "corrupt root item: key {key}");
-                })?;
-                Ok((key, item))
-            }
-            _ => Err(ENOENT),
-        }
+        find_root_item(self, root_tree, tree)
     }
 
     /// See [`EditContext::root`].
     pub(super) fn lookup_root(&self, tree: u64) -> Result<TreeRoot> {
-        match self.roots.get(tree) {
-            Some(running) => Ok(running.root),
-            None => {
-                let (_, item) = self.find_root_item(tree)?;
-                Ok(item_root(tree, &item))
-            }
-        }
+        self.roots.root(self, tree)
     }
 
     /// The tree with this id, looked up for the rest of the transaction.
@@ -104,7 +116,7 @@ impl Transaction<'_> {
             let (key, item) = self.find_root_item(tree)?;
             let running = RunningRoot {
                 root: item_root(tree, &item),
-                item: Some((key, KBox::new(item, GFP_KERNEL)?)),
+                item: Some((key, item)),
                 dirty: false,
             };
             self.roots
@@ -119,10 +131,19 @@ impl Transaction<'_> {
     /// # Errors
     ///
     /// `ENOENT` if there is no such tree or it has no root item.
-    pub fn root_item(&self, tree: u64) -> Result<RootItem> {
+    pub fn root_item(&self, tree: u64) -> Result<KBox<RootItem>> {
+        self.roots.item(self, tree)
+    }
+
+    /// The key of the root item of `tree`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::root_item`].
+    pub fn root_key(&self, tree: u64) -> Result<Key> {
         match self.roots.get(tree) {
-            Some(running) => Ok(**running.item.as_ref().map(|(_, item)| item).ok_or(ENOENT)?),
-            None => Ok(self.find_root_item(tree)?.1),
+            Some(running) => Ok(running.item.as_ref().ok_or(ENOENT)?.0),
+            None => Ok(self.find_root_item(tree)?.0),
         }
     }
 
@@ -136,7 +157,7 @@ impl Transaction<'_> {
         tree: u64,
         change: impl FnOnce(&mut RootItem) -> Result,
     ) -> Result {
-        self.changed = true;
+        self.hold.changed = true;
         let running = self.running_root(tree)?;
         let (_, item) = running.item.as_mut().ok_or(ENOENT)?;
         change(item)?;
@@ -162,11 +183,11 @@ impl Transaction<'_> {
     /// # Errors
     ///
     /// `EEXIST` if there is a root item at this key.
-    pub fn insert_root(&mut self, key: &Key, item: &RootItem) -> Result {
+    pub fn insert_root(&mut self, key: &Key, item: KBox<RootItem>) -> Result {
         edit::insert(self, tree_id::ROOT, key, item.as_bytes())?;
         let running = RunningRoot {
-            root: item_root(key.objectid, item),
-            item: Some((*key, KBox::new(*item, GFP_KERNEL)?)),
+            root: item_root(key.objectid, &item),
+            item: Some((*key, item)),
             dirty: true,
         };
         self.roots
@@ -184,7 +205,7 @@ impl Transaction<'_> {
 
     /// See [`EditContext::set_root`].
     pub(super) fn switch_root(&mut self, tree: u64, root: TreeRoot) -> Result {
-        self.changed = true;
+        self.hold.changed = true;
         let running = self.running_root(tree)?;
         running.root = root;
         running.dirty = true;
@@ -220,7 +241,7 @@ impl Transaction<'_> {
             item.generation = root.generation.into();
             // Equal, or else everything behind it is taken as not valid.
             item.generation_v2 = item.generation;
-            let (key, item) = (*key, **item);
+            let (key, item) = (*key, item.try_clone()?);
             edit::replace(self, tree_id::ROOT, &key, item.as_bytes()).inspect_err(|e| {
                 if *e == ENOENT {
                     crate::fs_err!(self.fs(), "unable to find root key {key} in tree 1");
@@ -231,11 +252,50 @@ impl Transaction<'_> {
     }
 }
 
-fn item_root(tree: u64, item: &RootItem) -> TreeRoot {
-    TreeRoot {
-        id: tree,
-        bytenr: item.bytenr.get(),
-        level: item.level,
-        generation: item.generation.get(),
+/// The root item of `tree` in a root tree, and its key.
+fn find_root_item<S: Nodes>(
+    nodes: &S,
+    root_tree: TreeRoot,
+    tree: u64,
+) -> Result<(Key, KBox<RootItem>)> {
+    let mut cursor = Cursor::new(nodes, root_tree);
+    let (key, bytes) = seek_root_item(&mut cursor, tree)?;
+    match RootItem::parse_boxed(bytes) {
+        Ok(item) => Ok((key, item)),
+        Err(error) => Err(bad_root_item(nodes, &key, error)),
     }
+}
+
+/// The root of `tree` by its item in a root tree.
+fn find_root<S: Nodes>(nodes: &S, root_tree: TreeRoot, tree: u64) -> Result<TreeRoot> {
+    let mut cursor = Cursor::new(nodes, root_tree);
+    let (key, bytes) = seek_root_item(&mut cursor, tree)?;
+    match RootItem::block_of(bytes) {
+        Ok(block) => Ok(TreeRoot::of(tree, block)),
+        Err(error) => Err(bad_root_item(nodes, &key, error)),
+    }
+}
+
+fn seek_root_item<'c, S: Nodes>(
+    cursor: &'c mut Cursor<'_, S>,
+    tree: u64,
+) -> Result<(Key, &'c [u8])> {
+    // A snapshot's item has its generation as key offset, so the offset is not known beforehand.
+    cursor.seek_before(&Key::new(tree, item_type::ROOT_ITEM, u64::MAX))?;
+    let found = cursor.item();
+    found
+        .filter(|(key, _)| key.is(tree, item_type::ROOT_ITEM))
+        .ok_or(ENOENT)
+}
+
+#[cold]
+fn bad_root_item<S: Nodes>(nodes: &S, key: &Key, error: Error) -> Error {
+    if error == EUCLEAN {
+        crate::fs_err!(nodes, "corrupt root item: key {key}");
+    }
+    error
+}
+
+fn item_root(tree: u64, item: &RootItem) -> TreeRoot {
+    TreeRoot::of(tree, item.block())
 }

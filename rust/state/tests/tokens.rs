@@ -33,14 +33,12 @@ impl Lines {
     }
 }
 
-fn control(flags: u64) -> BalanceControl {
-    BalanceControl {
-        item: BalanceItem {
-            flags: flags.into(),
-            ..BalanceItem::new_zeroed()
-        },
-        progress: BalanceProgress::default(),
-    }
+fn control(flags: u64) -> KBox<BalanceControl> {
+    let item = BalanceItem {
+        flags: flags.into(),
+        ..BalanceItem::new_zeroed()
+    };
+    BalanceControl::new(&item).unwrap()
 }
 
 #[test]
@@ -131,7 +129,7 @@ fn a_balance_goes_through_its_life() {
     assert_eq!(state.pause_balance(), Err(ENOTCONN));
     assert_eq!(state.cancel_balance(false).err(), Some(ENOTCONN));
     assert_eq!(state.look_at_balance(true), Err(Refusal::Error(ENOTCONN)));
-    assert!(state.balance_status().is_none());
+    assert!(!state.has_balance());
 
     let mut run = state.start_balance(&lines, control(1)).unwrap();
     assert_eq!(state.exclusive_operation().name(), "balance");
@@ -187,7 +185,7 @@ fn a_balance_goes_through_its_life() {
         }
         CancelBalance::Done => panic!("a paused balance has to be removed"),
     }
-    assert!(state.balance_status().is_none());
+    assert!(!state.has_balance());
     assert_eq!(state.exclusive_operation().name(), "none");
 }
 

@@ -44,7 +44,7 @@ check_equal "every file of the C driver is there and says the same" "" "$(grep -
 check_equal "no file says what the C driver does not" "" "$(cat /tmp/sysfs.more)"
 check_equal "all features are features of the C driver" "" "$(ls /sys/fs/btrfs/features | grep -vxF -f /tmp/sysfs.c.features)"
 check "the device is linked to" test "$(readlink -f "$dir/devices/vda")" = "$(readlink -f /sys/class/block/vda)"
-check "so is its bdi" test -d "$dir/bdi/power"
+check "so is its bdi" test -e "$dir/bdi/read_ahead_kb"
 umount "$MNT"
 
 mount -t btrfs "$DISK1" "$MNT" || bail "the volume does not mount"
