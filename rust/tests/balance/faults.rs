@@ -10,7 +10,7 @@ use kernel::fault;
 use kernel::prelude::*;
 use rbtrfs_engine::balance::control;
 use rbtrfs_engine::format::balance::BalanceItem;
-use rbtrfs_engine::state::Refusal;
+use rbtrfs_engine::state::{BalanceControl, Refusal};
 use rbtrfs_engine::volume::transaction::Reserve;
 use rbtrfs_engine::volume::Fs;
 use rbtrfs_testdev::{FaultDevice, MemDevice, Op, RecordingDevice};
@@ -22,7 +22,7 @@ fn balance_all(fs: &Fs) -> Result {
         flags: EVERYTHING.into(),
         ..BalanceItem::new_zeroed()
     };
-    match control::start(fs, &item) {
+    match control::start(fs, BalanceControl::new(&item)?) {
         Ok(outcome) => outcome.result,
         Err(Refusal::Error(error)) => Err(error),
         Err(Refusal::Exclusive) => panic!("nothing else runs"),

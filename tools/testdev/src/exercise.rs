@@ -14,6 +14,7 @@ use rbtrfs_engine::format::root::RootItem;
 use rbtrfs_engine::format::{item_type, tree_id, Key};
 use rbtrfs_engine::send::owners::for_each_owner;
 use rbtrfs_engine::send::{self, flags, SendArgs, Sink};
+use rbtrfs_engine::state::BalanceControl;
 use rbtrfs_engine::subvol::{data, dir, inode, resolve, xattr};
 use rbtrfs_engine::tree::check::check_tree;
 use rbtrfs_engine::tree::TreeRoot;
@@ -201,7 +202,7 @@ fn balance(fs: &Fs, limit: u64) -> Result {
         item.meta.limit = limit.into();
     }
     let _ = control::cancel(fs);
-    match control::start(fs, &item) {
+    match control::start(fs, BalanceControl::new(&item)?) {
         Ok(outcome) => outcome.result,
         Err(_) => Err(EBUSY),
     }
