@@ -128,7 +128,25 @@ impl SendArgs<'_> {
 /// deleted; `ENOENT` for one that is not there; `EINTR` for a signal; what `out` gives;
 /// `EIO`, `EUCLEAN`, `ENOENT` and `ENAMETOOLONG` for damage, which the log names.
 pub fn run(reader: Reader, args: &SendArgs<'_>, out: &mut dyn Sink) -> Result {
-    let reader = &reader;
+    let mut send = open(&reader, args, out)?;
+    let walked = match args.parent {
+        Some(_) => send.walk_changes(),
+        None => send.walk(),
+    };
+    walked.inspect_err(|error| send.blame(*error))?;
+    if args.flags & flags::OMIT_END_CMD == 0 {
+        send.stream.command(Command::End)?.end()?;
+    }
+    send.stream.flush()
+}
+
+/// Checks what to send, and begins the stream. Apart from the walk, under which this would take up stack.
+#[inline(never)]
+fn open<'a>(
+    reader: &'a Reader,
+    args: &SendArgs<'_>,
+    out: &'a mut dyn Sink,
+) -> Result<KBox<Send<'a>>> {
     let version = args.check()?;
     let item = sendable(reader, args.root)?;
     let root = reader.root(args.root)?;
@@ -154,16 +172,8 @@ pub fn run(reader: Reader, args: &SendArgs<'_>, out: &mut dyn Sink) -> Result {
     let before = parent.as_ref().map(|(_, item)| &**item);
     begin(reader, &item, args.root, before, &mut stream)?;
     let parent = parent.map(|(root, _)| root);
-    let mut send = Send::new(reader, root, options, stream, clones, parent)?;
-    let walked = match parent {
-        Some(_) => send.walk_changes(),
-        None => send.walk(),
-    };
-    walked.inspect_err(|error| send.blame(*error))?;
-    if !has(flags::OMIT_END_CMD) {
-        send.stream.command(Command::End)?.end()?;
-    }
-    send.stream.flush()
+    let send = Send::new(reader, root, options, stream, clones, parent)?;
+    Ok(KBox::new(send, GFP_KERNEL)?)
 }
 
 /// The root item of a subvolume that may be read by a send.

@@ -18,7 +18,6 @@ const CHAINS: usize = 256;
 const NONE: u16 = u16::MAX;
 
 /// What an inode is called, and where.
-#[derive(Clone, Copy)]
 pub(super) struct Known {
     pub(super) parent: u64,
     pub(super) parent_generation: u64,
@@ -27,6 +26,18 @@ pub(super) struct Known {
     pub(super) is_orphan: bool,
     /// Right only until it is the inode's turn.
     pub(super) until_its_turn: bool,
+}
+
+impl Known {
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(super) fn try_clone(&self) -> Result<Known> {
+        Ok(Known {
+            name: self.name.try_clone()?,
+            ..*self
+        })
+    }
 }
 
 struct Entry {

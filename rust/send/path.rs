@@ -183,33 +183,39 @@ impl DirCache {
     }
 }
 
-/// A name as a value.
-#[derive(Clone, Copy)]
+/// A name as a value, not on the stack.
 pub(super) struct NameBuf {
-    bytes: [u8; NAME_LEN],
-    len: u8,
+    bytes: KVec<u8>,
 }
 
 impl NameBuf {
     pub(super) const fn empty() -> Self {
-        NameBuf {
-            bytes: [0; NAME_LEN],
-            len: 0,
-        }
+        NameBuf { bytes: KVec::new() }
     }
 
     /// # Errors
     ///
-    /// `EUCLEAN` for more bytes than a name can have.
+    /// `EUCLEAN` for more bytes than a name can have, `ENOMEM`.
     pub(super) fn set(&mut self, name: &[u8]) -> Result {
-        let room = self.bytes.get_mut(..name.len()).ok_or(EUCLEAN)?;
-        room.copy_from_slice(name);
-        self.len = u8::try_from(name.len()).map_err(|_| EUCLEAN)?;
+        if name.len() > NAME_LEN {
+            return Err(EUCLEAN);
+        }
+        self.bytes.clear();
+        self.bytes.extend_from_slice(name, GFP_KERNEL)?;
         Ok(())
     }
 
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(super) fn try_clone(&self) -> Result<NameBuf> {
+        let mut copy = NameBuf::empty();
+        copy.bytes.extend_from_slice(&self.bytes, GFP_KERNEL)?;
+        Ok(copy)
+    }
+
     pub(super) fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..usize::from(self.len)).unwrap_or(&[])
+        &self.bytes
     }
 }
 

@@ -36,7 +36,7 @@ impl Send<'_> {
         let progress = self.progress;
         if let Some(known) = self.names.get(ino, generation) {
             if ino >= progress || !known.until_its_turn {
-                return Ok(*known);
+                return known.try_clone();
             }
             self.names.remove(ino, generation);
         }
@@ -55,18 +55,18 @@ impl Send<'_> {
             let place = self.place_in(snapshot, ino)?;
             known.parent = place.parent;
             known.parent_generation = place.generation;
-            known.name = place.name;
             known.is_orphan = self.was_taken(
                 (place.parent, place.generation),
                 (ino, generation),
                 place.name.as_bytes(),
             )?;
+            known.name = place.name;
         }
         if known.is_orphan {
             let name = self.orphan_name(ino, generation)?;
             known.name.set(name.as_bytes())?;
         }
-        self.names.put(ino, generation, known)?;
+        self.names.put(ino, generation, known.try_clone()?)?;
         Ok(known)
     }
 
