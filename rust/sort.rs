@@ -68,7 +68,9 @@ mod tests {
 
     #[test]
     fn large_items_by_key() {
-        let mut items: Vec<(u32, [u8; 300])> = (0..100u32).map(|i| (i * 37 % 100, [i as u8; 300])).collect();
+        let mut items: Vec<(u32, [u8; 300])> = (0..100u32)
+            .map(|i| (i * 37 % 100, [i as u8; 300]))
+            .collect();
         sort_by_key(&mut items, |item| item.0);
         for (i, item) in items.iter().enumerate() {
             assert_eq!(item.0, i as u32);

@@ -106,15 +106,21 @@ impl Batch<'_> {
     fn run(&mut self) -> Result<Option<usize>> {
         (self.check)()?;
         let begun = platform::uptime_ms();
-        let mut trans = self.fs.begin(Reserve::default())?;
-        let plan = self.plan(&trans)?;
+        let trans = self.fs.begin(Reserve::default())?;
+        self.run_in(trans, begun)
+    }
+
+    /// Moves some extents as the transaction `trans`. Apart from [`Self::run`], lest each has the other's stack.
+    #[inline(never)]
+    fn run_in(&mut self, mut trans: Transaction<'_>, begun: u64) -> Result<Option<usize>> {
+        let mut plan = self.plan(&trans)?;
         if plan.count == 0 {
             return Ok(None);
         }
         let count = plan.count;
         let done = self
             .make_room(&mut trans, &plan)
-            .and_then(|()| self.carry_out(&mut trans, plan));
+            .and_then(|()| self.carry_out(&mut trans, &mut plan));
         if let Err(error) = done {
             // Nothing that the last commit knows of was touched yet.
             trans.cancel();
@@ -140,13 +146,14 @@ impl Batch<'_> {
     }
 
     /// Finds extents and everything that has to change with them.
-    fn plan(&self, trans: &Transaction<'_>) -> Result<Plan> {
-        let mut plan = Plan {
+    fn plan(&self, trans: &Transaction<'_>) -> Result<KBox<Plan>> {
+        let plan = Plan {
             seeds: Seeds::new(),
             moves: Moves::new(),
             closure: None,
             count: 0,
         };
+        let mut plan = KBox::new(plan, GFP_KERNEL)?;
         let mut extents = Extents {
             at: self.from,
             end: self.end,
@@ -157,7 +164,10 @@ impl Batch<'_> {
             };
             match found.level() {
                 Some(level) => plan.seeds.add(level, found.bytenr())?,
-                None => plan.moves.add(trans, &found, &mut plan.seeds)?,
+                None => {
+                    let Plan { seeds, moves, .. } = &mut *plan;
+                    moves.add(trans, &found, seeds)?;
+                }
             }
             plan.count = plan.count.saturating_add(1);
             (self.check)()?;
@@ -186,7 +196,7 @@ impl Batch<'_> {
         space.make_room(base, Kind::Data, data)
     }
 
-    fn carry_out(&self, trans: &mut Transaction<'_>, mut plan: Plan) -> Result {
+    fn carry_out(&self, trans: &mut Transaction<'_>, plan: &mut Plan) -> Result {
         let closure = plan.closure.take().ok_or(EINVAL)?;
         let reader = self.fs.reader()?;
         plan.moves.copy_data(trans, &reader)?;

@@ -4,7 +4,7 @@
 use super::inode::{InodeItem, Timespec};
 use super::key::DiskKey;
 use super::read_at;
-use core::mem::{offset_of, MaybeUninit};
+use core::mem::offset_of;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::FromZeros as _;
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -99,7 +99,9 @@ impl RootItem {
     ///
     /// `EUCLEAN` for a bad size, `ENOMEM`.
     pub fn parse_boxed(bytes: &[u8]) -> Result<KBox<RootItem>> {
-        parse_into(KBox::new_uninit(GFP_KERNEL)?, bytes)
+        let mut item = Self::zeroed_boxed()?;
+        item.fill(bytes)?;
+        Ok(item)
     }
 
     /// As [`Self::parse_boxed`], for many holders.
@@ -108,7 +110,10 @@ impl RootItem {
     ///
     /// `EUCLEAN` for a bad size, `ENOMEM`.
     pub fn parse_shared(bytes: &[u8]) -> Result<Arc<RootItem>> {
-        parse_shared_into(UniqueArc::new_uninit(GFP_KERNEL)?, bytes)
+        let item = UniqueArc::new_uninit(GFP_KERNEL)?;
+        let mut item = item.write(RootItem::new_zeroed());
+        item.fill(bytes)?;
+        Ok(item.into())
     }
 
     /// All zero.
@@ -117,7 +122,8 @@ impl RootItem {
     ///
     /// `ENOMEM`.
     pub fn zeroed_boxed() -> Result<KBox<RootItem>> {
-        Ok(copy_into(KBox::new_uninit(GFP_KERNEL)?, &RootItem::new_zeroed()))
+        let item = KBox::new_uninit(GFP_KERNEL)?;
+        Ok(KBox::write(item, RootItem::new_zeroed()))
     }
 
     /// A copy.
@@ -126,7 +132,8 @@ impl RootItem {
     ///
     /// `ENOMEM`.
     pub fn try_clone(&self) -> Result<KBox<RootItem>> {
-        Ok(copy_into(KBox::new_uninit(GFP_KERNEL)?, self))
+        let copy = KBox::new_uninit(GFP_KERNEL)?;
+        Ok(KBox::write(copy, *self))
     }
 
     /// Where the root block is.
@@ -161,21 +168,22 @@ impl RootItem {
     /// `EUCLEAN` for any other size.
     pub fn parse(bytes: &[u8]) -> Result<RootItem> {
         let mut item = RootItem::new_zeroed();
-        if bytes.len() == size_of::<RootItem>() {
-            item = RootItem::read_from_bytes(bytes).map_err(|_| EUCLEAN)?;
-        } else if bytes.len() == OLD_ROOT_ITEM_SIZE {
-            let head = zerocopy::IntoBytes::as_mut_bytes(&mut item);
-            head.get_mut(..OLD_ROOT_ITEM_SIZE)
-                .ok_or(EUCLEAN)?
-                .copy_from_slice(bytes);
-        } else {
+        item.fill(bytes)?;
+        Ok(item)
+    }
+
+    /// Reads into an item of zeros.
+    fn fill(&mut self, bytes: &[u8]) -> Result {
+        if !matches!(bytes.len(), OLD_ROOT_ITEM_SIZE | ROOT_ITEM_SIZE) {
             return Err(EUCLEAN);
         }
-        if item.generation_v2 != item.generation {
-            let head = zerocopy::IntoBytes::as_mut_bytes(&mut item);
-            head.get_mut(OLD_ROOT_ITEM_SIZE..).ok_or(EUCLEAN)?.fill(0);
+        let known = self.as_mut_bytes().get_mut(..bytes.len()).ok_or(EUCLEAN)?;
+        known.copy_from_slice(bytes);
+        if self.generation_v2 != self.generation {
+            let tail = self.as_mut_bytes().get_mut(OLD_ROOT_ITEM_SIZE..);
+            tail.ok_or(EUCLEAN)?.fill(0);
         }
-        Ok(item)
+        Ok(())
     }
 
     /// Whether the subvolume is read-only.
@@ -187,26 +195,6 @@ impl RootItem {
     pub fn is_dead(&self) -> bool {
         self.flags.get() & ROOT_SUBVOL_DEAD != 0 || self.refs.get() == 0
     }
-}
-
-// Apart from the allocation, under which these would take up stack.
-
-#[inline(never)]
-fn parse_into(item: KBox<MaybeUninit<RootItem>>, bytes: &[u8]) -> Result<KBox<RootItem>> {
-    Ok(KBox::write(item, RootItem::parse(bytes)?))
-}
-
-#[inline(never)]
-fn parse_shared_into(
-    item: UniqueArc<MaybeUninit<RootItem>>,
-    bytes: &[u8],
-) -> Result<Arc<RootItem>> {
-    Ok(item.write(RootItem::parse(bytes)?).into())
-}
-
-#[inline(never)]
-fn copy_into(item: KBox<MaybeUninit<RootItem>>, from: &RootItem) -> KBox<RootItem> {
-    KBox::write(item, *from)
 }
 
 /// A reference between a subvolume and the directory it is seen in, 18 bytes and the name.

@@ -142,7 +142,9 @@ impl Walk<'_, '_> {
             };
             found.push(shared, GFP_KERNEL)?;
         }
-        sort_by(&mut found, |a: &Found, b| (b.by, b.leaf).cmp(&(a.by, a.leaf)));
+        sort_by(&mut found, |a: &Found, b| {
+            (b.by, b.leaf).cmp(&(a.by, a.leaf))
+        });
         self.offer_all(found, judge)
     }
 

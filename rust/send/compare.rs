@@ -36,7 +36,7 @@ struct Side<'a> {
     reader: &'a Reader,
     root: TreeRoot,
     /// By level, from the current one to the root.
-    path: [Option<(Arc<Node>, usize)>; MAX_LEVEL as usize],
+    path: KBox<[Option<(Arc<Node>, usize)>; MAX_LEVEL as usize]>,
     level: u8,
     key: Key,
     ended: bool,
@@ -63,7 +63,7 @@ impl<'a> Side<'a> {
         let mut side = Side {
             reader,
             root,
-            path: [const { None }; MAX_LEVEL as usize],
+            path: KBox::new([const { None }; MAX_LEVEL as usize], GFP_KERNEL)?,
             level,
             key: Key::MIN,
             ended: false,

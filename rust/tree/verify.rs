@@ -99,7 +99,10 @@ impl Report<'_> {
         let (bytenr, mirror) = (self.ptr.bytenr, self.mirror);
         match self.fault {
             Fault::Start(found) => {
-                write!(f, "bad tree block start, mirror {mirror} want {bytenr} have {found}")
+                write!(
+                    f,
+                    "bad tree block start, mirror {mirror} want {bytenr} have {found}"
+                )
             }
             Fault::Fsid => write!(f, "bad fsid on logical {bytenr} mirror {mirror}"),
             Fault::Checksum(wanted, found, level) => write!(
@@ -157,7 +160,10 @@ impl Report<'_> {
     fn write_disorder(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (bytenr, tree, mirror) = (self.ptr.bytenr, self.ptr.tree, self.mirror);
         let kind = self.kind();
-        write!(f, "corrupt {kind}: root={tree} block={bytenr} mirror={mirror}")?;
+        write!(
+            f,
+            "corrupt {kind}: root={tree} block={bytenr} mirror={mirror}"
+        )?;
         match self.fault {
             Fault::Flags(flags) => write!(f, ", invalid flags {flags:#x}"),
             Fault::Nritems(found) => write!(f, ", invalid nritems, have {found}"),

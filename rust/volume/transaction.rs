@@ -135,10 +135,7 @@ impl Fs {
         let mut writer = self.writer.lock();
         // Whoever begins a transaction has it for himself: what others left open is committed first.
         while writer.running.is_some() {
-            match self.resume(writer)? {
-                Resumed::Running(trans) => trans.commit()?,
-                Resumed::None(guard) => drop(guard),
-            }
+            self.commit_running(writer)?;
             writer = self.writer.lock();
         }
         let mut trans = self.start_locked(writer)?;
@@ -154,6 +151,14 @@ impl Fs {
         trans.unchecked = reserve.freeing;
         trans.budget = reserve.nodes;
         Ok(trans)
+    }
+
+    #[inline(never)]
+    fn commit_running<'fs>(&'fs self, writer: MutexGuard<'fs, WriterState>) -> Result {
+        match self.resume(writer)? {
+            Resumed::Running(trans) => trans.commit(),
+            Resumed::None(_) => Ok(()),
+        }
     }
 
     /// Starts a transaction; there is none running.

@@ -3,7 +3,11 @@
 
 use crate::files::*;
 use crate::support::*;
+use rbtrfs_engine::subvol::file_extent::{self, Kind};
+use rbtrfs_engine::subvol::manage::{self, NewSnapshot};
 use rbtrfs_engine::subvol::write::*;
+use rbtrfs_engine::volume::{Fs, View};
+use std::vec::Vec;
 
 #[test]
 fn what_was_written_is_there() {
@@ -38,6 +42,98 @@ fn what_was_written_is_there() {
             assert_eq!(std::fs::read(dir.join("sub/small")).unwrap(), small);
             assert_eq!(std::fs::read(dir.join("link")).unwrap(), large);
             assert_eq!(std::fs::read(dir.join("other")).unwrap(), large);
+        });
+    }
+}
+
+/// The parts of a file: where each starts, its length, its logical address, and whether it has data.
+fn parts(fs: &Fs, id: InodeId) -> Vec<(u64, u64, u64, bool)> {
+    let live = fs.live(id.tree).unwrap();
+    let root = live.tree_root(id.tree).unwrap();
+    let mut found = vec![];
+    let all = (0, u64::MAX / 2);
+    file_extent::for_each(&live, root, id.ino, 4096, all, &mut |extent| {
+        match extent.kind {
+            Kind::Prealloc(r) | Kind::Regular(r) => {
+                let start = r.disk_bytenr + r.extent_offset;
+                let has_data = matches!(extent.kind, Kind::Regular(_));
+                found.push((extent.offset, extent.len, start, has_data));
+            }
+            _ => {}
+        }
+        Ok(true)
+    })
+    .unwrap();
+    found
+}
+
+#[test]
+fn preallocated_space_is_used_once() {
+    for kind in KINDS {
+        let scratch = Scratch::new("write-prealloc");
+        let device = share(make_mem(&scratch, kind));
+        let fs = open(&device).unwrap();
+        let a = file(&fs, ROOT, "a").unwrap();
+        preallocate(&fs, a, 0, 16 * SECTOR, 16 * SECTOR, now()).unwrap();
+        let start = parts(&fs, a)[0].2;
+        assert_eq!(parts(&fs, a), [(0, 16 * SECTOR, start, false)]);
+        assert!(is_preallocated(&fs, a, 0, 16 * SECTOR).unwrap());
+        assert!(!is_preallocated(&fs, a, 0, 17 * SECTOR).unwrap());
+        // Side by side and out of order, in the middle and at the ends.
+        let size = 16 * SECTOR;
+        let mut wanted = vec![0; size as usize];
+        for (at, len) in [(4, 2), (6, 1), (15, 1), (0, 2)] {
+            let data = pattern(len * SECTOR as usize, at);
+            let from = (at * SECTOR) as usize;
+            wanted[from..from + data.len()].copy_from_slice(&data);
+            write(&fs, a, at * SECTOR, &data, size).unwrap();
+        }
+        let at = |first: u64, len: u64, has_data| {
+            let place = first * SECTOR;
+            (place, len * SECTOR, start + place, has_data)
+        };
+        let now_there = [
+            at(0, 2, true),
+            at(2, 2, false),
+            at(4, 3, true),
+            at(7, 8, false),
+            at(15, 1, true),
+        ];
+        assert_eq!(parts(&fs, a), now_there);
+        assert_eq!(read(&fs, a).unwrap(), wanted);
+        // What is written is not written over, and what others share is not written to.
+        write(&fs, a, 0, &pattern(SECTOR as usize, 99), size).unwrap();
+        wanted[..SECTOR as usize].copy_from_slice(&pattern(SECTOR as usize, 99));
+        assert_ne!(parts(&fs, a)[0].2, start);
+        let b = file(&fs, ROOT, "b").unwrap();
+        let range = CloneRange {
+            src: a,
+            src_offset: 0,
+            len: size,
+            dst: b,
+            dst_offset: 0,
+            dst_size: size,
+        };
+        clone_range(&fs, &range, now()).unwrap();
+        assert!(!is_preallocated(&fs, a, 8 * SECTOR, SECTOR).unwrap());
+        write(&fs, b, 8 * SECTOR, &pattern(SECTOR as usize, 7), size).unwrap();
+        assert_eq!(read(&fs, a).unwrap(), wanted);
+        let c = file(&fs, ROOT, "c").unwrap();
+        preallocate(&fs, c, 0, size, size, now()).unwrap();
+        let shot = NewSnapshot {
+            uuid: [1; 16],
+            read_only: true,
+            now: now(),
+        };
+        manage::snapshot(&fs, ROOT.tree, ROOT, b"shot", &shot).unwrap();
+        assert!(!is_preallocated(&fs, c, 0, SECTOR).unwrap());
+        write(&fs, c, 0, &pattern(SECTOR as usize, 8), size).unwrap();
+        fs.commit().unwrap();
+        scratch.assert_clean(&device);
+        mounted(&scratch, &device, |dir| {
+            assert_eq!(std::fs::read(dir.join("a")).unwrap(), wanted);
+            let zeros = vec![0; size as usize];
+            assert_eq!(std::fs::read(dir.join("shot/c")).unwrap(), zeros);
         });
     }
 }
