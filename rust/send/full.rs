@@ -12,6 +12,7 @@ use super::names::OrphanNames;
 use super::path::{DirCache, Path};
 use super::refs::EarlyDirs;
 use super::removal::Removals;
+use super::set::NumberSet;
 use super::snapshots::Parent;
 use super::stream::Stream;
 use super::utimes::Utimes;
@@ -65,6 +66,8 @@ pub(super) struct Send<'a> {
     pub(super) links: Links,
     pub(super) moves: Moves,
     pub(super) removals: Removals,
+    /// Directories that are the same ones in the parent.
+    pub(super) kept: NumberSet,
     /// Yet another path.
     pub(super) spare: Path,
 }
@@ -110,6 +113,7 @@ impl<'a> Send<'a> {
             links: Links::new(),
             moves: Moves::new(),
             removals: Removals::new(),
+            kept: NumberSet::new(),
             spare: Path::empty(),
         };
         Ok(KBox::new(send, GFP_KERNEL)?)

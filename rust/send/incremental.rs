@@ -14,6 +14,9 @@ use crate::subvol::inode::names_of_item;
 use crate::volume::Reader;
 use kernel::prelude::*;
 
+/// Directories remembered as kept.
+const MAX_KEPT: usize = 1 << 16;
+
 impl<'a> Send<'a> {
     /// Sends every difference to the parent, and then the directory times that are still due.
     pub(super) fn walk_changes(&mut self) -> Result {
@@ -113,12 +116,27 @@ impl<'a> Send<'a> {
         names_of_item(key, data, &mut |name| {
             if name.parent != last {
                 last = name.parent;
-                let sent = self.generation_in(Snapshot::Sent, last)?;
-                changed = sent != self.generation_in(Snapshot::Parent, last)?;
+                changed = !self.is_kept(last)?;
             }
             Ok(!changed && !one)
         })?;
         Ok(changed)
+    }
+
+    /// Whether an inode number stands for the same inode in both snapshots.
+    fn is_kept(&mut self, ino: u64) -> Result<bool> {
+        if self.kept.contains(ino) {
+            return Ok(true);
+        }
+        let sent = self.generation_in(Snapshot::Sent, ino)?;
+        let kept = sent == self.generation_in(Snapshot::Parent, ino)?;
+        if kept {
+            if self.kept.len() >= MAX_KEPT {
+                self.kept.clear();
+            }
+            self.kept.insert(ino)?;
+        }
+        Ok(kept)
     }
 
     /// Takes up the next inode.
