@@ -4,7 +4,7 @@
 # The kernel to build for: empty for Debian's, as qemu/ prepares it, or any kernel tree with CONFIG_RUST=y.
 KDIR ?=
 
-.PHONY: all test test-host test-guest demo bench rust-analyzer clean help
+.PHONY: all test test-host test-guest soak-send demo bench rust-analyzer clean help
 
 all:
 	qemu/build-module $(or $(KDIR),stock)
@@ -17,6 +17,11 @@ test-host:
 
 test-guest:
 	qemu/test guest $(TESTS)
+
+# Needs root, and the C driver in the kernel that runs on this machine.
+soak-send:
+	cargo build --release -p rbtrfs
+	tools/selftests/soak_send.py target/release/rbtrfs build/soak $(or $(FIRST),0) $(or $(LAST),999)
 
 demo:
 	tools/demo/run.sh
@@ -35,6 +40,7 @@ help:
 	@echo 'make demo            mount, send and balance in a VM, step by step'
 	@echo 'make test            all tests; test-host and test-guest are its halves'
 	@echo 'make test-guest TESTS="a.sh b.sh"   some of the tests in tools/selftests/guest'
+	@echo 'make soak-send FIRST=0 LAST=999   incremental streams of as many volumes, against the C driver of this machine'
 	@echo 'make bench           compare with the C driver'
 	@echo 'make rust-analyzer   rust-project.json for editors'
 	@echo 'make clean           remove what was built here; the cache ($${RBTRFS_CACHE:-/var/cache/rbtrfs}) stays'

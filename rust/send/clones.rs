@@ -13,9 +13,9 @@ use super::path::{is_name, push_name, Path};
 use super::proto::{Attr, Command};
 use super::roots_cache::RootsCache;
 use super::snapshots::Snapshot;
+use super::Sendable;
 use crate::format::file_extent::{FileExtentHead, FileExtentItem, TYPE_INLINE};
 use crate::format::inode::InodeItem;
-use crate::format::root::RootItem;
 use crate::format::{self, compression, item_type, objectid, tree_id, Key};
 use crate::fs_warn;
 use crate::subvol::file_extent::{Extent, Regular};
@@ -50,15 +50,6 @@ pub(super) struct CloneSources<'a> {
     warnings: u32,
 }
 
-/// The UUID that a receiver looks for: that of the original, if the subvolume was received itself.
-pub(super) fn stream_uuid(item: &RootItem) -> [u8; 16] {
-    if item.received_uuid == [0; 16] {
-        item.uuid
-    } else {
-        item.received_uuid
-    }
-}
-
 impl<'a> CloneSources<'a> {
     pub(super) fn new(reader: &'a Reader) -> Result<Self> {
         Ok(CloneSources {
@@ -70,14 +61,15 @@ impl<'a> CloneSources<'a> {
     }
 
     /// Adds a subvolume; one that is there already stays once.
-    pub(super) fn add(&mut self, reader: &'a Reader, root: TreeRoot, item: &RootItem) -> Result {
+    pub(super) fn add(&mut self, reader: &'a Reader, subvolume: &Sendable) -> Result {
+        let root = subvolume.root;
         if self.sources.iter().any(|source| source.root.id == root.id) {
             return Ok(());
         }
         let source = Source {
             root,
-            uuid: stream_uuid(item),
-            ctransid: item.ctransid.get(),
+            uuid: subvolume.uuid,
+            ctransid: subvolume.ctransid,
             finder: Finder::new(reader, root),
             best: None,
         };

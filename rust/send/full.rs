@@ -58,7 +58,7 @@ pub(super) struct Send<'a> {
     pub(super) data: DataReader<'a>,
     pub(super) clones: CloneSources<'a>,
     /// In an incremental send, what the receiver has.
-    pub(super) parent: Option<Parent<'a>>,
+    pub(super) parent: Option<KBox<Parent<'a>>>,
     /// Look-ups of directory entries in the subvolume.
     pub(super) entries: Finder<'a, Reader>,
     pub(super) names: NameCache,
@@ -70,6 +70,8 @@ pub(super) struct Send<'a> {
 }
 
 impl<'a> Send<'a> {
+    /// A send in memory of its own, as it is too large for the stack that the walk runs on.
+    #[inline(never)]
     pub(super) fn new(
         reader: &'a Reader,
         root: TreeRoot,
@@ -77,8 +79,12 @@ impl<'a> Send<'a> {
         stream: Stream<'a>,
         clones: CloneSources<'a>,
         parent: Option<TreeRoot>,
-    ) -> Result<Self> {
-        Ok(Send {
+    ) -> Result<KBox<Self>> {
+        let path = Path::new()?;
+        let other = Path::new()?;
+        let dirs = DirCache::new()?;
+        let parent = parent.map(|root| Parent::new(reader, root)).transpose()?;
+        let send = Send {
             reader,
             root,
             options,
@@ -86,26 +92,27 @@ impl<'a> Send<'a> {
             stream,
             progress: 0,
             inode: None,
-            path: Path::new()?,
+            path,
             path_known: false,
             capability: None,
-            other: Path::new()?,
+            other,
             components: KVec::new(),
-            dirs: DirCache::new()?,
+            dirs,
             orphans: OrphanNames::new(),
             early: EarlyDirs::new(),
             utimes: Utimes::new(),
             finder: Finder::new(reader, root),
             data: DataReader::new(reader),
             clones,
-            parent: parent.map(|root| Parent::new(reader, root)),
+            parent,
             entries: Finder::new(reader, root),
             names: NameCache::new(),
             links: Links::new(),
             moves: Moves::new(),
             removals: Removals::new(),
             spare: Path::empty(),
-        })
+        };
+        Ok(KBox::new(send, GFP_KERNEL)?)
     }
 
     /// Sends every item of the subvolume, and then the directory times that are still due.

@@ -67,15 +67,7 @@ impl<'a> Send<'a> {
             // Extents change without their inodes when they are relocated or deduplicated.
             _ if key.typ == item_type::EXTENT_DATA => return Ok(()),
             _ if is_name || key.typ == item_type::XATTR_ITEM => {
-                let what = match (change, is_name) {
-                    (Change::New, true) => "new reference without updated inode item",
-                    (Change::New, false) => "new xattr without updated inode item",
-                    (Change::Deleted, true) => "deleted reference without updated inode item",
-                    (Change::Deleted, false) => "deleted xattr without updated inode item",
-                    (_, true) => "updated reference without updated inode item",
-                    (_, false) => "updated xattr without updated inode item",
-                };
-                self.complain(key.objectid, what);
+                self.complain(key.objectid, stray(change, is_name));
                 return Err(EIO);
             }
             _ => return Ok(()),
@@ -130,6 +122,7 @@ impl<'a> Send<'a> {
     }
 
     /// Takes up the next inode.
+    #[inline(never)]
     fn begin_change(&mut self, compare: &Compare<'a>, change: Change, ino: u64) -> Result {
         let item = |here: Here<'_>| format::read::<InodeItem>(data_at(here)?);
         self.progress = ino;
@@ -172,6 +165,7 @@ impl<'a> Send<'a> {
     }
 
     /// Deals with two inodes of the same number: the parent's, which is gone, and another one.
+    #[inline(never)]
     fn replace(
         &mut self,
         here: Here<'_>,
@@ -250,6 +244,18 @@ impl<'a> Send<'a> {
             self.finish_inode()?;
         }
         self.send_overdue_utimes()
+    }
+}
+
+/// What is wrong with an item whose inode did not change.
+fn stray(change: Change, is_name: bool) -> &'static str {
+    match (change, is_name) {
+        (Change::New, true) => "new reference without updated inode item",
+        (Change::New, false) => "new xattr without updated inode item",
+        (Change::Deleted, true) => "deleted reference without updated inode item",
+        (Change::Deleted, false) => "deleted xattr without updated inode item",
+        (_, true) => "updated reference without updated inode item",
+        (_, false) => "updated xattr without updated inode item",
     }
 }
 

@@ -14,6 +14,9 @@
 //! that an inode got and lost, and `relink` deals with them; `standing` and `present` know what is at the receiver by
 //! then and what it is called, `moves` and `removal` what has to wait. `holes` tells data that changed from data that
 //! did not.
+//!
+//! A kernel's stack is small: names and items that a function holds would add up with those of the functions that it
+//! calls if these were inlined into it, so that some of them are marked not to be.
 
 mod backrefs;
 mod checksum;
@@ -49,14 +52,14 @@ mod xattrs;
 pub use proto::Version;
 pub use sink::Sink;
 
-use crate::format::root::{RootItem, RootRef};
+use crate::format::root::RootRef;
 use crate::format::{self, item_type, tree_id, Key};
 use crate::fs_err;
+use crate::tree::TreeRoot;
 use crate::volume::Reader;
-use clones::{stream_uuid, CloneSources};
+use clones::CloneSources;
 use full::{Options, Send};
 use kernel::prelude::*;
-use kernel::sync::Arc;
 use proto::{Attr, Command};
 use stream::Stream;
 
@@ -128,7 +131,8 @@ impl SendArgs<'_> {
 /// deleted; `ENOENT` for one that is not there; `EINTR` for a signal; what `out` gives;
 /// `EIO`, `EUCLEAN`, `ENOENT` and `ENAMETOOLONG` for damage, which the log names.
 pub fn run(reader: Reader, args: &SendArgs<'_>, out: &mut dyn Sink) -> Result {
-    let mut send = open(&reader, args, out)?;
+    let version = args.check()?;
+    let mut send = start(&reader, args, Stream::new(out, version)?)?;
     let walked = match args.parent {
         Some(_) => send.walk_changes(),
         None => send.walk(),
@@ -140,24 +144,21 @@ pub fn run(reader: Reader, args: &SendArgs<'_>, out: &mut dyn Sink) -> Result {
     send.stream.flush()
 }
 
-/// Checks what to send, and begins the stream. Apart from the walk, under which this would take up stack.
+/// Looks everything up that is read, and sends what comes first.
 #[inline(never)]
-fn open<'a>(
+fn start<'a>(
     reader: &'a Reader,
     args: &SendArgs<'_>,
-    out: &'a mut dyn Sink,
+    mut stream: Stream<'a>,
 ) -> Result<KBox<Send<'a>>> {
-    let version = args.check()?;
-    let item = sendable(reader, args.root)?;
-    let root = reader.root(args.root)?;
+    let sent = Sendable::new(reader, args.root)?;
     let mut clones = CloneSources::new(reader)?;
     for id in args.clones {
-        let item = sendable(reader, *id)?;
-        clones.add(reader, reader.root(*id)?, &item)?;
+        clones.add(reader, &Sendable::new(reader, *id)?)?;
     }
-    clones.add(reader, root, &item)?;
+    clones.add(reader, &sent)?;
     let parent = match args.parent {
-        Some(id) => Some((reader.root(id)?, sendable(reader, id)?)),
+        Some(id) => Some(Sendable::new(reader, id)?),
         None => None,
     };
     let has = |flag| args.flags & flag != 0;
@@ -165,37 +166,51 @@ fn open<'a>(
         no_data: has(flags::NO_FILE_DATA),
         compressed: has(flags::COMPRESSED),
     };
-    let mut stream = Stream::new(out, version)?;
     if !has(flags::OMIT_STREAM_HEADER) {
         stream.header()?;
     }
-    let before = parent.as_ref().map(|(_, item)| &**item);
-    begin(reader, &item, args.root, before, &mut stream)?;
-    let parent = parent.map(|(root, _)| root);
-    let send = Send::new(reader, root, options, stream, clones, parent)?;
-    Ok(KBox::new(send, GFP_KERNEL)?)
+    begin(reader, &sent, parent.as_ref(), &mut stream)?;
+    let parent = parent.map(|parent| parent.root);
+    Send::new(reader, sent.root, options, stream, clones, parent)
 }
 
-/// The root item of a subvolume that may be read by a send.
-fn sendable(reader: &Reader, id: u64) -> Result<Arc<RootItem>> {
-    if !tree_id::is_fs_tree(id) {
-        return Err(ENOENT);
+/// A subvolume that may be read by a send.
+struct Sendable {
+    root: TreeRoot,
+    /// The UUID that a receiver looks for: that of the original, if the subvolume was received itself.
+    uuid: [u8; 16],
+    ctransid: u64,
+}
+
+impl Sendable {
+    #[inline(never)]
+    fn new(reader: &Reader, id: u64) -> Result<Self> {
+        if !tree_id::is_fs_tree(id) {
+            return Err(ENOENT);
+        }
+        let item = reader.root_item(id)?;
+        if !item.is_read_only() || item.is_dead() {
+            return Err(EPERM);
+        }
+        Ok(Sendable {
+            root: reader.root(id)?,
+            uuid: match item.received_uuid {
+                uuid if uuid == [0; 16] => item.uuid,
+                uuid => uuid,
+            },
+            ctransid: item.ctransid.get(),
+        })
     }
-    let item = reader.root_item(id)?;
-    if !item.is_read_only() || item.is_dead() {
-        return Err(EPERM);
-    }
-    Ok(item)
 }
 
 /// Sends the command that makes the subvolume, from a snapshot of `parent` if there is one, by the name it has in the first directory that holds it.
 fn begin(
     reader: &Reader,
-    item: &RootItem,
-    id: u64,
-    parent: Option<&RootItem>,
+    sent: &Sendable,
+    parent: Option<&Sendable>,
     stream: &mut Stream<'_>,
 ) -> Result {
+    let id = sent.root.id;
     let mut cursor = reader.cursor(reader.root(tree_id::ROOT)?);
     cursor.seek(&Key::new(id, item_type::ROOT_BACKREF, 0))?;
     let (_, data) = cursor
@@ -220,13 +235,13 @@ fn begin(
     let builder = stream
         .command(command)?
         .bytes(Attr::Path, name)?
-        .bytes(Attr::Uuid, &stream_uuid(item))?
-        .u64(Attr::Ctransid, item.ctransid.get())?;
+        .bytes(Attr::Uuid, &sent.uuid)?
+        .u64(Attr::Ctransid, sent.ctransid)?;
     let Some(parent) = parent else {
         return builder.end();
     };
     builder
-        .bytes(Attr::CloneUuid, &stream_uuid(parent))?
-        .u64(Attr::CloneCtransid, parent.ctransid.get())?
+        .bytes(Attr::CloneUuid, &parent.uuid)?
+        .u64(Attr::CloneCtransid, parent.ctransid)?
         .end()
 }

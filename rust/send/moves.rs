@@ -7,14 +7,12 @@
 //! wait again, for another one.
 
 use super::full::Send;
-use super::path::Path;
+use super::path::{NameBuf, Path};
 use super::snapshots::{Climb, Snapshot};
+use super::utimes::Dir;
 use crate::format::{item_type, objectid};
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
-
-/// A directory: inode number and generation.
-type Dir = (u64, u64);
 
 /// A directory that waits to be moved.
 struct Waiting {
@@ -174,6 +172,7 @@ impl Send<'_> {
         let current = (inode.ino, inode.generation());
         let (mut ino, mut generation) = dir;
         let mut climb = Climb::new();
+        let (mut name, mut old_name) = (NameBuf::empty(), NameBuf::empty());
         while ino > objectid::FIRST_FREE {
             climb.to(ino)?;
             // A directory that waits itself matters only where the current one was above it, or else two could
@@ -182,18 +181,17 @@ impl Send<'_> {
                 self.wait_for(ino, is_orphan)?;
                 return Ok(true);
             }
-            let after = self.place_in(Snapshot::Sent, ino)?;
-            let Some(before) = self.first_place_in(Snapshot::Parent, ino)? else {
+            let after = self.name_in(Snapshot::Sent, ino, &mut name)?;
+            let Some(before) = self.first_name_in(Snapshot::Parent, ino, &mut old_name)? else {
                 break;
             };
-            let moved =
-                before.parent != after.parent || before.name.as_bytes() != after.name.as_bytes();
+            let moved = before.0 != after.0 || old_name.as_bytes() != name.as_bytes();
             if ino > current.0 && moved && self.generation_in(Snapshot::Parent, ino)? == generation
             {
                 self.wait_for(ino, is_orphan)?;
                 return Ok(true);
             }
-            (ino, generation) = (after.parent, after.generation);
+            (ino, generation) = after;
         }
         Ok(false)
     }
@@ -242,6 +240,7 @@ impl Send<'_> {
     }
 
     /// [`Send::move_now`], which undoes what this does to the progress. Uses `from` for a path.
+    #[inline(never)]
     fn move_from(&mut self, pending: Pending, from: &mut Path) -> Result<bool> {
         let (ino, generation) = pending.dir;
         let waiting = self.moves.take(ino).ok_or(EINVAL)?;
@@ -249,9 +248,10 @@ impl Send<'_> {
             let name = self.orphan_name(ino, generation)?;
             from.set(name.as_bytes())?;
         } else {
-            let place = self.place_in(Snapshot::Parent, ino)?;
-            self.path_now(place.parent, place.generation, from)?;
-            from.push(place.name.as_bytes())?;
+            let mut name = NameBuf::empty();
+            let (parent, made) = self.name_in(Snapshot::Parent, ino, &mut name)?;
+            self.path_now(parent, made, from)?;
+            from.push(name.as_bytes())?;
         }
         let current = self.inode.as_ref().ok_or(EINVAL)?.ino;
         self.progress = current.saturating_add(1);

@@ -6,6 +6,7 @@
 
 use super::path::NameBuf;
 use super::set::spread;
+use super::utimes::Dir;
 use kernel::prelude::*;
 
 /// Names remembered.
@@ -18,9 +19,9 @@ const CHAINS: usize = 256;
 const NONE: u16 = u16::MAX;
 
 /// What an inode is called, and where.
+#[derive(Clone)]
 pub(super) struct Known {
-    pub(super) parent: u64,
-    pub(super) parent_generation: u64,
+    pub(super) parent: Dir,
     pub(super) name: NameBuf,
     /// The name is an orphan name at the top, and `parent` means nothing.
     pub(super) is_orphan: bool,
@@ -29,14 +30,13 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub(super) fn try_clone(&self) -> Result<Known> {
-        Ok(Known {
-            name: self.name.try_clone()?,
-            ..*self
-        })
+    pub(super) const fn nothing() -> Self {
+        Known {
+            parent: (0, 0),
+            name: NameBuf::empty(),
+            is_orphan: false,
+            until_its_turn: false,
+        }
     }
 }
 
@@ -84,7 +84,7 @@ impl NameCache {
     }
 
     /// Remembers an inode that is not remembered, in place of the one not used for longest.
-    pub(super) fn put(&mut self, ino: u64, generation: u64, known: Known) -> Result {
+    pub(super) fn put(&mut self, ino: u64, generation: u64, known: &Known) -> Result {
         if self.chains.is_empty() {
             self.chains.resize(CHAINS, NONE, GFP_KERNEL)?;
         }
@@ -96,7 +96,7 @@ impl NameCache {
         let entry = Entry {
             ino,
             generation,
-            known,
+            known: known.clone(),
             chain: head,
             older: NONE,
             newer: NONE,
@@ -210,13 +210,9 @@ mod tests {
     use super::*;
 
     fn known(parent: u64) -> Known {
-        Known {
-            parent,
-            parent_generation: 1,
-            name: NameBuf::empty(),
-            is_orphan: false,
-            until_its_turn: false,
-        }
+        let mut known = Known::nothing();
+        known.parent = (parent, 1);
+        known
     }
 
     #[test]
@@ -224,18 +220,18 @@ mod tests {
         let mut cache = NameCache::new();
         assert!(cache.get(1, 1).is_none());
         for ino in 1..=256 {
-            cache.put(ino * 256, 1, known(ino)).unwrap();
+            cache.put(ino * 256, 1, &known(ino)).unwrap();
         }
-        assert_eq!(cache.get(256, 1).unwrap().parent, 1);
+        assert_eq!(cache.get(256, 1).unwrap().parent.0, 1);
         assert!(cache.get(256, 2).is_none());
-        cache.put(5, 5, known(9)).unwrap();
+        cache.put(5, 5, &known(9)).unwrap();
         assert!(cache.get(512, 1).is_none() && cache.get(256, 1).is_some());
         cache.remove(768, 1);
         cache.remove(768, 1);
         assert!(cache.get(768, 1).is_none());
         for ino in 1..=10_000 {
-            cache.put(ino, 7, known(ino)).unwrap();
-            assert_eq!(cache.get(ino, 7).unwrap().parent, ino);
+            cache.put(ino, 7, &known(ino)).unwrap();
+            assert_eq!(cache.get(ino, 7).unwrap().parent.0, ino);
         }
         for ino in 1..=10_000 {
             assert_eq!(cache.get(ino, 7).is_some(), ino > 10_000 - 256, "{ino}");

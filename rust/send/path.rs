@@ -183,53 +183,42 @@ impl DirCache {
     }
 }
 
-/// A name as a value, not on the stack.
+/// A name as a value.
+#[derive(Clone, Copy)]
 pub(super) struct NameBuf {
-    bytes: KVec<u8>,
+    bytes: [u8; NAME_LEN],
+    len: u8,
 }
 
 impl NameBuf {
     pub(super) const fn empty() -> Self {
-        NameBuf { bytes: KVec::new() }
+        NameBuf {
+            bytes: [0; NAME_LEN],
+            len: 0,
+        }
     }
 
     /// # Errors
     ///
-    /// `EUCLEAN` for more bytes than a name can have, `ENOMEM`.
+    /// `EUCLEAN` for more bytes than a name can have.
     pub(super) fn set(&mut self, name: &[u8]) -> Result {
-        if name.len() > NAME_LEN {
-            return Err(EUCLEAN);
-        }
-        self.bytes.clear();
-        self.bytes.extend_from_slice(name, GFP_KERNEL)?;
+        let room = self.bytes.get_mut(..name.len()).ok_or(EUCLEAN)?;
+        room.copy_from_slice(name);
+        self.len = u8::try_from(name.len()).map_err(|_| EUCLEAN)?;
         Ok(())
     }
 
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub(super) fn try_clone(&self) -> Result<NameBuf> {
-        let mut copy = NameBuf::empty();
-        copy.bytes.extend_from_slice(&self.bytes, GFP_KERNEL)?;
-        Ok(copy)
-    }
-
     pub(super) fn as_bytes(&self) -> &[u8] {
-        &self.bytes
+        self.bytes.get(..usize::from(self.len)).unwrap_or(&[])
     }
 }
 
-/// The first name of an inode, and the directory that it is in.
-pub(super) struct FirstName {
-    pub(super) parent: u64,
-    pub(super) name: NameBuf,
-}
-
-/// Looks up the first name of an inode.
+/// Puts the first name of an inode into `first`, and answers the directory that it is in, if it has one.
 pub(super) fn first_name<S: Nodes>(
     finder: &mut Finder<'_, S>,
     ino: u64,
-) -> Result<Option<FirstName>> {
+    first: &mut NameBuf,
+) -> Result<Option<u64>> {
     let key = Key::new(ino, item_type::INODE_REF, 0);
     let Some((at, data)) = finder.at_or_behind(&key)? else {
         return Ok(None);
@@ -237,17 +226,13 @@ pub(super) fn first_name<S: Nodes>(
     if at.objectid != ino || at.typ > item_type::INODE_EXTREF {
         return Ok(None);
     }
-    let mut first = None;
+    let mut parent = None;
     names_of_item(&at, data, &mut |name| {
-        let mut copy = NameBuf::empty();
-        copy.set(name.name)?;
-        first = Some(FirstName {
-            parent: name.parent,
-            name: copy,
-        });
+        first.set(name.name)?;
+        parent = Some(name.parent);
         Ok(false)
     })?;
-    Ok(first)
+    Ok(parent)
 }
 
 impl Send<'_> {
@@ -289,9 +274,9 @@ impl Send<'_> {
                 return Ok(ino);
             }
             self.existing(ino)?;
-            let first = self.first_name(ino)?;
-            push_name(names, first.name.as_bytes())?;
-            ino = first.parent;
+            let mut name = NameBuf::empty();
+            ino = self.first_name(ino, &mut name)?;
+            push_name(names, name.as_bytes())?;
         }
         Ok(u64::MAX)
     }
@@ -336,13 +321,14 @@ impl Send<'_> {
         Ok(inode)
     }
 
-    fn first_name(&mut self, ino: u64) -> Result<FirstName> {
-        let Some(first) = first_name(&mut self.finder, ino)? else {
+    /// Puts the first name of an inode into `name`, and answers the directory that it is in.
+    fn first_name(&mut self, ino: u64, name: &mut NameBuf) -> Result<u64> {
+        let Some(parent) = first_name(&mut self.finder, ino, name)? else {
             self.complain(ino, "no reference");
             return Err(ENOENT);
         };
-        self.check_name(ino, first.name.as_bytes())?;
-        Ok(first)
+        self.check_name(ino, name.as_bytes())?;
+        Ok(parent)
     }
 
     /// # Errors

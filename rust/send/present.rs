@@ -9,7 +9,7 @@
 use super::full::Send;
 use super::name_cache::Known;
 use super::names::Name;
-use super::path::{push_name, NameBuf, Path};
+use super::path::{push_name, Path};
 use super::snapshots::{Climb, Snapshot};
 use crate::format::objectid;
 use kernel::prelude::*;
@@ -31,43 +31,33 @@ impl Send<'_> {
         }
     }
 
-    /// What an inode is called now, and where; pending moves and removals apart.
-    pub(super) fn name_now(&mut self, ino: u64, generation: u64) -> Result<Known> {
+    /// Puts into `known` what an inode is called now, and where; pending moves and removals apart.
+    #[inline(never)]
+    fn name_now(&mut self, ino: u64, generation: u64, known: &mut Known) -> Result {
         let progress = self.progress;
-        if let Some(known) = self.names.get(ino, generation) {
-            if ino >= progress || !known.until_its_turn {
-                return known.try_clone();
+        if let Some(found) = self.names.get(ino, generation) {
+            if ino >= progress || !found.until_its_turn {
+                known.clone_from(found);
+                return Ok(());
             }
             self.names.remove(ino, generation);
         }
-        let mut known = Known {
-            parent: 0,
-            parent_generation: 0,
-            name: NameBuf::empty(),
-            is_orphan: true,
-            until_its_turn: ino >= progress,
-        };
+        known.is_orphan = true;
+        known.until_its_turn = ino >= progress;
         if self.exists_now(ino, generation)? {
             let snapshot = match ino < progress {
                 true => Snapshot::Sent,
                 false => Snapshot::Parent,
             };
-            let place = self.place_in(snapshot, ino)?;
-            known.parent = place.parent;
-            known.parent_generation = place.generation;
-            known.is_orphan = self.was_taken(
-                (place.parent, place.generation),
-                (ino, generation),
-                place.name.as_bytes(),
-            )?;
-            known.name = place.name;
+            known.parent = self.name_in(snapshot, ino, &mut known.name)?;
+            known.is_orphan =
+                self.was_taken(known.parent, (ino, generation), known.name.as_bytes())?;
         }
         if known.is_orphan {
             let name = self.orphan_name(ino, generation)?;
             known.name.set(name.as_bytes())?;
         }
-        self.names.put(ino, generation, known.try_clone()?)?;
-        Ok(known)
+        self.names.put(ino, generation, known)
     }
 
     /// Puts the path that inode `ino` has now into `path`.
@@ -103,8 +93,10 @@ impl Send<'_> {
     }
 
     /// Lists the names from `ino` up to the top.
+    #[inline(never)]
     fn names_above(&mut self, ino: u64, generation: u64, names: &mut KVec<u8>) -> Result {
         let (mut ino, mut generation) = (ino, generation);
+        let mut known = Known::nothing();
         while ino != objectid::FIRST_FREE {
             let waiting = self.moves.is_orphan_if_waiting(ino);
             if self.removals.is_waiting(ino, generation) || waiting == Some(true) {
@@ -112,17 +104,16 @@ impl Send<'_> {
                 return push_name(names, name.as_bytes());
             }
             if waiting == Some(false) {
-                let place = self.place_in(Snapshot::Parent, ino)?;
-                push_name(names, place.name.as_bytes())?;
-                (ino, generation) = (place.parent, place.generation);
+                (ino, generation) = self.name_in(Snapshot::Parent, ino, &mut known.name)?;
+                push_name(names, known.name.as_bytes())?;
                 continue;
             }
-            let known = self.name_now(ino, generation)?;
+            self.name_now(ino, generation, &mut known)?;
             push_name(names, known.name.as_bytes())?;
             if known.is_orphan {
                 break;
             }
-            (ino, generation) = (known.parent, known.parent_generation);
+            (ino, generation) = known.parent;
         }
         Ok(())
     }
@@ -134,29 +125,30 @@ impl Send<'_> {
         let (mut ino, mut generation) = (ino, generation);
         let mut first_waiting = None;
         let mut climb = Climb::new();
+        let mut known = Known::nothing();
         while ino != objectid::FIRST_FREE {
             climb.to(ino)?;
             if self.removals.is_waiting(ino, generation) {
                 break;
             }
-            let (parent, parent_generation) = if self.moves.is_waiting(ino) {
+            let above = if self.moves.is_waiting(ino) {
                 first_waiting = first_waiting.or(Some(ino));
                 // One that the parent does not have waits under its orphan name; the C driver gives up on it.
-                let Some(place) = self.first_place_in(Snapshot::Parent, ino)? else {
-                    break;
-                };
-                (place.parent, place.generation)
+                match self.first_name_in(Snapshot::Parent, ino, &mut known.name)? {
+                    Some(above) => above,
+                    None => break,
+                }
             } else {
-                let known = self.name_now(ino, generation)?;
+                self.name_now(ino, generation, &mut known)?;
                 if known.is_orphan {
                     break;
                 }
-                (known.parent, known.parent_generation)
+                known.parent
             };
-            if parent == start {
+            if above.0 == start {
                 return Ok(Some(first_waiting.unwrap_or(ino)));
             }
-            (ino, generation) = (parent, parent_generation);
+            (ino, generation) = above;
         }
         Ok(None)
     }

@@ -188,6 +188,7 @@ impl<'a> Send<'a> {
     }
 
     /// Takes a new name away from an inode that has it still.
+    #[inline(never)]
     fn make_room(&mut self, work: &mut Relink, index: usize) -> Result {
         let link = self.links.get(Side::New, index)?;
         let (dir, made) = (link.dir, link.generation);
@@ -234,6 +235,7 @@ impl<'a> Send<'a> {
     }
 
     /// Gives the current inode a new name.
+    #[inline(never)]
     fn take_name(&mut self, work: &mut Relink, index: usize) -> Result {
         let link = self.links.get(Side::New, index)?;
         let (dir, made) = (link.dir, link.generation);
@@ -280,6 +282,7 @@ impl<'a> Send<'a> {
     }
 
     /// Takes the old names away.
+    #[inline(never)]
     fn drop_names(&mut self, work: &mut Relink) -> Result {
         if work.is_dir {
             if work.fate == Fate::Deleted {
@@ -330,6 +333,7 @@ impl<'a> Send<'a> {
 
     /// Notes new times for the directories that the current inode is or was in, and removes those that only waited
     /// for it to go.
+    #[inline(never)]
     fn visit_holders(&mut self, work: &mut Relink) -> Result {
         for (dir, made) in work.holders.iter().copied() {
             // The times of a directory whose turn has not come are sent when it has.

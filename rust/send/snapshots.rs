@@ -4,6 +4,7 @@
 use super::full::Send;
 use super::lookup::Finder;
 use super::path::{first_name, NameBuf};
+use super::utimes::Dir;
 use crate::format::crc::name_hash;
 use crate::format::inode::InodeItem;
 use crate::format::{self, item_type, objectid, Key};
@@ -34,21 +35,16 @@ pub(super) struct Parent<'a> {
 }
 
 impl<'a> Parent<'a> {
-    pub(super) fn new(reader: &'a Reader, root: TreeRoot) -> Self {
-        Parent {
+    #[inline(never)]
+    pub(super) fn new(reader: &'a Reader, root: TreeRoot) -> Result<KBox<Self>> {
+        let parent = Parent {
             root,
             inodes: Finder::new(reader, root),
             entries: Finder::new(reader, root),
             extents: reader.cursor(root),
-        }
+        };
+        Ok(KBox::new(parent, GFP_KERNEL)?)
     }
-}
-
-/// A name of an inode, with the inode and generation of the directory that it is in.
-pub(super) struct Place {
-    pub(super) parent: u64,
-    pub(super) generation: u64,
-    pub(super) name: NameBuf,
 }
 
 /// Notices when a climb through directories goes round in a circle.
@@ -118,23 +114,29 @@ impl<'a> Send<'a> {
         }
     }
 
-    /// The first name of an inode.
-    pub(super) fn first_place_in(&mut self, snapshot: Snapshot, ino: u64) -> Result<Option<Place>> {
-        let Some(first) = first_name(self.inodes(snapshot)?, ino)? else {
+    /// Puts the first name of an inode into `name`, and answers the directory that it is in, if it has one.
+    pub(super) fn first_name_in(
+        &mut self,
+        snapshot: Snapshot,
+        ino: u64,
+        name: &mut NameBuf,
+    ) -> Result<Option<Dir>> {
+        let Some(parent) = first_name(self.inodes(snapshot)?, ino, name)? else {
             return Ok(None);
         };
-        self.check_name(ino, first.name.as_bytes())?;
-        Ok(Some(Place {
-            parent: first.parent,
-            generation: self.generation_in(snapshot, first.parent)?,
-            name: first.name,
-        }))
+        self.check_name(ino, name.as_bytes())?;
+        Ok(Some((parent, self.generation_in(snapshot, parent)?)))
     }
 
-    /// As [`Send::first_place_in`] of an inode that must have a name.
-    pub(super) fn place_in(&mut self, snapshot: Snapshot, ino: u64) -> Result<Place> {
-        match self.first_place_in(snapshot, ino)? {
-            Some(place) => Ok(place),
+    /// As [`Send::first_name_in`] of an inode that must have a name.
+    pub(super) fn name_in(
+        &mut self,
+        snapshot: Snapshot,
+        ino: u64,
+        name: &mut NameBuf,
+    ) -> Result<Dir> {
+        match self.first_name_in(snapshot, ino, name)? {
+            Some(parent) => Ok(parent),
             None => {
                 self.complain(ino, "no reference");
                 Err(ENOENT)
@@ -150,8 +152,9 @@ impl<'a> Send<'a> {
         dir: u64,
         name: &[u8],
     ) -> Result<bool> {
-        match first_name(self.inodes(snapshot)?, ino)? {
-            Some(first) => Ok(first.parent == dir && first.name.as_bytes() == name),
+        let mut first = NameBuf::empty();
+        match first_name(self.inodes(snapshot)?, ino, &mut first)? {
+            Some(parent) => Ok(parent == dir && first.as_bytes() == name),
             None => {
                 self.complain(ino, "no reference");
                 Err(ENOENT)
@@ -194,7 +197,7 @@ impl<'a> Send<'a> {
 
     /// Whether the directory `upper`, an inode number and a generation, is above `ino` in the parent, by any of the
     /// names of `ino`.
-    pub(super) fn was_above(&mut self, upper: (u64, u64), ino: u64) -> Result<bool> {
+    pub(super) fn was_above(&mut self, upper: Dir, ino: u64) -> Result<bool> {
         let reader: &'a Reader = self.reader;
         let root = self.parent.as_ref().ok_or(EINVAL)?.root;
         let mut cursor = reader.cursor(root);
@@ -219,10 +222,11 @@ impl<'a> Send<'a> {
     }
 
     /// Whether `upper` is the directory `dir` in the parent, or above it.
-    fn is_or_was_above(&mut self, upper: (u64, u64), dir: u64) -> Result<bool> {
+    fn is_or_was_above(&mut self, upper: Dir, dir: u64) -> Result<bool> {
         let (above, generation) = upper;
         let mut at = (dir, self.generation_in(Snapshot::Parent, dir)?);
         let mut climb = Climb::new();
+        let mut name = NameBuf::empty();
         loop {
             if at.0 == above {
                 return Ok(at.1 == generation);
@@ -231,8 +235,7 @@ impl<'a> Send<'a> {
                 return Ok(false);
             }
             climb.to(at.0)?;
-            let place = self.place_in(Snapshot::Parent, at.0)?;
-            at = (place.parent, place.generation);
+            at = self.name_in(Snapshot::Parent, at.0, &mut name)?;
         }
     }
 }

@@ -8,6 +8,7 @@
 
 use super::full::Send;
 use super::inode::Fate;
+use super::path::NameBuf;
 use super::snapshots::Snapshot;
 use crate::format::objectid;
 use kernel::prelude::*;
@@ -156,11 +157,8 @@ impl Send<'_> {
             return Ok(false);
         }
         let (ino, generation) = (current.ino, current.generation());
-        let place = self.place_in(Snapshot::Parent, ino)?;
-        self.was_taken(
-            (place.parent, place.generation),
-            (ino, generation),
-            place.name.as_bytes(),
-        )
+        let mut name = NameBuf::empty();
+        let dir = self.name_in(Snapshot::Parent, ino, &mut name)?;
+        self.was_taken(dir, (ino, generation), name.as_bytes())
     }
 }

@@ -5,7 +5,8 @@
 usage: soak_send.py RBTRFS FOLDER FIRST LAST [BATCHES [CHANGES]]      (as root, where the C driver is loaded)
 
 RBTRFS is the command. Each seed makes a volume; where a stream differs, FOLDER/SEED keeps the volume and both streams,
-and what differs is printed. The seed decides on the kind of changes and the format of the volume, too.
+and what differs is printed. The seed decides on the kind of changes and the format of the volume, too. Set SEND_RECORD
+where the C driver is older than that of Linux 7.3, as guest/send_changes.py explains.
 """
 
 import itertools

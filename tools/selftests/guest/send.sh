@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# Full send: both drivers make the same bytes of the same volume, for every version and flag of the ABI.
+# Send: both drivers make the same bytes of the same volume, for every version and flag of the ABI.
 . "$(dirname "$0")/lib.sh"
 
 # What is sent, and the arguments of the ioctl.
@@ -23,6 +23,8 @@ refusals=(
 	"22 compressed-version-1 flags=24 version=1"
 	"2 missing-clone-source clone=99999"
 	"1 writable-clone-source clone=BASE"
+	"2 missing-parent parent=99999"
+	"1 writable-parent parent=BASE"
 )
 
 streams=/tmp/streams
@@ -51,6 +53,11 @@ send_all() {
 		done
 	done
 	send "$MNT/snaps/snap-later" "$to/snap-later.source" clone="$(id_of snap-all)" || return
+	send "$MNT/snap-tree" "$to/snap-tree.incremental" parent="$(id_of snap-empty)" || return
+	send "$MNT/snaps/snap-later" "$to/snap-later.incremental" \
+		parent="$(id_of snap-all)" clone="$(id_of snap-all)" || return
+	send "$MNT/snap-all" "$to/snap-all.backwards" flags=24 version=2 \
+		parent="$(id_of snaps/snap-later)" clone="$(id_of snaps/snap-later)" || return
 	send "$MNT/snap-all" "$to/snap-all.sources" flags=24 version=2 \
 		clone="$(id_of snaps/snap-later)" clone="$(id_of snap-tree)" || return
 }
@@ -124,8 +131,8 @@ received_is_the_same() {
 		"$MNT/snap-all" "$MNT/received/snap-all"
 }
 
-# Three subvolumes in every variant, one in four, one in two, and two streams with other sources.
-count=$((3 * ${#variants[@]} + 8))
+# Three subvolumes in every variant, one in four, one in two, two streams with other sources, and three with a parent.
+count=$((3 * ${#variants[@]} + 11))
 plan $((2 * (1 + ${#refusals[@]}) + count + 4))
 
 refusals_of() {

@@ -5,8 +5,9 @@
 usage: send_changes.py MOUNTPOINT SEED [BATCHES [CHANGES]]
 
 Names come from a small set, so that what is moved takes the names of what was moved away, and some look like the
-orphan names of a stream. With SEND_RECORD set, all data compresses well and none of the other names begins with another
-one, which C drivers before 7.0 could take for each other in rare cases. Now and then the subvolume is replaced by one made of an earlier snapshot, so that inodes of
+orphan names of a stream. With SEND_RECORD set, all data compresses well, and none of the other names begins with another
+one: the C driver of Linux 6.18 compares paths of a deleted name and a current one only as far as the latter goes, that
+of 7.3 does not. Now and then the subvolume is replaced by one made of an earlier snapshot, so that inodes of
 the same number differ. The snapshots are MOUNTPOINT/snap-0 and so on. SEND_CHANGES says of what kind the changes are:
 dirs, data, names, or mixed.
 """
