@@ -148,16 +148,23 @@ impl Fs {
             Resumed::None(writer) => self.start_locked(writer)?,
         };
         if trans.space().tracking() == Tracking::Stale {
-            crate::fs_info!(self, "rebuilding free space tree");
-            trans.mark_changed();
-            free_space_tree::rebuild(&mut trans)?;
-            trans.commit()?;
+            self.rebuild(trans)?;
             trans = self.start_locked(self.writer.lock())?;
         }
         let base = &trans.base;
         self.release_freed(&mut trans.hold.writer.space, base)?;
         trans.unchecked = true;
         Ok(trans)
+    }
+
+    /// Builds the free space tree anew and commits that.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn rebuild(&self, mut trans: Transaction<'_>) -> Result {
+        crate::fs_info!(self, "rebuilding free space tree");
+        trans.mark_changed();
+        free_space_tree::rebuild(&mut trans)?;
+        trans.commit()
     }
 
     /// Joins with room for what is reserved.

@@ -121,10 +121,7 @@ impl Fs {
         let mut trans = self.start(reserve)?;
         if trans.space().tracking() == Tracking::Stale {
             // A transaction of its own, so that whoever gives up the one he asked for gives up nothing else.
-            crate::fs_info!(self, "rebuilding free space tree");
-            trans.hold.changed = true;
-            free_space_tree::rebuild(&mut trans)?;
-            trans.commit()?;
+            self.rebuild(trans)?;
             trans = self.start(reserve)?;
         }
         Ok(trans)

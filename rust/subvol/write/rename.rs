@@ -64,12 +64,11 @@ pub fn rename(
     to: RenameEnd<'_>,
     mode: RenameMode<'_>,
     now: Timespec,
-) -> Result<Renamed> {
+) -> Result<KBox<Renamed>> {
     fs.operate(reserve(24), |trans| {
         check_subvol(trans, from.dir.tree)?;
         check_subvol(trans, to.dir.tree)?;
-        read_dir(trans, from.dir)?;
-        read_dir(trans, to.dir)?;
+        let mut done = dirs(trans, from, to)?;
         let source = find_dir_entry(trans, from.dir, from.name)?;
         let target = match find_dir_entry(trans, to.dir, to.name) {
             Ok(target) => Some(target),
@@ -77,7 +76,6 @@ pub fn rename(
             Err(e) => return Err(e),
         };
         let moving = Moving::check(trans, from, &source, to)?;
-        let (mut replaced, mut whiteout) = (None, None);
         match (target, mode) {
             (Some(_), RenameMode::NoReplace) => return Err(EEXIST),
             (None, RenameMode::Exchange) => return Err(ENOENT),
@@ -85,44 +83,103 @@ pub fn rename(
                 if target.location == source.location && from.dir.tree == to.dir.tree =>
             {
                 // Two names of one inode: nothing happens.
-                return Ok(Renamed {
-                    from_dir: read_inode(trans, from.dir)?,
-                    to_dir: read_inode(trans, to.dir)?,
-                    replaced: None,
-                    whiteout: None,
-                });
+                return Ok(done);
             }
             (Some(target), RenameMode::Exchange) => {
-                let other = Moving::check(trans, to, &target, from)?;
-                let (moving, other) = (moving.take(trans, from, now)?, other.take(trans, to, now)?);
-                moving.put(trans, to, now)?;
-                other.put(trans, from, now)?;
+                exchange(trans, (moving, from), (&target, to), now)?;
             }
             (Some(target), _) => {
                 if target.location.typ == item_type::ROOT_ITEM {
                     return Err(ENOTEMPTY);
                 }
-                let removal =
-                    Removal::check(trans, to.dir, to.name, &target, Some(moving.is_dir()))?;
-                replaced = Some(removal.run(trans, now)?);
-                bump(trans, to, -1, now)?;
-                moving.take(trans, from, now)?.put(trans, to, now)?;
+                remove_target(trans, to, &target, &moving, now, &mut done)?;
+                move_to(trans, moving, from, to, now)?;
             }
             (None, _) => {
                 check_new_entry(trans, to.dir, to.name)?;
-                moving.take(trans, from, now)?.put(trans, to, now)?;
+                move_to(trans, moving, from, to, now)?;
             }
         }
         if let RenameMode::Whiteout(new) = mode {
-            whiteout = Some(create_in(trans, from.dir, from.name, new)?);
+            put_whiteout(trans, from, new, &mut done)?;
         }
-        Ok(Renamed {
-            from_dir: read_inode(trans, from.dir)?,
-            to_dir: read_inode(trans, to.dir)?,
-            replaced,
-            whiteout,
-        })
+        let Renamed {
+            from_dir, to_dir, ..
+        } = &mut *done;
+        read_again(trans, from.dir, from_dir)?;
+        read_again(trans, to.dir, to_dir)?;
+        Ok(done)
     })
+}
+
+// Functions of their own, so that none has the stack of the others under it.
+
+/// Reads the directories.
+#[inline(never)]
+fn dirs(trans: &Transaction<'_>, from: RenameEnd<'_>, to: RenameEnd<'_>) -> Result<KBox<Renamed>> {
+    let (from_dir, to_dir) = (read_dir(trans, from.dir)?, read_dir(trans, to.dir)?);
+    let done = Renamed {
+        from_dir,
+        to_dir,
+        replaced: None,
+        whiteout: None,
+    };
+    Ok(KBox::new(done, GFP_KERNEL)?)
+}
+
+#[inline(never)]
+fn read_again(trans: &Transaction<'_>, id: InodeId, item: &mut InodeItem) -> Result {
+    *item = read_inode(trans, id)?;
+    Ok(())
+}
+
+#[inline(never)]
+fn exchange(
+    trans: &mut Transaction<'_>,
+    (moving, from): (Moving, RenameEnd<'_>),
+    (target, to): (&Target, RenameEnd<'_>),
+    now: Timespec,
+) -> Result {
+    let other = Moving::check(trans, to, target, from)?;
+    let (moving, other) = (moving.take(trans, from, now)?, other.take(trans, to, now)?);
+    moving.put(trans, to, now)?;
+    other.put(trans, from, now)
+}
+
+#[inline(never)]
+fn remove_target(
+    trans: &mut Transaction<'_>,
+    to: RenameEnd<'_>,
+    target: &Target,
+    moving: &Moving,
+    now: Timespec,
+    done: &mut Renamed,
+) -> Result {
+    let removal = Removal::check(trans, to.dir, to.name, target, Some(moving.is_dir()))?;
+    done.replaced = Some(removal.run(trans, now)?);
+    bump(trans, to, -1, now)
+}
+
+#[inline(never)]
+fn move_to(
+    trans: &mut Transaction<'_>,
+    moving: Moving,
+    from: RenameEnd<'_>,
+    to: RenameEnd<'_>,
+    now: Timespec,
+) -> Result {
+    moving.take(trans, from, now)?.put(trans, to, now)
+}
+
+#[inline(never)]
+fn put_whiteout(
+    trans: &mut Transaction<'_>,
+    from: RenameEnd<'_>,
+    new: &NewInode<'_>,
+    done: &mut Renamed,
+) -> Result {
+    done.whiteout = Some(create_in(trans, from.dir, from.name, new)?);
+    Ok(())
 }
 
 /// Accounts for a name that a directory gained or, if `count` is negative, lost.

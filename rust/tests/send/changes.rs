@@ -2,6 +2,9 @@
 //! Incremental streams: those of the C driver, for cases that are known to be hard and for random changes.
 
 use super::*;
+use rbtrfs_engine::format::{objectid, tree_id};
+use rbtrfs_engine::subvol::dir;
+use std::string::String;
 
 /// A recorded volume, and the streams that the C driver made of it.
 struct Set {
@@ -126,6 +129,65 @@ fn random_data() {
 #[test]
 fn random_changes() {
     MIXED.check(None);
+}
+
+/// The tree of a subvolume at the top of the volume.
+fn tree_of(fs: &Fs, name: &str) -> u64 {
+    let reader = fs.reader().unwrap();
+    let top = reader.root(tree_id::FS).unwrap();
+    let found = dir::lookup(&reader, top, objectid::FIRST_FREE, name.as_bytes()).unwrap();
+    found.unwrap().location.objectid
+}
+
+/// The two attributes of every RENAME in a stream, one line each.
+fn renames(stream: &[u8]) -> Vec<String> {
+    let mut rest = &stream[17..];
+    let mut out = Vec::new();
+    while let Some((head, tail)) = rest.split_at_checked(10) {
+        let (body, tail) =
+            tail.split_at(u32::from_le_bytes(head[..4].try_into().unwrap()) as usize);
+        if head[4] == 9 {
+            let len = usize::from(body[2]);
+            let (from, to) = (&body[4..4 + len], &body[8 + len..]);
+            out.push(format!(
+                "{} {}",
+                String::from_utf8_lossy(from),
+                String::from_utf8_lossy(to)
+            ));
+        }
+        rest = tail;
+    }
+    out
+}
+
+/// The C driver gives up on this one with `ENOENT`.
+#[test]
+fn new_directory_waits() {
+    let fs = open(Arc::new(unpack(CASES.volume), GFP_KERNEL).unwrap()).unwrap();
+    let args = SendArgs {
+        root: tree_of(&fs, "new_directory_waits-sent"),
+        parent: Some(tree_of(&fs, "new_directory_waits-parent")),
+        clones: &[],
+        flags: 0,
+        version: 0,
+    };
+    let stream = stream_of(&fs, &args).unwrap();
+    let renames = renames(&stream);
+    let orphan = renames[0]
+        .split('/')
+        .next()
+        .unwrap()
+        .split(' ')
+        .nth(1)
+        .unwrap();
+    assert!(orphan.starts_with("o257-"));
+    let expected = [
+        format!("y {orphan}/y2"),
+        format!("x {orphan}/y2/x"),
+        "z z2".into(),
+        format!("{orphan} z2/n"),
+    ];
+    assert_eq!(renames, expected);
 }
 
 #[test]

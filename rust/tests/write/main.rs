@@ -6,6 +6,7 @@ mod faults;
 mod files;
 mod full;
 mod model;
+mod names;
 mod random;
 mod subvolumes;
 #[path = "../support/mod.rs"]

@@ -423,6 +423,20 @@ def replaced_inodes(mount):
         snapshot(top, f"{mount}/replaced_inodes-{which}")
 
 
+def new_directory_waits(mount):
+    """The parent lacks a directory with a low number, below which another one waits. The C driver fails with ENOENT."""
+    top = f"{mount}/new_directory_waits-base"
+    run("btrfs", "subvolume", "create", top)
+    mkdirs(top, "n", "x", "y", "z")
+    snapshot(top, f"{mount}/new_directory_waits-first")
+    os.rmdir(f"{top}/n")
+    snapshot(top, f"{mount}/new_directory_waits-parent")
+    top = f"{mount}/new_directory_waits-base2"
+    run("btrfs", "subvolume", "snapshot", f"{mount}/new_directory_waits-first", top)
+    mv(top, ("z", "z2"), ("n", "z2/n"), ("y", "z2/n/y2"), ("x", "z2/n/y2/x"))
+    snapshot(top, f"{mount}/new_directory_waits-sent")
+
+
 def main():
     mount = sys.argv[1]
     for case in CASES:
@@ -438,6 +452,8 @@ def main():
         print(name)
     replaced_inodes(mount)
     print("replaced_inodes")
+    # Without a name: there is no stream to record.
+    new_directory_waits(mount)
 
 
 if __name__ == "__main__":
