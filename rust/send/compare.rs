@@ -31,12 +31,14 @@ pub(super) enum Change {
     Same,
 }
 
+/// A node and a slot in it, by level, from the current one to the root.
+type Path = [Option<(Arc<Node>, usize)>; MAX_LEVEL as usize];
+
 /// A place in one of the trees, in a leaf or above.
 struct Side<'a> {
     reader: &'a Reader,
     root: TreeRoot,
-    /// By level, from the current one to the root.
-    path: KBox<[Option<(Arc<Node>, usize)>; MAX_LEVEL as usize]>,
+    path: KBox<Path>,
     level: u8,
     key: Key,
     ended: bool,

@@ -37,7 +37,7 @@ fn a_power_cut_leaves_what_was_committed() {
         }
         drop(fs);
         let events = device.events().len();
-        let (mut random, mut last) = (12345u64, 0);
+        let (mut random, mut last, mut within) = (12345u64, 0, 0);
         for n in 0..=events {
             let survives = |_| {
                 random = random
@@ -53,13 +53,18 @@ fn a_power_cut_leaves_what_was_committed() {
             let found = fs.generation();
             assert!(found >= last, "{n} of {events}: {found} after {last}");
             if found != last || n % 60 == 0 {
-                commits[&found].assert_same(&fs);
+                // An operation that drops much may commit between two pieces of its work.
+                match commits.get(&found) {
+                    Some(model) => model.assert_same(&fs),
+                    None => within += 1,
+                }
                 drop(fs);
                 scratch.assert_clean_lowmem(&image);
             }
             last = found;
         }
         assert_eq!(last, *commits.keys().last().unwrap());
+        assert!(within * 4 < commits.len(), "{within} of {}", commits.len());
     }
 }
 
