@@ -13,4 +13,5 @@ pub mod file_extent;
 pub mod inode;
 pub mod resolve;
 pub mod search;
+pub mod sharing;
 pub mod xattr;

@@ -5,7 +5,9 @@ use super::inode::{self, Inode};
 use super::ioctl;
 use super::table::Table;
 use crate::bindings;
+use crate::platform;
 use crate::subvol::file_extent::{self, Extent, Kind};
+use crate::subvol::sharing::Sharing;
 use kernel::error::{from_result, to_result};
 use kernel::prelude::*;
 
@@ -140,6 +142,7 @@ struct Mapped {
 }
 
 impl Mapped {
+    /// What the caller is told of an extent that is not a hole, but whether it is shared.
     fn of(extent: &Extent<'_>, sector: u32) -> Option<Self> {
         let physical = match &extent.kind {
             Kind::Hole => return None,
@@ -184,35 +187,43 @@ fn fiemap_of(
 ) -> Result<i32> {
     // SAFETY: The VFS passes an inode that it holds, and its own structure.
     to_result(unsafe { bindings::fiemap_prep(inode.as_ptr(), info.cast(), start, len, 0) })?;
-    let end = start.saturating_add(*len).min(inode.size());
+    // SAFETY: As above.
+    let only_counted = unsafe { (*info).fi_extents_max } == 0;
+    let end = start.saturating_add(*len);
     let (reader, root) = inode.tree()?;
+    let ino = inode.info().ino;
     let sector = reader.fs().geometry.sectorsize;
-    // The last extent of the file is flagged, so each is told when the next is known.
+    let mut sharing = Sharing::new(&reader, root, ino)?;
+    // The last extent of the file is flagged, so each is told when it is known whether another follows.
     let mut held: Option<Mapped> = None;
     let mut full = false;
-    let size = inode.size();
-    file_extent::for_each(
-        &reader,
-        root,
-        inode.info().ino,
-        sector,
-        (start, size),
-        &mut |extent| {
-            let Some(next) = Mapped::of(extent, sector) else {
-                return Ok(true);
-            };
-            if held.as_mut().is_some_and(|known| known.merge(&next)) {
-                return Ok(true);
-            }
+    // Space may be preallocated behind the end of the file.
+    let everything = (start, u64::MAX);
+    file_extent::for_each(&reader, root, ino, sector, everything, &mut |extent| {
+        let Some(mut next) = Mapped::of(extent, sector) else {
+            return Ok(true);
+        };
+        if next.logical >= end {
             if let Some(known) = held.take() {
                 full = tell(info, &known, 0)?;
             }
-            if next.logical < end {
-                held = Some(next);
-            }
-            Ok(!full && held.is_some())
-        },
-    )?;
+            return Ok(false);
+        }
+        if !only_counted && sharing.is_shared(extent)? {
+            next.flags |= bindings::FIEMAP_EXTENT_SHARED;
+        }
+        if held.as_mut().is_some_and(|known| known.merge(&next)) {
+            return Ok(true);
+        }
+        if let Some(known) = held.replace(next) {
+            full = tell(info, &known, 0)?;
+        }
+        platform::yield_now();
+        if platform::fatal_signal_pending() {
+            return Err(EINTR);
+        }
+        Ok(!full)
+    })?;
     if let (false, Some(last)) = (full, held) {
         tell(info, &last, bindings::FIEMAP_EXTENT_LAST)?;
     }
