@@ -14,7 +14,7 @@ use crate::format::inode::{inode_flags, InodeItem};
 use crate::format::tree_id;
 use crate::fs_warn;
 use crate::tree::TreeRoot;
-use crate::volume::Reader;
+use crate::volume::{Fs, Reader, View};
 use kernel::prelude::*;
 
 /// What is known of the checksums of some data.
@@ -71,6 +71,16 @@ pub struct Piece<'b> {
 ///
 /// `EIO` where no mirror has good data, and what reading the checksum tree gives.
 pub fn read_pieces(reader: &Reader, owner: &Owner, pieces: &mut [Piece<'_>]) -> Result {
+    read_with_sums(reader, owner, pieces, None)
+}
+
+/// As [`read_pieces`], with the checksums of each piece if they were looked up already.
+fn read_with_sums(
+    reader: &Reader,
+    owner: &Owner,
+    pieces: &mut [Piece<'_>],
+    sums: Option<&[Sums]>,
+) -> Result {
     let mut failed = KVec::with_capacity(pieces.len(), GFP_KERNEL)?;
     {
         let chunks = reader.fs().chunk_map();
@@ -86,24 +96,45 @@ pub fn read_pieces(reader: &Reader, owner: &Owner, pieces: &mut [Piece<'_>]) -> 
             failed.push(io.result.is_err(), GFP_KERNEL)?;
         }
     }
-    for (piece, failed) in pieces.iter_mut().zip(failed.iter()) {
-        check_piece(reader, owner, piece, *failed)?;
+    for (index, (piece, failed)) in pieces.iter_mut().zip(failed.iter()).enumerate() {
+        match sums {
+            None if owner.checksums == Checksums::None && !failed => {}
+            None => {
+                let sums = look_up(reader, owner, piece.logical, piece.buf.len() as u64)?;
+                check_piece(reader, owner, piece, *failed, &sums)?;
+            }
+            Some(sums) => {
+                let sums = sums.get(index).ok_or(EINVAL)?;
+                check_piece(reader, owner, piece, *failed, sums)?;
+            }
+        }
     }
     Ok(())
 }
 
-/// Compares a piece with its checksums and repairs, from the other mirror, what does not match.
-fn check_piece(reader: &Reader, owner: &Owner, piece: &mut Piece<'_>, failed: bool) -> Result {
-    if owner.checksums == Checksums::None && !failed {
-        return Ok(());
-    }
-    let sectorsize = reader.fs().geometry.sectorsize;
+/// The checksums of consecutive sectors, as far as there are any.
+type Sums = KVec<Option<u32>>;
+
+/// The checksums of what is at `logical`, none for data that has none.
+fn look_up<V: View>(view: &V, owner: &Owner, logical: u64, len: u64) -> Result<Sums> {
     let mut sums = KVec::new();
     if owner.checksums != Checksums::None {
-        let root = reader.root(tree_id::CSUM)?;
-        let len = piece.buf.len() as u64;
-        csum::lookup(reader, root, sectorsize, piece.logical, len, &mut sums)?;
+        let root = view.tree_root(tree_id::CSUM)?;
+        let sectorsize = view.volume().geometry.sectorsize;
+        csum::lookup(view, root, sectorsize, logical, len, &mut sums)?;
     }
+    Ok(sums)
+}
+
+/// Compares a piece with its checksums and repairs, from the other mirror, what does not match.
+fn check_piece(
+    reader: &Reader,
+    owner: &Owner,
+    piece: &mut Piece<'_>,
+    failed: bool,
+    sums: &[Option<u32>],
+) -> Result {
+    let sectorsize = reader.fs().geometry.sectorsize;
     let mut at = 0u64;
     for (index, sector) in piece.buf.chunks_mut(sectorsize as usize).enumerate() {
         let sum = sums.get(index).copied().flatten();
@@ -197,6 +228,8 @@ struct Direct {
 struct Plan {
     direct: KVec<Direct>,
     packed: KVec<Packed>,
+    /// The checksums of both, in this order, if they were looked up.
+    sums: Option<KVec<Sums>>,
 }
 
 /// Reads file data at `offset` into the whole of `buf`; what lies behind the end of the file's extents reads as
@@ -212,31 +245,70 @@ pub fn read_sectors(
     offset: u64,
     buf: &mut [u8],
 ) -> Result {
-    let sectorsize = reader.fs().geometry.sectorsize;
-    let mask = u64::from(sectorsize).saturating_sub(1);
-    let end = offset.checked_add(buf.len() as u64).ok_or(EINVAL)?;
-    if (offset | end) & mask != 0 {
-        return Err(EINVAL);
-    }
-    let mut plan = Plan {
-        direct: KVec::new(),
-        packed: KVec::new(),
-    };
-    file_extent::for_each(
-        reader,
-        root,
-        owner.ino,
-        sectorsize,
-        (offset, end),
-        &mut |extent| {
-            plan.add(extent, offset, buf, sectorsize)?;
-            Ok(true)
-        },
-    )?;
+    let plan = Plan::make(reader, root, owner, offset, buf)?;
     plan.run(reader, owner, offset, buf)
 }
 
+/// As [`read_sectors`], of the file as it is now, committed or not. Takes the writer's mutex if the subvolume was
+/// changed since the last commit, and lets go of it before it reads data.
+///
+/// # Errors
+///
+/// As for [`read_sectors`].
+pub fn read_live(fs: &Fs, owner: &Owner, offset: u64, buf: &mut [u8]) -> Result {
+    let (plan, reader) = {
+        let live = fs.live(owner.tree)?;
+        let mut plan = Plan::make(&live, live.tree_root(owner.tree)?, owner, offset, buf)?;
+        plan.look_up(&live, owner)?;
+        (plan, live.into_reader())
+    };
+    plan.run(&reader, owner, offset, buf)
+}
+
 impl Plan {
+    /// What reading at `offset` takes. Fills in what needs no reading.
+    fn make<V: View>(
+        view: &V,
+        root: TreeRoot,
+        owner: &Owner,
+        offset: u64,
+        buf: &mut [u8],
+    ) -> Result<Plan> {
+        let sectorsize = view.volume().geometry.sectorsize;
+        let mask = u64::from(sectorsize).saturating_sub(1);
+        let end = offset.checked_add(buf.len() as u64).ok_or(EINVAL)?;
+        if (offset | end) & mask != 0 {
+            return Err(EINVAL);
+        }
+        let mut plan = Plan {
+            direct: KVec::new(),
+            packed: KVec::new(),
+            sums: None,
+        };
+        let range = (offset, end);
+        file_extent::for_each(view, root, owner.ino, sectorsize, range, &mut |extent| {
+            plan.add(extent, offset, buf, sectorsize)?;
+            Ok(true)
+        })?;
+        Ok(plan)
+    }
+
+    /// Looks the checksums up.
+    fn look_up<V: View>(&mut self, view: &V, owner: &Owner) -> Result {
+        let mut all = KVec::new();
+        for run in self.direct.iter() {
+            let sums = look_up(view, owner, run.logical, run.len as u64)?;
+            all.push(sums, GFP_KERNEL)?;
+        }
+        for packed in self.packed.iter() {
+            let extent = &packed.extent;
+            let sums = look_up(view, owner, extent.disk_bytenr, extent.disk_num_bytes)?;
+            all.push(sums, GFP_KERNEL)?;
+        }
+        self.sums = Some(all);
+        Ok(())
+    }
+
     /// Adds the part of `extent` that lies within the buffer, which starts at `offset` in the file.
     fn add(&mut self, extent: &Extent<'_>, offset: u64, buf: &mut [u8], sectorsize: u32) -> Result {
         let buf_end = offset.saturating_add(buf.len() as u64);
@@ -305,7 +377,7 @@ impl Plan {
             };
             pieces.push(piece, GFP_KERNEL)?;
         }
-        read_pieces(reader, owner, &mut pieces)?;
+        read_with_sums(reader, owner, &mut pieces, self.sums.as_deref())?;
         drop(pieces);
 
         let mut plain = KVVec::new();

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What lives in a subvolume's tree: inodes, directories, file extents, xattrs, and data checksums.
 //!
-//! Everything here reads. Functions that only need nodes take any [`crate::tree::Nodes`], so that they serve
-//! the last commit and the running transaction alike; those that read file data take a
-//! [`crate::volume::Reader`], whose epoch keeps the extents in place meanwhile.
+//! [`write`](mod@write) changes inodes and files; all else here reads. Functions that only need nodes take any
+//! [`crate::tree::Nodes`], so that they serve the last commit and the running transaction alike; those that read file
+//! data take a [`crate::volume::Reader`], whose epoch keeps the extents in place meanwhile.
 
 pub mod csum;
 pub mod data;
@@ -12,6 +12,8 @@ pub mod dir;
 pub mod file_extent;
 pub mod inode;
 pub mod resolve;
+mod root_ref;
 pub mod search;
 pub mod sharing;
+pub mod write;
 pub mod xattr;

@@ -6,42 +6,54 @@
 //! by the next transaction. That one comes only after a new mount if anything had been changed: a change that failed
 //! half way, or a device that failed to write, is for an administrator to look at first.
 
-use super::space::SpaceContext;
-use super::transaction::Transaction;
-use crate::tree::EditContext;
+use super::transaction::Hold;
 use kernel::prelude::*;
 
-/// Gives up `trans` because of `error`.
-pub(super) fn abort(trans: &mut Transaction<'_>, error: Error) {
-    if trans.finished {
+impl Hold<'_> {
+    /// Whether there is anything to commit or to undo.
+    pub(super) fn is_changed(&self) -> bool {
+        self.changed || self.carried
+    }
+
+    /// Undoes in memory what the transaction did there.
+    pub(super) fn roll_back(&mut self) {
+        self.finished = true;
+        self.writer.space.rolled_back();
+        self.fs.running_trees.lock().clear();
+    }
+}
+
+/// Gives up the transaction that has this hold because of `error`.
+pub(super) fn abort(hold: &mut Hold<'_>, error: Error) {
+    if hold.finished {
         return;
     }
-    if !trans.changed && !trans.space().is_dirty() {
-        trans.finished = true;
+    if !hold.is_changed() && !hold.writer.space.is_dirty() {
+        hold.finished = true;
         return;
     }
-    trans.roll_back();
-    if !trans.changed {
+    hold.roll_back();
+    if !hold.is_changed() {
         return;
     }
-    let fs = trans.fs();
+    let fs = hold.fs;
     crate::fs_err!(
         fs,
         "Transaction {} aborted (error {})",
-        trans.transid(),
+        hold.transid,
         error.to_errno()
     );
     pr_crit!(
         "BTRFS: error (device {}) in commit of transaction {}: errno={}\n",
         fs.name(),
-        trans.transid(),
+        hold.transid,
         error.to_errno()
     );
     fs.force_read_only();
     crate::fs_info!(fs, "forced readonly");
 }
 
-impl Drop for Transaction<'_> {
+impl Drop for Hold<'_> {
     fn drop(&mut self) {
         // Whoever drops a transaction has the error; for the volume it is an I/O error.
         abort(self, EIO);

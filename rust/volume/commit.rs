@@ -32,16 +32,16 @@ impl Transaction<'_> {
     ///
     /// Any error aborts the transaction: the volume stays as the last commit left it, and turns read-only.
     pub fn commit(mut self) -> Result {
-        if !self.changed && !self.space().is_dirty() {
-            self.finished = true;
+        if !self.hold.is_changed() && !self.space().is_dirty() {
+            self.hold.finished = true;
             return Ok(());
         }
         // From here on a failure is an abort.
-        self.changed = true;
+        self.hold.changed = true;
         self.unchecked = true;
         let written = self.write();
         if let Err(e) = written {
-            abort::abort(&mut self, e);
+            abort::abort(&mut self.hold, e);
         }
         written
     }
@@ -64,7 +64,7 @@ impl Transaction<'_> {
             );
         })?;
         superblock::write_copies(&*fs.device, &mut self.superblock)?;
-        self.finished = true;
+        self.hold.finished = true;
         let transid = self.transid();
         while let Some(node) = self.dirty.pop_first() {
             // The cache may do without: it reads again what it does not have.
@@ -73,7 +73,9 @@ impl Transaction<'_> {
             }
         }
         fs.publish(roots);
+        fs.running_trees.lock().clear();
         self.space_mut().committed(transid);
+        fs.refresh_room(&self.hold.writer.space);
         Ok(())
     }
 

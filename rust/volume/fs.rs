@@ -3,6 +3,8 @@
 
 use super::epoch::Epochs;
 use super::reader::Reader;
+use super::room::Room;
+use super::running::RunningTrees;
 use super::transaction::WriterState;
 use crate::device::{BlockDevice, ChunkMap};
 use crate::state::State;
@@ -10,7 +12,7 @@ use crate::tree::{Geometry, NodeCache};
 use core::ops::Deref;
 use kernel::prelude::*;
 use kernel::sync::atomic::{Acquire, Atomic, Release};
-use kernel::sync::{Arc, Mutex};
+use kernel::sync::{Arc, CondVar, Mutex};
 
 pub use super::commit_roots::CommitRoots;
 
@@ -36,6 +38,13 @@ pub struct Shared {
     pub(super) roots: Pin<KBox<Mutex<Arc<CommitRoots>>>>,
     /// What the one writer needs; held for the length of a transaction.
     pub(super) writer: Pin<KBox<Mutex<WriterState>>>,
+    /// Told whenever data space that was allocated gets its extent item or is given back; waited for with the
+    /// writer's mutex.
+    pub(super) landed: Pin<KBox<CondVar>>,
+    /// The trees that differ from the last commit; a leaf lock.
+    pub(super) running_trees: Pin<KBox<Mutex<RunningTrees>>>,
+    /// What may still be promised to writers; a leaf lock.
+    pub(super) room: Pin<KBox<Mutex<Room>>>,
     pub(super) read_only: Atomic<bool>,
     /// A transaction failed: nothing is written until the next mount.
     pub(super) failed: Atomic<bool>,
@@ -83,6 +92,11 @@ impl Shared {
         let old = core::mem::replace(&mut *self.chunks.lock(), map);
         // What was the last reference is dropped here, after the lock.
         drop(old);
+    }
+
+    /// The generation of the last commit.
+    pub fn generation(&self) -> u64 {
+        self.roots.lock().superblock.generation.get()
     }
 
     /// Makes a commit, whose superblock is durable, the one that new readers see.

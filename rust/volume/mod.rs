@@ -7,8 +7,11 @@
 //!
 //! 1. locks of the VFS (`s_umount`, inodes, folios);
 //! 2. the writer's mutex, [`fs::Shared::writer`]: held by a [`transaction::Transaction`] from begin to commit or
-//!    abort. It protects the running trees, block groups, free space, and what was freed and waits for readers;
-//! 3. the leaves: the last commit's roots, the chunk map, the epochs, and the shards of the node cache. Each is taken
+//!    abort, by an operation that joins the running transaction from join to end, and by a [`live::Live`] view of what
+//!    is not committed. It protects the running trees, block groups, free space, and what was freed and waits for
+//!    readers;
+//! 3. the leaves: the last commit's roots, which trees differ from it, the room that is promised, the chunk map, the
+//!    epochs, and the shards of the node cache. Each is taken
 //!    to look or to swap one value, never across I/O, and no other lock is taken under it. [`crate::state`] is a leaf
 //!    as well.
 //!
@@ -35,11 +38,15 @@ pub mod free_space_load;
 pub mod free_space_tree;
 pub mod freeze;
 pub mod fs;
+pub mod in_flight;
+pub mod live;
 mod open;
 pub mod options;
 pub mod reader;
 pub mod refs;
+pub mod room;
 mod root_tree;
+pub mod running;
 pub mod space;
 mod space_alloc;
 pub mod transaction;
@@ -48,5 +55,9 @@ mod writable;
 pub use commit_roots::CommitRoots;
 pub use epoch::{EpochGuard, Epochs};
 pub use fs::Fs;
+pub use in_flight::DataExtent;
+pub use live::{Live, View};
 pub use options::OpenOptions;
 pub use reader::Reader;
+pub use room::DataReservation;
+pub use transaction::{Reserve, Transaction};

@@ -5,6 +5,8 @@ use super::commit_roots::CommitRoots;
 use super::epoch::Epochs;
 use super::fs::{Fs, Shared};
 use super::options::OpenOptions;
+use super::room::Room;
+use super::running::RunningTrees;
 use super::transaction::WriterState;
 use crate::device::chunk::{ChunkLimits, Origin};
 use crate::device::superblock::{read_newest, writing_forbidden};
@@ -17,7 +19,7 @@ use crate::tree::{Cursor, Geometry, NodeCache, Nodes};
 use crate::{fs_err, fs_info, fs_warn};
 use kernel::prelude::*;
 use kernel::sync::atomic::Atomic;
-use kernel::sync::{new_mutex, Arc, Mutex};
+use kernel::sync::{new_condvar, new_mutex, Arc, Mutex};
 
 impl Fs {
     /// Opens the volume on a device.
@@ -153,6 +155,12 @@ impl Opening {
             chunks,
             roots: KBox::pin_init(new_mutex!(roots, "Fs::roots"), GFP_KERNEL)?,
             writer: KBox::pin_init(new_mutex!(WriterState::new(), "Fs::writer"), GFP_KERNEL)?,
+            landed: KBox::pin_init(new_condvar!("Fs::landed"), GFP_KERNEL)?,
+            running_trees: KBox::pin_init(
+                new_mutex!(RunningTrees::new(), "Fs::running_trees"),
+                GFP_KERNEL,
+            )?,
+            room: KBox::pin_init(new_mutex!(Room::default(), "Fs::room"), GFP_KERNEL)?,
             read_only: Atomic::new(read_only),
             failed: Atomic::new(false),
         };

@@ -27,6 +27,11 @@ impl Reader {
         }
     }
 
+    /// What the reader consists of, less the reference to the volume.
+    pub(super) fn into_parts(self) -> (Arc<CommitRoots>, EpochGuard) {
+        (self.roots, self._epoch)
+    }
+
     /// The volume.
     pub fn fs(&self) -> &Fs {
         &self.fs

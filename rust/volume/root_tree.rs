@@ -9,7 +9,7 @@ use crate::format::root::RootItem;
 use crate::format::{item_type, tree_id, Key};
 use crate::tree::cursor::Cursor;
 use crate::tree::edit;
-use crate::tree::{EditContext, TreeRoot};
+use crate::tree::{EditContext, Nodes, TreeRoot};
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
 use zerocopy::IntoBytes;
@@ -58,6 +58,35 @@ impl RunningRoots {
         self.roots.get(&tree)
     }
 
+    /// The trees that this transaction has changed so far, unless their root items were written meanwhile.
+    pub(super) fn changed(&self) -> impl Iterator<Item = u64> + '_ {
+        let dirty = self.roots.iter().filter(|(_, running)| running.dirty);
+        dirty.map(|(id, _)| *id)
+    }
+
+    /// The root of a tree, which may not have been looked up yet: in that case the root tree is read through `nodes`.
+    pub(super) fn root<S: Nodes>(&self, nodes: &S, tree: u64) -> Result<TreeRoot> {
+        match self.roots.get(&tree) {
+            Some(running) => Ok(running.root),
+            None => {
+                let root_tree = self.get(tree_id::ROOT).ok_or(EINVAL)?.root;
+                let (_, item) = find_root_item(nodes, root_tree, tree)?;
+                Ok(item_root(tree, &item))
+            }
+        }
+    }
+
+    /// The root item of a tree, found in the same way.
+    pub(super) fn item<S: Nodes>(&self, nodes: &S, tree: u64) -> Result<RootItem> {
+        match self.roots.get(&tree) {
+            Some(running) => Ok(**running.item.as_ref().map(|(_, item)| item).ok_or(ENOENT)?),
+            None => {
+                let root_tree = self.get(tree_id::ROOT).ok_or(EINVAL)?.root;
+                Ok(find_root_item(nodes, root_tree, tree)?.1)
+            }
+        }
+    }
+
     /// The trees whose root items have to be written.
     fn dirty(&self) -> Result<KVec<u64>> {
         let mut ids = KVec::new();
@@ -74,28 +103,12 @@ impl Transaction<'_> {
     /// The root item of `tree` in the running root tree.
     fn find_root_item(&self, tree: u64) -> Result<(Key, RootItem)> {
         let root_tree = self.roots.get(tree_id::ROOT).ok_or(EINVAL)?.root;
-        let mut cursor = Cursor::new(self, root_tree);
-        cursor.seek_before(&Key::new(tree, item_type::ROOT_ITEM, u64::MAX))?;
-        match cursor.item() {
-            Some((key, bytes)) if key.is(tree, item_type::ROOT_ITEM) => {
-                let item = RootItem::parse(bytes).inspect_err(|_| {
-                    crate::fs_err!(self.fs(), "corrupt root item: key {key}");
-                })?;
-                Ok((key, item))
-            }
-            _ => Err(ENOENT),
-        }
+        find_root_item(self, root_tree, tree)
     }
 
     /// See [`EditContext::root`].
     pub(super) fn lookup_root(&self, tree: u64) -> Result<TreeRoot> {
-        match self.roots.get(tree) {
-            Some(running) => Ok(running.root),
-            None => {
-                let (_, item) = self.find_root_item(tree)?;
-                Ok(item_root(tree, &item))
-            }
-        }
+        self.roots.root(self, tree)
     }
 
     /// The tree with this id, looked up for the rest of the transaction.
@@ -120,10 +133,7 @@ impl Transaction<'_> {
     ///
     /// `ENOENT` if there is no such tree or it has no root item.
     pub fn root_item(&self, tree: u64) -> Result<RootItem> {
-        match self.roots.get(tree) {
-            Some(running) => Ok(**running.item.as_ref().map(|(_, item)| item).ok_or(ENOENT)?),
-            None => Ok(self.find_root_item(tree)?.1),
-        }
+        self.roots.item(self, tree)
     }
 
     /// Changes the root item of `tree`. What the tree's root tells (address, level, generation) is set at commit.
@@ -136,7 +146,7 @@ impl Transaction<'_> {
         tree: u64,
         change: impl FnOnce(&mut RootItem) -> Result,
     ) -> Result {
-        self.changed = true;
+        self.hold.changed = true;
         let running = self.running_root(tree)?;
         let (_, item) = running.item.as_mut().ok_or(ENOENT)?;
         change(item)?;
@@ -184,7 +194,7 @@ impl Transaction<'_> {
 
     /// See [`EditContext::set_root`].
     pub(super) fn switch_root(&mut self, tree: u64, root: TreeRoot) -> Result {
-        self.changed = true;
+        self.hold.changed = true;
         let running = self.running_root(tree)?;
         running.root = root;
         running.dirty = true;
@@ -228,6 +238,21 @@ impl Transaction<'_> {
             })?;
         }
         Ok(!trees.is_empty())
+    }
+}
+
+/// The root item of `tree` in a root tree, and its key.
+fn find_root_item<S: Nodes>(nodes: &S, root_tree: TreeRoot, tree: u64) -> Result<(Key, RootItem)> {
+    let mut cursor = Cursor::new(nodes, root_tree);
+    cursor.seek_before(&Key::new(tree, item_type::ROOT_ITEM, u64::MAX))?;
+    match cursor.item() {
+        Some((key, bytes)) if key.is(tree, item_type::ROOT_ITEM) => {
+            let item = RootItem::parse(bytes).inspect_err(|_| {
+                crate::fs_err!(nodes, "corrupt root item: key {key}");
+            })?;
+            Ok((key, item))
+        }
+        _ => Err(ENOENT),
     }
 }
 

@@ -113,6 +113,8 @@ pub struct Space {
     pub(super) cursors: [u64; 3],
     pinned: ExtentSet,
     held: KVec<Held>,
+    /// Data space that was allocated for data on its way to the device, which no transaction knows of yet.
+    in_flight: ExtentSet,
     /// The last transaction that was committed.
     committed: u64,
     /// The running transaction changed something here.
@@ -137,6 +139,7 @@ impl Space {
             cursors: [0; 3],
             pinned: ExtentSet::new(),
             held: KVec::new(),
+            in_flight: ExtentSet::new(),
             committed: 0,
             touched: false,
             stale: true,
@@ -193,22 +196,22 @@ impl Space {
         }
         for held in self.held.iter() {
             for extent in held.extents.iter() {
-                let mut rest = Some(extent);
-                while let Some(extent) = rest {
-                    let (part, group) = first_part(&mut new.groups, extent);
-                    if let Some(group) = group {
-                        group.pinned = group.pinned.saturating_add(part.len);
-                    }
-                    let len = extent.end().saturating_sub(part.end());
-                    rest = Extent::new(part.end(), len).ok();
-                }
+                each_part(&mut new.groups, extent, |group, part| {
+                    group.pinned = group.pinned.saturating_add(part.len);
+                });
             }
         }
         // Chunks that the transaction made go out of use.
         chunk_alloc::publish(&new, vol, None)?;
         new.targets = self.targets;
         new.cursors = self.cursors;
+        for extent in self.in_flight.iter() {
+            each_part(&mut new.groups, extent, |group, part| {
+                group.reserved = group.reserved.saturating_add(part.len);
+            });
+        }
         new.held = core::mem::take(&mut self.held);
+        new.in_flight = core::mem::take(&mut self.in_flight);
         *self = new;
         Ok(())
     }
@@ -283,9 +286,46 @@ impl Space {
         Ok(())
     }
 
-    /// All extents that were freed and may not be used yet.
+    /// All extents that may not be used yet though no extent item covers them: freed ones, and those of data on its way.
     pub(super) fn waiting(&self) -> impl Iterator<Item = &ExtentSet> {
-        Iterator::chain(self.held.iter().map(|held| &held.extents), [&self.pinned])
+        let held = self.held.iter().map(|held| &held.extents);
+        Iterator::chain(held, [&self.pinned, &self.in_flight])
+    }
+
+    /// Lets an extent of data that was just allocated outlive the transaction, until [`Self::land`].
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` if it does so already, `ENOMEM`.
+    pub(super) fn set_in_flight(&mut self, extent: Extent) -> Result {
+        self.in_flight.insert(extent)
+    }
+
+    /// Makes an extent in flight one that the running transaction allocated.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if it is not in flight, `ENOMEM`.
+    pub(super) fn land(&mut self, extent: Extent) -> Result {
+        self.in_flight.remove(extent)
+    }
+
+    /// Gives back an extent in flight.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::land`] and [`Self::release`].
+    pub(super) fn give_back(&mut self, extent: Extent) -> Result {
+        self.in_flight.remove(extent)?;
+        if self.stale {
+            return Ok(());
+        }
+        let group = covering_mut(&mut self.groups, extent).ok_or(ENOENT)?;
+        group.reserved = group.reserved.saturating_sub(extent.len);
+        match group.free.as_mut() {
+            Some(free) => free.insert(extent),
+            None => Ok(()),
+        }
     }
 
     /// The extents that [`Self::release_upto`] would free: what may be discarded on the device just before.
@@ -339,7 +379,8 @@ impl Space {
 
     /// Whether an extent was freed lately and may not be used yet.
     pub fn is_pinned(&self, extent: &Extent) -> bool {
-        self.waiting().any(|set| set.covers(extent))
+        let mut held = self.held.iter();
+        self.pinned.covers(extent) || held.any(|held| held.extents.covers(extent))
     }
 
     /// How free space is tracked on disk.
@@ -534,6 +575,23 @@ fn starting_mut(groups: &mut [BlockGroup], start: u64) -> Result<&mut BlockGroup
         .get_mut(at)
         .filter(|g| g.start == start)
         .ok_or(ENOENT)
+}
+
+/// Calls `each` for the parts of `extent` in every block group that it touches.
+fn each_part(
+    groups: &mut [BlockGroup],
+    extent: Extent,
+    mut each: impl FnMut(&mut BlockGroup, Extent),
+) {
+    let mut rest = Some(extent);
+    while let Some(extent) = rest {
+        let (part, group) = first_part(groups, extent);
+        if let Some(group) = group {
+            each(group, part);
+        }
+        let len = extent.end().saturating_sub(part.end());
+        rest = Extent::new(part.end(), len).ok();
+    }
 }
 
 /// The part of `extent` that lies in the block group, or in the gap between block groups, that it starts in. Extents

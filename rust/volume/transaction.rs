@@ -15,6 +15,7 @@ use super::fs::Fs;
 use super::reader::Reader;
 use super::refs::RefKind;
 use super::root_tree::RunningRoots;
+use super::running::{Resumed, Running};
 use super::space::{Space, SpaceContext, Tracking, Volume};
 use crate::device::{Chunk, SuperBuf};
 use crate::format::superblock::SuperBlock;
@@ -22,8 +23,9 @@ use crate::format::{item_type, objectid, tree_id, Key};
 use crate::platform::NofsScope;
 use crate::tree::node::NodePtr;
 use crate::tree::node_buf::{NewNode, NodeBuf};
-use crate::tree::{EditContext, Geometry, Nodes, TreeRoot};
+use crate::tree::{Cursor, EditContext, Geometry, Nodes, TreeRoot};
 use kernel::prelude::*;
+use kernel::rbtree::RBTree;
 use kernel::sync::{Arc, MutexGuard};
 
 /// How many tree blocks are allocated between two looks at the room that is left.
@@ -43,7 +45,11 @@ pub struct Reserve {
 
 /// What outlives single transactions, behind the writer's mutex.
 pub struct WriterState {
-    space: Space,
+    pub(super) space: Space,
+    /// The transaction that operations left open, unless one is at it.
+    pub(super) running: Option<Running>,
+    /// The next number for an object of a tree, as far as that was looked up.
+    objectids: RBTree<u64, u64>,
     /// The volume was looked through for what forbids writing.
     checked: bool,
 }
@@ -53,6 +59,8 @@ impl WriterState {
     pub fn new() -> Self {
         WriterState {
             space: Space::unloaded(),
+            running: None,
+            objectids: RBTree::new(),
             checked: false,
         }
     }
@@ -71,24 +79,36 @@ impl Default for WriterState {
 
 /// The running transaction. Holds the writer's mutex: there is one at a time.
 pub struct Transaction<'fs> {
+    // The first field, so that an abort comes before all else goes.
+    pub(super) hold: Hold<'fs>,
     pub(super) fs: &'fs Fs,
     /// The last commit.
     pub(super) base: Reader,
-    writer: MutexGuard<'fs, WriterState>,
-    transid: u64,
     pub(super) superblock: SuperBuf,
     pub(super) roots: RunningRoots,
     pub(super) dirty: DirtyNodes,
     pub(super) refs: DelayedRefs,
-    /// Something was changed that a commit has to write, or that has to be undone.
-    pub(super) changed: bool,
     /// Allocations may use up what others leave for commits: this is one, or frees more than it takes.
     pub(super) unchecked: bool,
     /// How many tree blocks may be allocated before it is asked again whether there is room.
-    budget: u64,
-    /// The transaction was committed or given up; drop has nothing to do.
+    pub(super) budget: u64,
+    /// When the transaction began, by [`crate::platform::uptime_ms`].
+    pub(super) started: u64,
+    pub(super) _nofs: NofsScope,
+}
+
+/// The hold of a transaction on the volume. Unless the transaction came to an end, drop aborts it.
+pub(super) struct Hold<'fs> {
+    pub(super) fs: &'fs Fs,
+    pub(super) writer: MutexGuard<'fs, WriterState>,
+    pub(super) transid: u64,
+    /// Something was changed, since the transaction was begun or joined, that a commit has to write or that has to be
+    /// undone.
+    pub(super) changed: bool,
+    /// Operations before this one changed something.
+    pub(super) carried: bool,
+    /// The transaction was committed, left open or given up; drop has nothing to do.
     pub(super) finished: bool,
-    _nofs: NofsScope,
 }
 
 impl Fs {
@@ -102,7 +122,7 @@ impl Fs {
         if trans.space().tracking() == Tracking::Stale {
             // A transaction of its own, so that whoever gives up the one he asked for gives up nothing else.
             crate::fs_info!(self, "rebuilding free space tree");
-            trans.changed = true;
+            trans.hold.changed = true;
             free_space_tree::rebuild(&mut trans)?;
             trans.commit()?;
             trans = self.start(reserve)?;
@@ -113,6 +133,34 @@ impl Fs {
     fn start(&self, reserve: Reserve) -> Result<Transaction<'_>> {
         self.check_writable()?;
         let mut writer = self.writer.lock();
+        // Whoever begins a transaction has it for himself: what others left open is committed first.
+        while writer.running.is_some() {
+            match self.resume(writer)? {
+                Resumed::Running(trans) => trans.commit()?,
+                Resumed::None(guard) => drop(guard),
+            }
+            writer = self.writer.lock();
+        }
+        let mut trans = self.start_locked(writer)?;
+        let nodesize = u64::from(self.geometry.nodesize);
+        let bytes = reserve.nodes.saturating_mul(nodesize);
+        let (space, base) = trans.allocator();
+        if !reserve.freeing {
+            space.make_room(base, Kind::Metadata, bytes)?;
+        }
+        if reserve.data != 0 {
+            space.make_room(base, Kind::Data, reserve.data)?;
+        }
+        trans.unchecked = reserve.freeing;
+        trans.budget = reserve.nodes;
+        Ok(trans)
+    }
+
+    /// Starts a transaction; there is none running.
+    pub(super) fn start_locked<'fs>(
+        &'fs self,
+        mut writer: MutexGuard<'fs, WriterState>,
+    ) -> Result<Transaction<'fs>> {
         // The transaction before may have failed while this one waited.
         self.check_writable()?;
         let nofs = NofsScope::enter();
@@ -125,35 +173,32 @@ impl Fs {
         let space = &mut writer.space;
         space.begin(&base, &superblock)?;
         self.release_freed(space, &base)?;
-        let nodesize = u64::from(self.geometry.nodesize);
-        let bytes = reserve.nodes.saturating_mul(nodesize);
-        if !reserve.freeing {
-            space.make_room(&base, Kind::Metadata, bytes)?;
-        }
-        if reserve.data != 0 {
-            space.make_room(&base, Kind::Data, reserve.data)?;
-        }
         let transid = base.generation().checked_add(1).ok_or(EOVERFLOW)?;
         let roots = RunningRoots::new(base.root(tree_id::ROOT)?, base.root(tree_id::CHUNK)?)?;
         Ok(Transaction {
+            hold: Hold {
+                fs: self,
+                writer,
+                transid,
+                changed: false,
+                carried: false,
+                finished: false,
+            },
             fs: self,
             base,
-            writer,
-            transid,
             superblock,
             roots,
             dirty: DirtyNodes::new(),
             refs: DelayedRefs::new(),
-            changed: false,
-            unchecked: reserve.freeing,
-            budget: reserve.nodes,
-            finished: false,
+            unchecked: false,
+            budget: 0,
+            started: crate::platform::uptime_ms(),
             _nofs: nofs,
         })
     }
 
     /// Lets go of what was freed by commits that all readers have seen.
-    fn release_freed(&self, space: &mut Space, base: &Reader) -> Result {
+    pub(super) fn release_freed(&self, space: &mut Space, base: &Reader) -> Result {
         let transid = self.epochs.oldest().unwrap_or_else(|| base.generation());
         space.release_upto(base, transid)
     }
@@ -177,7 +222,7 @@ impl<'fs> Transaction<'fs> {
 
     /// The changes of references that wait to be run.
     pub fn refs(&mut self) -> &mut DelayedRefs {
-        self.changed = true;
+        self.hold.changed = true;
         &mut self.refs
     }
 
@@ -187,7 +232,7 @@ impl<'fs> Transaction<'fs> {
     ///
     /// `ENOSPC`; `EINVAL` if `num_bytes` is not a multiple of the sector size; `ENOMEM`.
     pub fn alloc_data(&mut self, num_bytes: u64, hint: u64) -> Result<u64> {
-        self.changed = true;
+        self.hold.changed = true;
         let (space, base) = self.allocator();
         let extent = space.alloc_data(base, num_bytes, num_bytes, hint)?;
         self.refs
@@ -195,16 +240,65 @@ impl<'fs> Transaction<'fs> {
         Ok(extent.start)
     }
 
+    /// Allocates up to `want` bytes of data space, at least `min`, and queues the extent item, still without
+    /// references. Returns address and size.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::alloc_data`].
+    pub fn alloc_extent(&mut self, min: u64, want: u64) -> Result<(u64, u64)> {
+        let (space, base) = self.allocator();
+        let extent = space.alloc_data(base, min, want, 0)?;
+        self.hold.changed = true;
+        self.refs
+            .new_extent(extent.start, extent.len, NewExtent::Data, 0)?;
+        Ok((extent.start, extent.len))
+    }
+
+    /// A number for a new object in a tree: an inode in that of a subvolume, a subvolume in the tree of roots. It was
+    /// never used since the volume was mounted, and is above all that are in use.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` when there are no more; those of reading; `ENOMEM`.
+    pub fn next_objectid(&mut self, tree: u64) -> Result<u64> {
+        let next = match self.hold.writer.objectids.get(&tree) {
+            Some(next) => *next,
+            None => self.highest_objectid(tree)?.saturating_add(1),
+        };
+        if next > objectid::LAST_FREE {
+            return Err(ENOSPC);
+        }
+        let ids = &mut self.hold.writer.objectids;
+        match ids.get_mut(&tree) {
+            Some(place) => *place = next.saturating_add(1),
+            None => {
+                ids.try_create_and_insert(tree, next.saturating_add(1), GFP_KERNEL)?;
+            }
+        }
+        Ok(next)
+    }
+
+    fn highest_objectid(&self, tree: u64) -> Result<u64> {
+        let mut cursor = Cursor::new(self, self.lookup_root(tree)?);
+        let last = Key::new(objectid::LAST_FREE, u8::MAX, u64::MAX);
+        cursor.seek_before(&last)?;
+        let highest = cursor.key().map_or(0, |key| key.objectid);
+        // The root directory's number is never given to anything else.
+        let least = if tree == tree_id::ROOT { 255 } else { 256 };
+        Ok(highest.max(least))
+    }
+
     /// Queues the removal of an extent with all references that the extent tree has of it. An extent that this
     /// transaction allocated goes once its references are given up.
     pub fn drop_extent(&mut self, bytenr: u64, num_bytes: u64) -> Result {
-        self.changed = true;
+        self.hold.changed = true;
         self.refs.drop_extent(bytenr, num_bytes)
     }
 
     /// Adds or, if `count` is negative, gives up references of `kind` to an extent.
     pub fn add_ref(&mut self, bytenr: u64, num_bytes: u64, kind: RefKind, count: i64) -> Result {
-        self.changed = true;
+        self.hold.changed = true;
         self.refs.add(bytenr, num_bytes, kind, count)
     }
 
@@ -271,7 +365,7 @@ impl<'fs> Transaction<'fs> {
     pub(super) fn new_node(&self, bytenr: u64, owner: u64, level: u8) -> NewNode {
         NewNode {
             bytenr,
-            generation: self.transid,
+            generation: self.hold.transid,
             owner,
             level,
         }
@@ -285,19 +379,13 @@ impl<'fs> Transaction<'fs> {
 
     /// Notes that there is something to commit that neither tree edits nor references tell.
     pub fn mark_changed(&mut self) {
-        self.changed = true;
+        self.hold.changed = true;
     }
 
     /// Gives up the transaction on purpose: nothing of it was written, and the volume goes on as the last commit
     /// left it.
     pub fn cancel(mut self) {
-        self.roll_back();
-    }
-
-    /// Undoes in memory what the transaction did there.
-    pub(super) fn roll_back(&mut self) {
-        self.finished = true;
-        self.writer.space.rolled_back();
+        self.hold.roll_back();
     }
 }
 
@@ -325,7 +413,7 @@ impl Nodes for Transaction<'_> {
 
 impl EditContext for Transaction<'_> {
     fn transid(&self) -> u64 {
-        self.transid
+        self.hold.transid
     }
 
     fn geometry(&self) -> &Geometry {
@@ -345,6 +433,7 @@ impl EditContext for Transaction<'_> {
     }
 
     fn dirty_mut(&mut self, bytenr: u64) -> Result<&mut NodeBuf> {
+        self.hold.changed = true;
         self.dirty.get_mut(bytenr).ok_or(EINVAL)
     }
 
@@ -391,15 +480,15 @@ impl SpaceContext for Transaction<'_> {
     }
 
     fn space(&self) -> &Space {
-        &self.writer.space
+        &self.hold.writer.space
     }
 
     fn space_mut(&mut self) -> &mut Space {
-        &mut self.writer.space
+        &mut self.hold.writer.space
     }
 
     fn allocator(&mut self) -> (&mut Space, &Reader) {
-        (&mut self.writer.space, &self.base)
+        (&mut self.hold.writer.space, &self.base)
     }
 
     fn superblock(&self) -> &SuperBlock {

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Reflinks: file ranges that share extents.
+
+use super::data::{check_file, check_writable};
+use super::extents::{drop_range, extent_key, fill_holes, insert_inline, insert_item, read_item};
+use super::{read_inode, reserve, write_inode, InodeId};
+use crate::format::file_extent::{compression, FileExtentItem};
+use crate::format::inode::{inode_flags, InodeItem, Timespec};
+use crate::format::item_type;
+use crate::subvol::file_extent::{self, Kind};
+use crate::tree::{Cursor, EditContext};
+use crate::volume::{Fs, Transaction};
+use kernel::prelude::*;
+
+/// What is to be shared. All offsets are in bytes, multiples of the sector size.
+#[derive(Clone, Copy, Debug)]
+pub struct CloneRange {
+    /// The file that has the data.
+    pub src: InodeId,
+    /// Where it is.
+    pub src_offset: u64,
+    /// How much; the end is rounded up by the caller where it is that of the file.
+    pub len: u64,
+    /// The file that gets the data.
+    pub dst: InodeId,
+    /// Where.
+    pub dst_offset: u64,
+    /// The size of the file that gets the data is at least this afterwards.
+    pub dst_size: u64,
+}
+
+/// What the source has at a place.
+enum Source {
+    Nothing,
+    Inline(KVec<u8>),
+    Extent(FileExtentItem),
+}
+
+/// Makes the range of one file share the extents of the other's; what was there is dropped. Data that is not written
+/// back is not seen: the caller writes back the source, and waits for what is under way to the destination. Each extent
+/// is an operation of its own.
+///
+/// # Errors
+///
+/// `EINVAL` for offsets that are not aligned, files of which only one has checksums, and overlapping ranges of one
+/// file; `EOPNOTSUPP` for inline data that would not be at the start of the destination; `ENOENT`, `EROFS`, `ENOSPC`.
+pub fn clone_range(fs: &Fs, range: &CloneRange, now: Timespec) -> Result<InodeItem> {
+    let sectorsize = u64::from(fs.geometry.sectorsize);
+    let CloneRange {
+        src_offset,
+        len,
+        dst_offset,
+        ..
+    } = *range;
+    if (src_offset | dst_offset | len) % sectorsize != 0 {
+        return Err(EINVAL);
+    }
+    let src_end = src_offset.checked_add(len).ok_or(EINVAL)?;
+    let dst_end = dst_offset.checked_add(len).ok_or(EFBIG)?;
+    if i64::try_from(dst_end.max(range.dst_size)).is_err() {
+        return Err(EFBIG);
+    }
+    if range.src == range.dst && src_offset < dst_end && dst_offset < src_end {
+        return Err(EINVAL);
+    }
+    let mut at = src_offset;
+    while at < src_end {
+        at = fs.operate(reserve(8), |trans| clone_step(trans, range, at, now))?;
+        crate::platform::yield_now();
+    }
+    fs.operate(reserve(4), |trans| {
+        let mut item = check_writable(trans, range.dst)?;
+        let old = item.size.get();
+        let end = range.dst_size.next_multiple_of(sectorsize);
+        fill_holes(trans, range.dst, old.next_multiple_of(sectorsize), end)?;
+        item.size = old.max(range.dst_size).into();
+        item.mtime = now;
+        item.ctime = now;
+        write_inode(trans, range.dst, &mut item)?;
+        Ok(item)
+    })
+}
+
+/// Shares one extent, from `at` in the source on. Returns where it goes on.
+fn clone_step(
+    trans: &mut Transaction<'_>,
+    range: &CloneRange,
+    at: u64,
+    now: Timespec,
+) -> Result<u64> {
+    let sectorsize = u64::from(trans.fs().geometry.sectorsize);
+    let mut item = check_writable(trans, range.dst)?;
+    let src_item = read_inode(trans, range.src)?;
+    check_file(&src_item)?;
+    let sums = |item: &InodeItem| item.flags.get() & inode_flags::NODATASUM;
+    if sums(&src_item) != sums(&item) {
+        return Err(EINVAL);
+    }
+    let src_end = range.src_offset.saturating_add(range.len);
+    let (start, end, source) = find_source(trans, range.src, at, src_end)?;
+    let (start, stop) = (start.max(at), end.min(src_end));
+    let to = range
+        .dst_offset
+        .saturating_add(start.saturating_sub(range.src_offset));
+    let len = stop.saturating_sub(start);
+    let to_end = to.saturating_add(len);
+    if let Source::Inline(data) = &source {
+        // Inline data has its place at the start of a file that has nothing else.
+        let fits = to == 0 && item.size.get() <= data.len() as u64;
+        if !fits || range.dst_size > sectorsize {
+            return Err(EOPNOTSUPP);
+        }
+    }
+
+    let freed = drop_range(trans, range.dst, to, to_end)?;
+    let mut added = 0u64;
+    match source {
+        Source::Nothing => {
+            let eof = item.size.get().max(range.dst_size);
+            let eof = eof.next_multiple_of(sectorsize);
+            fill_holes(trans, range.dst, to, to_end.min(eof))?;
+        }
+        Source::Inline(data) => {
+            insert_inline(trans, range.dst, &data)?;
+            added = data.len() as u64;
+            item.size = item.size.get().max(added.min(range.dst_size)).into();
+        }
+        Source::Extent(mut extent) => {
+            let skip = start.saturating_sub(find_offset(end, &extent));
+            extent.offset = extent.offset.get().checked_add(skip).ok_or(EUCLEAN)?.into();
+            extent.num_bytes = len.into();
+            extent.head.generation = trans.transid().into();
+            let old_end = item.size.get().next_multiple_of(sectorsize);
+            fill_holes(trans, range.dst, old_end, to)?;
+            insert_item(trans, range.dst, to, &extent)?;
+            added = len;
+            item.size = item.size.get().max(to_end.min(range.dst_size)).into();
+        }
+    }
+    let nbytes = item.nbytes.get().saturating_add(added);
+    item.nbytes = nbytes.saturating_sub(freed).into();
+    item.ctime = now;
+    item.mtime = now;
+    write_inode(trans, range.dst, &mut item)?;
+    Ok(stop)
+}
+
+/// Where an item starts that ends at `end`.
+fn find_offset(end: u64, item: &FileExtentItem) -> u64 {
+    end.saturating_sub(item.num_bytes.get())
+}
+
+/// What the source has at `at`: start and end of the part, and what it is.
+fn find_source(
+    trans: &Transaction<'_>,
+    id: InodeId,
+    at: u64,
+    to: u64,
+) -> Result<(u64, u64, Source)> {
+    let sectorsize = trans.fs().geometry.sectorsize;
+    let root = EditContext::root(trans, id.tree)?;
+    let mut found = (at, to, Source::Nothing);
+    file_extent::for_each(trans, root, id.ino, sectorsize, (at, to), &mut |extent| {
+        let end = extent.end().next_multiple_of(sectorsize.into());
+        let source = match extent.kind {
+            Kind::Hole => Source::Nothing,
+            Kind::Inline(inline) if inline.compression != compression::NONE => {
+                return Err(EOPNOTSUPP);
+            }
+            Kind::Inline(inline) => {
+                let mut data = KVec::new();
+                data.extend_from_slice(inline.data, GFP_KERNEL)?;
+                Source::Inline(data)
+            }
+            Kind::Prealloc(_) | Kind::Regular(_) => {
+                Source::Extent(item_at(trans, id, extent.offset)?)
+            }
+        };
+        found = (extent.offset, end, source);
+        Ok(false)
+    })?;
+    Ok(found)
+}
+
+fn item_at(trans: &Transaction<'_>, id: InodeId, offset: u64) -> Result<FileExtentItem> {
+    let mut cursor = Cursor::new(trans, EditContext::root(trans, id.tree)?);
+    cursor.seek(&extent_key(id.ino, offset))?;
+    match cursor.item() {
+        Some((key, data)) if key.is(id.ino, item_type::EXTENT_DATA) => read_item(data),
+        _ => Err(EUCLEAN),
+    }
+}

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Changing a file's size, and taking data out of it.
+
+use super::data::{check_file, check_writable};
+use super::extents::{drop_range, extent_key, fill_holes};
+use super::{read_inode, reserve, write_inode, InodeId, FREEING};
+use crate::format::file_extent::{compression, INLINE_HEAD_SIZE};
+use crate::format::inode::{InodeItem, Timespec};
+use crate::format::item_type;
+use crate::subvol::file_extent::{self, Kind};
+use crate::tree::{edit, Cursor, EditContext};
+use crate::volume::{Fs, Transaction};
+use kernel::prelude::*;
+
+/// How many extent items one operation drops, and how large a range is punched at once.
+const STEP: usize = 256;
+const STEP_BYTES: u64 = 1 << 30;
+
+/// Sets a file's size. A smaller one is reached in several operations, from the end of the file on; what is left if one
+/// fails is a file of a size in between. What a file that ends within a sector holds behind its end is not changed: that
+/// is for whoever writes the sector.
+///
+/// # Errors
+///
+/// `ENOENT`, `EINVAL` for what is not a file, `EFBIG`, `EROFS`; `ENOSPC` where holes need items.
+pub fn truncate(fs: &Fs, id: InodeId, size: u64, now: Timespec) -> Result<InodeItem> {
+    if i64::try_from(size).is_err() {
+        return Err(EFBIG);
+    }
+    let sectorsize = u64::from(fs.geometry.sectorsize);
+    let shrink = shrink_to(fs, id, size)?;
+    let cost = if shrink { FREEING } else { reserve(4) };
+    fs.operate(cost, |trans| {
+        let mut item = check_writable(trans, id)?;
+        let old = item.size.get();
+        if old < size {
+            let from = old.next_multiple_of(sectorsize);
+            fill_holes(trans, id, from, size.next_multiple_of(sectorsize))?;
+        } else {
+            let freed = cut_inline(trans, id, size)?;
+            item.nbytes = item.nbytes.get().saturating_sub(freed).into();
+        }
+        item.size = size.into();
+        item.mtime = now;
+        item.ctime = now;
+        write_inode(trans, id, &mut item)?;
+        Ok(item)
+    })
+}
+
+/// Drops what lies behind the sector that `size` is in. Returns whether the file is to become smaller.
+fn shrink_to(fs: &Fs, id: InodeId, size: u64) -> Result<bool> {
+    loop {
+        let (smaller, done) = fs.operate(FREEING, |trans| {
+            let mut item = check_writable(trans, id)?;
+            if size > item.size.get() {
+                return Ok((false, true));
+            }
+            Ok((true, cut_step(trans, id, &mut item, size)?))
+        })?;
+        if done {
+            return Ok(smaller);
+        }
+        crate::platform::yield_now();
+    }
+}
+
+/// Drops all that lies behind the end of a file.
+pub(super) fn cut(fs: &Fs, id: InodeId) -> Result {
+    loop {
+        let done = fs.operate(FREEING, |trans| {
+            let mut item = read_inode(trans, id)?;
+            if check_file(&item).is_err() {
+                return Ok(true);
+            }
+            let size = item.size.get();
+            cut_step(trans, id, &mut item, size)
+        })?;
+        if done {
+            return Ok(());
+        }
+    }
+}
+
+/// Drops some of the last items of a file that lie behind the sector of `size`. Returns whether that was all.
+fn cut_step(
+    trans: &mut Transaction<'_>,
+    id: InodeId,
+    item: &mut InodeItem,
+    size: u64,
+) -> Result<bool> {
+    let sectorsize = trans.fs().geometry.sectorsize;
+    let keep = size.next_multiple_of(sectorsize.into());
+    let (mut freed, mut end, mut done) = (0u64, item.size.get(), false);
+    let mut dropped = false;
+    for _ in 0..STEP {
+        let last = {
+            let mut cursor = Cursor::new(trans, EditContext::root(trans, id.tree)?);
+            cursor.seek_before(&extent_key(id.ino, u64::MAX))?;
+            match cursor.item() {
+                Some((key, data)) if key.is(id.ino, item_type::EXTENT_DATA) => {
+                    let extent = file_extent::parse(&key, data, sectorsize)?;
+                    let to = extent.end().checked_next_multiple_of(sectorsize.into());
+                    Some((extent.offset, to.ok_or(EUCLEAN)?))
+                }
+                _ => None,
+            }
+        };
+        let Some((from, to)) = last.filter(|(_, to)| *to > keep) else {
+            done = true;
+            break;
+        };
+        let from = from.max(keep);
+        freed = freed.saturating_add(drop_range(trans, id, from, to)?);
+        end = end.min(from);
+        dropped = true;
+    }
+    if dropped {
+        item.nbytes = item.nbytes.get().saturating_sub(freed).into();
+        item.size = item.size.get().min(end.max(size)).into();
+        write_inode(trans, id, item)?;
+    }
+    Ok(done)
+}
+
+/// Shortens uncompressed inline data to `size` bytes. Returns by how much.
+fn cut_inline(trans: &mut Transaction<'_>, id: InodeId, size: u64) -> Result<u64> {
+    let sectorsize = trans.fs().geometry.sectorsize;
+    let key = extent_key(id.ino, 0);
+    let Some(mut data) = edit::get(trans, id.tree, &key)? else {
+        return Ok(0);
+    };
+    let extent = file_extent::parse(&key, &data, sectorsize)?;
+    let Kind::Inline(inline) = extent.kind else {
+        return Ok(0);
+    };
+    let len = extent.len;
+    if inline.compression != compression::NONE || len <= size {
+        return Ok(0);
+    }
+    if size == 0 {
+        edit::delete(trans, id.tree, &key)?;
+        return Ok(len);
+    }
+    let keep = usize::try_from(size).map_err(|_| EUCLEAN)?;
+    data.truncate(INLINE_HEAD_SIZE.saturating_add(keep));
+    // The second field of the head is the size of the data.
+    let place = data.get_mut(8..16).ok_or(EUCLEAN)?;
+    place.copy_from_slice(&size.to_le_bytes());
+    edit::replace(trans, id.tree, &key, &data)?;
+    Ok(len.saturating_sub(size))
+}
+
+/// Makes a hole of the sectors between two offsets, in bytes, multiples of the sector size. Inline data goes as a
+/// whole. The size of the file stays.
+///
+/// # Errors
+///
+/// `EINVAL`, `ENOENT`, `EROFS`; `ENOSPC` where holes need items, or an extent is split.
+pub fn punch(fs: &Fs, id: InodeId, from: u64, to: u64, now: Timespec) -> Result<InodeItem> {
+    let sectorsize = u64::from(fs.geometry.sectorsize);
+    if (from | to) % sectorsize != 0 || from > to {
+        return Err(EINVAL);
+    }
+    let mut at = from;
+    loop {
+        let end = to.min(at.saturating_add(STEP_BYTES));
+        let item = fs.operate(reserve(6), |trans| {
+            let mut item = check_writable(trans, id)?;
+            let freed = drop_range(trans, id, at, end)?;
+            let eof = item.size.get().next_multiple_of(sectorsize);
+            fill_holes(trans, id, at, end.min(eof))?;
+            item.nbytes = item.nbytes.get().saturating_sub(freed).into();
+            item.mtime = now;
+            item.ctime = now;
+            write_inode(trans, id, &mut item)?;
+            Ok(item)
+        })?;
+        at = end;
+        if at >= to {
+            return Ok(item);
+        }
+        crate::platform::yield_now();
+    }
+}

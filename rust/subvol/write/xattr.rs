@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Changing extended attributes.
+
+use super::entry::{add_entry, check_entry, encode_entry, remove_entry};
+use super::{check_subvol, read_inode, reserve, write_inode, InodeId};
+use crate::format::crc::name_hash;
+use crate::format::dir::{file_type, DirItem, NAME_LEN};
+use crate::format::inode::{InodeItem, Timespec};
+use crate::format::{item_type, Key};
+use crate::subvol::xattr;
+use crate::tree::edit::{self, max_item_size};
+use crate::tree::EditContext;
+use crate::volume::{Fs, Transaction};
+use kernel::prelude::*;
+
+/// Which state of an attribute a change is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum XattrMode {
+    /// Any.
+    Set,
+    /// It must not be there.
+    Create,
+    /// It must be there.
+    Replace,
+}
+
+fn key(ino: u64, name: &[u8]) -> Key {
+    Key::new(ino, item_type::XATTR_ITEM, name_hash(name))
+}
+
+/// Whether an attribute has room in an item.
+pub(super) fn check_size(trans: &Transaction<'_>, name: &[u8], value: &[u8]) -> Result {
+    if name.is_empty() {
+        return Err(EINVAL);
+    }
+    if name.len() > NAME_LEN {
+        return Err(ERANGE);
+    }
+    let size = size_of::<DirItem>()
+        .saturating_add(name.len())
+        .saturating_add(value.len());
+    if size > max_item_size(trans.geometry()) {
+        return Err(ENOSPC);
+    }
+    Ok(())
+}
+
+/// Adds an attribute that is not there.
+pub(super) fn insert(
+    trans: &mut Transaction<'_>,
+    id: InodeId,
+    name: &[u8],
+    value: &[u8],
+) -> Result {
+    let entry = encode_entry(Key::MIN, trans.transid(), file_type::XATTR, name, value)?;
+    add_entry(trans, id.tree, &key(id.ino, name), &entry)
+}
+
+/// Sets the attribute `name`, which is the full one (`user.x`), or removes it if `value` is `None`. Returns the
+/// inode's item.
+///
+/// # Errors
+///
+/// `EEXIST`, `ENODATA`, `ERANGE` for a long name, `ENOSPC` for what has no room, `ENOENT`, `EROFS`.
+pub fn set_xattr(
+    fs: &Fs,
+    id: InodeId,
+    name: &[u8],
+    value: Option<&[u8]>,
+    mode: XattrMode,
+    now: Timespec,
+) -> Result<InodeItem> {
+    fs.operate(reserve(3), |trans| {
+        check_subvol(trans, id.tree)?;
+        let mut item = read_inode(trans, id)?;
+        let root = EditContext::root(trans, id.tree)?;
+        let old = match xattr::get(trans, root, id.ino, name, |old| Ok(old.len())) {
+            Ok(len) => Some(len),
+            Err(e) if e == ENODATA => None,
+            Err(e) => return Err(e),
+        };
+        match (old, mode) {
+            (Some(_), XattrMode::Create) => return Err(EEXIST),
+            (None, XattrMode::Replace) => return Err(ENODATA),
+            (None, _) if value.is_none() => return Err(ENODATA),
+            _ => {}
+        }
+        if let Some(value) = value {
+            check_room(trans, id, name, value, old)?;
+        }
+        if old.is_some() {
+            remove_entry(trans, id.tree, &key(id.ino, name), name)?;
+        }
+        if let Some(value) = value {
+            insert(trans, id, name, value)?;
+        }
+        item.ctime = now;
+        write_inode(trans, id, &mut item)?;
+        Ok(item)
+    })
+}
+
+/// Whether the value has room beside the other attributes with the same hash, once the old value is gone.
+fn check_room(
+    trans: &mut Transaction<'_>,
+    id: InodeId,
+    name: &[u8],
+    value: &[u8],
+    old: Option<usize>,
+) -> Result {
+    check_size(trans, name, value)?;
+    let head = size_of::<DirItem>().saturating_add(name.len());
+    let len = head.saturating_add(value.len());
+    let Some(old) = old else {
+        return match check_entry(trans, id.tree, &key(id.ino, name), name, len) {
+            Err(e) if e == EOVERFLOW => Err(ENOSPC),
+            checked => checked,
+        };
+    };
+    let size = edit::get(trans, id.tree, &key(id.ino, name))?.map_or(0, |data| data.len());
+    let rest = size.saturating_sub(head.saturating_add(old));
+    if rest.saturating_add(len) > max_item_size(trans.geometry()) {
+        return Err(ENOSPC);
+    }
+    Ok(())
+}

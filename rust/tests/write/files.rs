@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What the tests do with files: the steps that the VFS takes, in short.
+
+#![allow(dead_code)]
+
+use crate::support::*;
+use kernel::prelude::*;
+use rbtrfs_engine::format::inode::{inode_flags, InodeItem, Timespec};
+use rbtrfs_engine::format::tree_id;
+use rbtrfs_engine::subvol::data::{read_live, Owner};
+use rbtrfs_engine::subvol::write::*;
+use rbtrfs_engine::subvol::{dir, inode};
+use rbtrfs_engine::volume::in_flight::push_checksums;
+use rbtrfs_engine::volume::{Fs, View};
+use std::path::Path;
+use std::process::Command;
+use std::string::String;
+use std::vec::Vec;
+
+pub const ROOT: InodeId = InodeId {
+    tree: tree_id::FS,
+    ino: 256,
+};
+
+pub const SECTOR: u64 = 4096;
+
+/// A time that tells the transactions of a test apart.
+pub fn now() -> Timespec {
+    Timespec {
+        sec: 1_700_000_000.into(),
+        nsec: 5.into(),
+    }
+}
+
+pub fn new(mode: u32) -> NewInode<'static> {
+    NewInode {
+        mode,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        flags: 0,
+        now: now(),
+        target: b"",
+        xattrs: &[],
+    }
+}
+
+pub fn file(fs: &Fs, dir: InodeId, name: &str) -> Result<InodeId> {
+    let made = create(fs, dir, name.as_bytes(), &new(mode::REG | 0o644))?;
+    Ok(InodeId {
+        tree: dir.tree,
+        ino: made.ino,
+    })
+}
+
+pub fn mkdir(fs: &Fs, dir: InodeId, name: &str) -> Result<InodeId> {
+    let made = create(fs, dir, name.as_bytes(), &new(mode::DIR | 0o755))?;
+    Ok(InodeId {
+        tree: dir.tree,
+        ino: made.ino,
+    })
+}
+
+pub fn item(fs: &Fs, id: InodeId) -> Result<InodeItem> {
+    let live = fs.live(id.tree)?;
+    inode::read(&live, live.tree_root(id.tree)?, id.ino)
+}
+
+pub fn lookup(fs: &Fs, parent: InodeId, name: &str) -> Result<Option<InodeId>> {
+    let live = fs.live(parent.tree)?;
+    let root = live.tree_root(parent.tree)?;
+    let found = dir::lookup(&live, root, parent.ino, name.as_bytes())?;
+    Ok(found.map(|target| InodeId {
+        tree: parent.tree,
+        ino: target.location.objectid,
+    }))
+}
+
+/// Writes whole sectors at `offset`; the file is `size` bytes long at least.
+pub fn write(fs: &Fs, id: InodeId, offset: u64, data: &[u8], size: u64) -> Result {
+    assert_eq!(offset % SECTOR, 0);
+    let mut bytes = data.to_vec();
+    bytes.resize(data.len().next_multiple_of(SECTOR as usize), 0);
+    let mut reservation = fs.reserve_data(bytes.len() as u64)?;
+    let flags = item(fs, id)?.flags.get();
+    let mut at = 0;
+    while at < bytes.len() {
+        let want = (bytes.len() - at) as u64;
+        let extent = fs.alloc_data(Some(&mut reservation), want)?;
+        let piece = &bytes[at..at + extent.len() as usize];
+        extent.write(0, piece)?;
+        let mut sums = KVVec::new();
+        if flags & inode_flags::NODATASUM == 0 {
+            push_checksums(piece, SECTOR as u32, &mut sums)?;
+        }
+        let end = offset + (at + piece.len()) as u64;
+        at += piece.len();
+        insert_data(
+            fs,
+            id,
+            NewData {
+                offset: end - extent.len(),
+                size: size.min(end),
+                extent,
+                sums: &sums,
+            },
+        )?;
+    }
+    Ok(())
+}
+
+/// Makes `data` all of a file.
+pub fn fill(fs: &Fs, id: InodeId, data: &[u8]) -> Result {
+    if !data.is_empty() && data.len() <= MAX_INLINE {
+        insert_inline(fs, id, NewInline { data })?;
+        return Ok(());
+    }
+    write(fs, id, 0, data, data.len() as u64)
+}
+
+/// All of a file.
+pub fn read(fs: &Fs, id: InodeId) -> Result<Vec<u8>> {
+    let item = item(fs, id)?;
+    let size = item.size.get() as usize;
+    let mut data = vec![0xee; size.next_multiple_of(SECTOR as usize)];
+    let owner = Owner::new(id.tree, id.ino, &item);
+    read_live(fs, &owner, 0, &mut data)?;
+    data.truncate(size);
+    Ok(data)
+}
+
+/// Bytes that depend on where they are and on `seed`.
+pub fn pattern(len: usize, seed: u64) -> Vec<u8> {
+    let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    (0..len)
+        .map(|_| {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            x as u8
+        })
+        .collect()
+}
+
+/// Lets `look` see the image as the host kernel's driver mounts it. Does nothing where that is not possible.
+pub fn mounted(scratch: &Scratch, image: &rbtrfs_testdev::MemDevice, look: impl FnOnce(&Path)) {
+    let path = scratch.path("mounted");
+    image.write_to(&path).unwrap();
+    let dir = scratch.path("mnt");
+    std::fs::create_dir_all(&dir).unwrap();
+    let output = Command::new("mount")
+        .args(["-t", "btrfs", "-o", "loop"])
+        .args([&path, &dir])
+        .output();
+    match output {
+        Ok(output) if output.status.success() => {}
+        Ok(output) if is_root() => {
+            panic!("mount: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        _ => {
+            eprintln!("SKIP: only root can mount");
+            return;
+        }
+    }
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look(&dir)));
+    let done = Command::new("umount").arg(&dir).status().unwrap();
+    assert!(done.success());
+    std::fs::remove_file(&path).unwrap();
+    if let Err(panic) = result {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn is_root() -> bool {
+    let output = Command::new("id").arg("-u").output();
+    output.is_ok_and(|output| output.stdout == b"0\n")
+}

@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Writing: operations on files and directories. `btrfs check` judges what they leave on images of `mkfs.btrfs`.
+
+mod basic;
+mod files;
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Space for data that is on its way to the device.
+//!
+//! Data is written first, to space that is allocated and that no tree knows of; once it is there, an operation puts
+//! the extent into the trees. Power that fails in between leaves the space free. Such space is in no transaction: it
+//! outlives commits, and transactions that are given up.
+
+use super::delayed_ref::NewExtent;
+use super::free_space::Extent;
+use super::fs::Fs;
+use super::room::DataReservation;
+use super::space::SpaceContext;
+use super::transaction::Transaction;
+use crate::device::{Mirrors, WriteIo};
+use crate::format::crc::checksum;
+use kernel::prelude::*;
+
+/// The largest data extent, in bytes.
+pub const MAX_EXTENT: u64 = 128 << 20;
+
+/// Data space that is allocated and in no tree yet; given back when this is dropped, which takes the writer's mutex.
+/// Writes to it must have ended by then.
+#[must_use = "the space is given back when this is dropped"]
+pub struct DataExtent {
+    fs: Fs,
+    start: u64,
+    len: u64,
+}
+
+impl Fs {
+    /// Allocates up to `want` bytes of data space, a multiple of the sector size and at most [`MAX_EXTENT`]; fewer if
+    /// there is no free extent of that size. `reservation` shrinks by what is allocated. Takes the writer's mutex.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC`, which cannot be where the reservation covers it; `EINVAL` if `want` is 0 or not aligned; `EROFS`;
+    /// those of reading; `ENOMEM`.
+    pub fn alloc_data(
+        &self,
+        reservation: Option<&mut DataReservation>,
+        want: u64,
+    ) -> Result<DataExtent> {
+        let mut trans = self.enter()?;
+        let allocated = trans.alloc_in_flight(want.min(MAX_EXTENT));
+        trans.leave();
+        let extent = allocated?;
+        if let Some(reservation) = reservation {
+            reservation.release(extent.len);
+        }
+        Ok(DataExtent {
+            fs: self.clone(),
+            start: extent.start,
+            len: extent.len,
+        })
+    }
+}
+
+impl Transaction<'_> {
+    fn alloc_in_flight(&mut self, want: u64) -> Result<Extent> {
+        let sectorsize = u64::from(self.fs.geometry.sectorsize);
+        let (space, base) = self.allocator();
+        let extent = space.alloc_data(base, sectorsize, want, 0)?;
+        if let Err(error) = space.set_in_flight(extent) {
+            space.release(extent.start, extent.len)?;
+            return Err(error);
+        }
+        Ok(extent)
+    }
+
+    /// Makes data space in flight an extent of this transaction, with its extent item queued and without references
+    /// yet. Nothing is left to be given back.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the space is not in flight, `ENOMEM`.
+    pub fn land(&mut self, data: &mut DataExtent) -> Result {
+        let extent = Extent::new(data.start, data.len)?;
+        self.hold.changed = true;
+        self.space_mut().land(extent)?;
+        self.refs
+            .new_extent(extent.start, extent.len, NewExtent::Data, 0)?;
+        data.len = 0;
+        self.fs.landed.notify_all();
+        Ok(())
+    }
+}
+
+impl DataExtent {
+    /// The logical address, in bytes.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// The size in bytes.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether it has landed: nothing is left of it here.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Where `len` bytes at `offset` in the extent are on the device: the data has to be written to every copy.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` outside of the extent.
+    pub fn mirrors(&self, offset: u64, len: u64) -> Result<Mirrors> {
+        let end = offset.checked_add(len).ok_or(EINVAL)?;
+        if end > self.len {
+            return Err(EINVAL);
+        }
+        let logical = self.start.checked_add(offset).ok_or(EINVAL)?;
+        self.fs.chunk_map().mirrors(logical, len)
+    }
+
+    /// Writes `buf` to `offset` in the extent, to all copies. Both are multiples of the sector size. Nothing is
+    /// flushed: the commit does that.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` outside of the extent, `EIO`, `ENOMEM`.
+    pub fn write(&self, offset: u64, buf: &[u8]) -> Result {
+        let mut writes = KVec::new();
+        for offset in self.mirrors(offset, buf.len() as u64)?.iter() {
+            writes.push(WriteIo { offset, buf }, GFP_KERNEL)?;
+        }
+        self.fs.device.write_many(&writes)
+    }
+}
+
+/// Appends the checksums of the sectors of `data` to `sums`, as the checksum tree has them.
+///
+/// # Errors
+///
+/// `ENOMEM`.
+pub fn push_checksums(data: &[u8], sectorsize: u32, sums: &mut KVVec<u8>) -> Result {
+    for sector in data.chunks(sectorsize as usize) {
+        sums.extend_from_slice(&checksum(sector).to_le_bytes(), GFP_KERNEL)?;
+    }
+    Ok(())
+}
+
+impl Drop for DataExtent {
+    fn drop(&mut self) {
+        let Ok(extent) = Extent::new(self.start, self.len) else {
+            return;
+        };
+        let mut writer = self.fs.writer.lock();
+        // If it fails, there is no memory, and the space stays unused until the next mount.
+        let _ = writer.space_mut().give_back(extent);
+        self.fs.landed.notify_all();
+    }
+}

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The volume as it is now: the last commit with the running transaction's changes on top.
+
+use super::dirty::NodeRef;
+use super::fs::Fs;
+use super::reader::Reader;
+use super::transaction::{Transaction, WriterState};
+use crate::format::root::RootItem;
+use crate::tree::{EditContext, NodePtr, Nodes, TreeRoot};
+use kernel::prelude::*;
+use kernel::sync::MutexGuard;
+
+/// A state of the volume that can be read: a commit, or the running transaction.
+pub trait View: Nodes {
+    /// The root of a tree.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if there is no such tree; errors of reading.
+    fn tree_root(&self, tree: u64) -> Result<TreeRoot>;
+
+    /// The root item of a tree.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::tree_root`].
+    fn tree_root_item(&self, tree: u64) -> Result<RootItem>;
+
+    /// The volume.
+    fn volume(&self) -> &Fs;
+}
+
+impl View for Reader {
+    fn tree_root(&self, tree: u64) -> Result<TreeRoot> {
+        self.root(tree)
+    }
+
+    fn tree_root_item(&self, tree: u64) -> Result<RootItem> {
+        self.root_item(tree)
+    }
+
+    fn volume(&self) -> &Fs {
+        self.fs()
+    }
+}
+
+impl View for Transaction<'_> {
+    fn tree_root(&self, tree: u64) -> Result<TreeRoot> {
+        EditContext::root(self, tree)
+    }
+
+    fn tree_root_item(&self, tree: u64) -> Result<RootItem> {
+        self.root_item(tree)
+    }
+
+    fn volume(&self) -> &Fs {
+        self.fs()
+    }
+}
+
+/// The volume as it is now. If that is more than the last commit, the writer's mutex is held: nobody changes anything
+/// meanwhile, so that it must be dropped before any wait, and before user memory is touched.
+pub struct Live<'fs> {
+    // Dropped before the reader.
+    writer: Option<MutexGuard<'fs, WriterState>>,
+    base: Reader,
+}
+
+impl Fs {
+    /// A view of `tree` as it is now. As long as no operation changed the tree since the last commit, that is a view of
+    /// the last commit and takes no lock. Of other trees, it may show an older state than this one's.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn live(&self, tree: u64) -> Result<Live<'_>> {
+        self.live_of(&[tree])
+    }
+
+    /// As [`Self::live`], of several trees.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn live_of(&self, trees: &[u64]) -> Result<Live<'_>> {
+        let changed = {
+            let running = self.running_trees.lock();
+            trees.iter().any(|tree| running.contains(*tree))
+        };
+        if changed {
+            let writer = self.writer.lock();
+            if let Some(running) = writer.running.as_ref() {
+                let base = Reader::new(self.clone(), running.base.clone(), running.epoch.clone());
+                return Ok(Live {
+                    writer: Some(writer),
+                    base,
+                });
+            }
+        }
+        Ok(Live {
+            writer: None,
+            base: self.reader()?,
+        })
+    }
+}
+
+impl Live<'_> {
+    /// Lets go of the writer's mutex, and keeps what was seen from being overwritten: data extents that were found
+    /// through the view can be read as long as the reader lives.
+    pub fn into_reader(self) -> Reader {
+        self.base
+    }
+}
+
+impl Nodes for Live<'_> {
+    type Ref<'a>
+        = NodeRef<'a>
+    where
+        Self: 'a;
+
+    fn node(&self, ptr: &NodePtr) -> Result<NodeRef<'_>> {
+        let running = self.writer.as_ref().and_then(|w| w.running.as_ref());
+        match running.and_then(|running| running.dirty.get(ptr.bytenr)) {
+            Some(dirty) => Ok(NodeRef::Dirty(dirty.node())),
+            None => Ok(NodeRef::Clean(self.base.node(ptr)?)),
+        }
+    }
+
+    fn prefetch(&self, ptrs: &[NodePtr]) {
+        self.base.prefetch(ptrs);
+    }
+
+    fn name(&self) -> &str {
+        self.base.name()
+    }
+}
+
+impl View for Live<'_> {
+    fn tree_root(&self, tree: u64) -> Result<TreeRoot> {
+        match self.writer.as_ref().and_then(|w| w.running.as_ref()) {
+            Some(running) => running.roots.root(self, tree),
+            None => self.base.root(tree),
+        }
+    }
+
+    fn tree_root_item(&self, tree: u64) -> Result<RootItem> {
+        match self.writer.as_ref().and_then(|w| w.running.as_ref()) {
+            Some(running) => running.roots.item(self, tree),
+            None => self.base.root_item(tree),
+        }
+    }
+
+    fn volume(&self) -> &Fs {
+        self.base.fs()
+    }
+}

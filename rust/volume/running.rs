@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The running transaction between operations.
+//!
+//! An operation of the filesystem (the making of a file, a rename, the insertion of an extent) joins the transaction
+//! that runs, or starts one, does all of its changes, and leaves the transaction open for the next. So a commit writes
+//! whole operations, many at a time. [`Fs::commit`] ends the transaction, as does whoever begins one for himself
+//! ([`Fs::begin`]), and an operation that finds it grown large.
+//!
+//! An operation checks whatever can be wrong before its first change. An error before that is the caller's alone; one
+//! after it leaves half an operation behind, and so aborts the transaction and turns the volume read-only.
+
+use super::abort;
+use super::block_group::Kind;
+use super::commit_roots::CommitRoots;
+use super::delayed_ref::DelayedRefs;
+use super::dirty::DirtyNodes;
+use super::epoch::EpochGuard;
+use super::free_space_tree;
+use super::fs::Fs;
+use super::reader::Reader;
+use super::root_tree::RunningRoots;
+use super::space::{Space, SpaceContext, Tracking};
+use super::transaction::{Hold, Reserve, Transaction, WriterState};
+use crate::device::SuperBuf;
+use crate::platform::{uptime_ms, NofsScope};
+use kernel::prelude::*;
+use kernel::sync::{Arc, MutexGuard};
+
+/// A transaction of more bytes of tree blocks than this is committed by the operation that made it so large.
+const MAX_DIRTY: u64 = 64 << 20;
+
+/// A transaction that nobody is at. It has no reference to the volume, which has it.
+pub struct Running {
+    /// The last commit.
+    pub(super) base: Arc<CommitRoots>,
+    pub(super) epoch: EpochGuard,
+    transid: u64,
+    superblock: SuperBuf,
+    pub(super) roots: RunningRoots,
+    pub(super) dirty: DirtyNodes,
+    refs: DelayedRefs,
+    changed: bool,
+    /// When it was started, by [`uptime_ms`].
+    started: u64,
+}
+
+/// What [`Fs::resume`] found.
+pub(super) enum Resumed<'fs> {
+    /// The running transaction.
+    Running(Transaction<'fs>),
+    /// That none runs, and the writer's mutex.
+    None(MutexGuard<'fs, WriterState>),
+}
+
+/// The trees that the running transaction has changed.
+pub struct RunningTrees {
+    ids: KVec<u64>,
+    /// There was no memory to tell which.
+    all: bool,
+}
+
+impl RunningTrees {
+    /// None.
+    pub(super) const fn new() -> Self {
+        RunningTrees {
+            ids: KVec::new(),
+            all: false,
+        }
+    }
+
+    /// Whether the tree differs from the last commit.
+    pub(super) fn contains(&self, tree: u64) -> bool {
+        self.all || self.ids.contains(&tree)
+    }
+
+    fn add(&mut self, tree: u64) {
+        if !self.contains(tree) && self.ids.push(tree, GFP_KERNEL).is_err() {
+            self.all = true;
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.ids.clear();
+        self.all = false;
+    }
+}
+
+impl Fs {
+    /// Takes the running transaction up again.
+    ///
+    /// # Errors
+    ///
+    /// `EROFS` if a transaction failed before.
+    pub(super) fn resume<'fs>(
+        &'fs self,
+        mut writer: MutexGuard<'fs, WriterState>,
+    ) -> Result<Resumed<'fs>> {
+        if let Err(error) = self.check_failed() {
+            // What ran when the volume failed goes the same way.
+            let dropped = writer.running.take();
+            self.running_trees.lock().clear();
+            writer.space.rolled_back();
+            drop(writer);
+            drop(dropped);
+            return Err(error);
+        }
+        let Some(running) = writer.running.take() else {
+            return Ok(Resumed::None(writer));
+        };
+        let Running {
+            base,
+            epoch,
+            transid,
+            superblock,
+            roots,
+            dirty,
+            refs,
+            changed,
+            started,
+        } = running;
+        Ok(Resumed::Running(Transaction {
+            hold: Hold {
+                fs: self,
+                writer,
+                transid,
+                changed: false,
+                carried: changed,
+                finished: false,
+            },
+            fs: self,
+            base: Reader::new(self.clone(), base, epoch),
+            superblock,
+            roots,
+            dirty,
+            refs,
+            unchecked: true,
+            budget: 0,
+            started,
+            _nofs: NofsScope::enter(),
+        }))
+    }
+
+    /// Joins the running transaction, or starts one, without asking for room.
+    pub(super) fn enter(&self) -> Result<Transaction<'_>> {
+        self.check_writable()?;
+        let mut trans = match self.resume(self.writer.lock())? {
+            Resumed::Running(trans) => trans,
+            Resumed::None(writer) => self.start_locked(writer)?,
+        };
+        if trans.space().tracking() == Tracking::Stale {
+            crate::fs_info!(self, "rebuilding free space tree");
+            trans.mark_changed();
+            free_space_tree::rebuild(&mut trans)?;
+            trans.commit()?;
+            trans = self.start_locked(self.writer.lock())?;
+        }
+        let base = &trans.base;
+        self.release_freed(&mut trans.hold.writer.space, base)?;
+        trans.unchecked = true;
+        Ok(trans)
+    }
+
+    /// Joins with room for what is reserved.
+    fn enter_with_room(&self, reserve: Reserve) -> Result<Transaction<'_>> {
+        let mut trans = self.enter()?;
+        if reserve.freeing {
+            return Ok(trans);
+        }
+        match trans.make_room(reserve) {
+            Ok(()) => Ok(trans),
+            Err(error) => {
+                trans.leave();
+                Err(error)
+            }
+        }
+    }
+
+    fn join(&self, reserve: Reserve) -> Result<Transaction<'_>> {
+        match self.enter_with_room(reserve) {
+            // What was freed since the last commit may make up for it.
+            Err(ENOSPC) => {
+                self.commit()?;
+                self.enter_with_room(reserve)
+            }
+            joined => joined,
+        }
+    }
+
+    /// Runs `change` as one operation of the running transaction, which it leaves open. Waits for the operation before
+    /// it to end, and for a commit under way.
+    ///
+    /// # Errors
+    ///
+    /// `EROFS` if the volume is read-only, `ENOSPC` if what is reserved does not fit, those of `change` and, if the
+    /// transaction has grown large, of a commit. If `change` fails after it changed something, the volume turns
+    /// read-only; else all is as it was.
+    pub fn operate<T>(
+        &self,
+        reserve: Reserve,
+        change: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let mut trans = self.join(reserve)?;
+        match change(&mut trans) {
+            Ok(value) => {
+                trans.end()?;
+                Ok(value)
+            }
+            Err(error) if !trans.hold.changed => {
+                trans.leave();
+                Err(error)
+            }
+            Err(error) => {
+                abort::abort(&mut trans.hold, error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Commits what operations have done so far. Does nothing if that is nothing.
+    ///
+    /// # Errors
+    ///
+    /// `EROFS` if a transaction failed before; those of writing, which turn the volume read-only.
+    pub fn commit(&self) -> Result {
+        match self.resume(self.writer.lock())? {
+            Resumed::Running(trans) => trans.commit(),
+            Resumed::None(_) => Ok(()),
+        }
+    }
+
+    /// Sees to it that all operations of transaction `transid`, or of one before it, are on disk.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::commit`].
+    pub fn commit_upto(&self, transid: u64) -> Result {
+        if self.generation() >= transid {
+            return self.check_failed();
+        }
+        self.commit()
+    }
+
+    /// Commits the running transaction if it was started that many milliseconds ago.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::commit`].
+    pub fn commit_if_older(&self, age: u64) -> Result {
+        let writer = self.writer.lock();
+        let running = writer.running.as_ref();
+        if running.is_none_or(|running| uptime_ms().saturating_sub(running.started) < age) {
+            return Ok(());
+        }
+        match self.resume(writer)? {
+            Resumed::Running(trans) => trans.commit(),
+            Resumed::None(_) => Ok(()),
+        }
+    }
+}
+
+impl Transaction<'_> {
+    /// Sees to it that there is room for `reserve` beside what is promised already.
+    fn make_room(&mut self, reserve: Reserve) -> Result {
+        let nodesize = u64::from(self.fs.geometry.nodesize);
+        let queued = (self.refs.len() as u64).saturating_mul(nodesize);
+        let promised = self.fs.room.lock().promised();
+        let (space, base) = (&mut self.hold.writer.space, &self.base);
+        let queued = queued.min(space.totals(Kind::Metadata).used);
+        let bytes = reserve
+            .nodes
+            .saturating_mul(nodesize)
+            .saturating_add(queued)
+            .saturating_add(promised.metadata(space.totals(Kind::Metadata).used));
+        space.make_room(base, Kind::Metadata, bytes)?;
+        if reserve.data != 0 {
+            let bytes = reserve.data.saturating_add(promised.data);
+            space.make_room(base, Kind::Data, bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Ends an operation that changed something.
+    fn end(self) -> Result {
+        let nodesize = u64::from(self.fs.geometry.nodesize);
+        if (self.dirty.len() as u64).saturating_mul(nodesize) > MAX_DIRTY {
+            return self.commit();
+        }
+        self.leave();
+        Ok(())
+    }
+
+    /// Leaves the transaction as it is.
+    pub(super) fn leave(self) {
+        let Transaction {
+            mut hold,
+            fs,
+            base,
+            superblock,
+            roots,
+            dirty,
+            refs,
+            started,
+            ..
+        } = self;
+        hold.finished = true;
+        fs.refresh_room(&hold.writer.space);
+        let changed = hold.is_changed();
+        if !changed && !hold.writer.space.is_dirty() {
+            return;
+        }
+        if hold.changed {
+            let mut trees = fs.running_trees.lock();
+            for tree in roots.changed() {
+                trees.add(tree);
+            }
+        }
+        let (base, epoch) = base.into_parts();
+        hold.writer.running = Some(Running {
+            base,
+            epoch,
+            transid: hold.transid,
+            superblock,
+            roots,
+            dirty,
+            refs,
+            changed,
+            started,
+        });
+    }
+}
+
+impl Fs {
+    /// Tells how much room there is now.
+    pub(super) fn refresh_room(&self, space: &Space) {
+        let (data, metadata) = (space.totals(Kind::Data), space.totals(Kind::Metadata));
+        let reserve = space.global_reserve(Kind::Metadata);
+        let mut room = self.room.lock();
+        room.data = data.available;
+        room.metadata = metadata.available.saturating_sub(reserve);
+        room.metadata_used = metadata.used;
+    }
+}
