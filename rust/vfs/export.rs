@@ -2,7 +2,7 @@
 //! File handles, as `name_to_handle_at` and NFS use them: the C driver's, so that a handle names the same file
 //! under either.
 
-use super::inode::{iget, Inode, ROOT_DIR};
+use super::inode::{iget, live, Inode, ROOT_DIR};
 use super::subvol_path;
 use super::super_block::SuperBlock;
 use super::table::Table;
@@ -107,9 +107,7 @@ fn dentry_of(
         return Err(ESTALE);
     }
     let stale = |e: Error| if e == ENOENT { ESTALE } else { e };
-    let reader = sb.volume().fs().reader()?;
-    let root = reader.root(tree).map_err(stale)?;
-    let inode = iget(sb, &reader, root, ino).map_err(stale)?;
+    let inode = iget(sb, tree, ino).map_err(stale)?;
     if generation_wanted.is_some_and(|wanted| wanted != generation(&inode)) {
         return Err(ESTALE);
     }
@@ -190,16 +188,20 @@ fn parent_of(child: &Inode) -> Result<*mut bindings::dentry> {
     let sb = child.super_block();
     let info = child.info();
     if info.ino == ROOT_DIR {
-        let reader = sb.volume().fs().reader()?;
-        let (tree, dir, _) = subvol_path::place(&reader, info.tree)?;
+        let (tree, dir, _) = {
+            let view = live(sb.volume().fs(), &[tree_id::ROOT])?;
+            subvol_path::place(&*view, info.tree)?
+        };
         return dentry_of(sb, tree, dir, None);
     }
-    let (reader, root) = child.tree()?;
     let mut parent = None;
-    subvol::inode::for_each_name(&reader, root, info.ino, &mut |name| {
-        parent = Some(name.parent);
-        Ok(false)
-    })?;
+    {
+        let (view, root) = child.tree()?;
+        subvol::inode::for_each_name(&*view, root, info.ino, &mut |name| {
+            parent = Some(name.parent);
+            Ok(false)
+        })?;
+    }
     dentry_of(sb, info.tree, parent.ok_or(ENOENT)?, None)
 }
 

@@ -89,8 +89,7 @@ impl OpenFile<'_> {
     /// `EACCES` if not, and what reading the inode gives.
     pub(crate) fn may_search(&self, dir: u64) -> Result {
         let sb = self.inode().super_block();
-        let reader = self.fs().reader()?;
-        let dir = iget(sb, &reader, reader.root(self.tree())?, dir)?;
+        let dir = iget(sb, self.tree(), dir)?;
         // SAFETY: The file is open by the type invariant, and `dir` is an inode that we hold.
         to_result(unsafe { bindings::rbtrfs_may_search(self.file, dir.as_ptr()) })
     }

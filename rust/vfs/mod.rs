@@ -11,25 +11,37 @@
 
 pub mod platform;
 
+mod attributes;
 mod bdev;
+mod committer;
 mod context;
 mod dir;
+mod evict;
 mod export;
 mod file;
 mod filesystem;
+mod fsync;
 mod inode;
 mod ioctl;
+mod lock;
+mod namespace;
 mod options;
 mod page_cache;
+mod reserved;
+mod resize;
 mod resume;
 mod shrinker;
 mod special;
 mod statfs;
 mod subvol_path;
+mod subvolume;
 mod super_block;
 mod symlink;
 mod sysfs;
 mod table;
+mod thread;
+mod write;
+mod write_back;
 mod xattr;
 
 pub(crate) use filesystem::Registration;
