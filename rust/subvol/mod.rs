@@ -11,6 +11,7 @@ pub mod decompress;
 pub mod dir;
 pub mod file_extent;
 pub mod inode;
+pub mod manage;
 pub mod resolve;
 mod root_ref;
 pub mod search;

@@ -281,6 +281,30 @@ impl Transaction<'_> {
         self.insert_root(key, &item)
     }
 
+    /// Makes the tree `key.objectid`, of one empty leaf. `item` becomes its root item, with address, level and
+    /// generations filled in.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` if there is one at `key`; those of allocating and of tree edits.
+    pub fn new_tree(&mut self, key: &Key, mut item: RootItem) -> Result {
+        self.hold.changed = true;
+        let tree = key.objectid;
+        let new = self.alloc_block(tree, 0)?;
+        let buf = NodeBuf::new(self.geometry(), &self.new_node(new, tree, 0))?;
+        let nodesize = u64::from(self.geometry().nodesize);
+        self.refs
+            .add(new, nodesize, RefKind::TreeBlock { root: tree }, 1)?;
+        self.dirty.insert(buf, false)?;
+        let transid = self.transid().into();
+        item.bytenr = new.into();
+        item.level = 0;
+        item.generation = transid;
+        item.generation_v2 = transid;
+        item.bytes_used = nodesize.into();
+        self.insert_root(key, &item)
+    }
+
     /// Copies the block `old`, which keeps its owner, its level and its flags, and nothing is accounted for: the new
     /// block has an extent item queued that still lacks all references, and all other references are as before.
     ///

@@ -136,6 +136,18 @@ impl Transaction<'_> {
         self.roots.item(self, tree)
     }
 
+    /// The key of the root item of `tree`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::root_item`].
+    pub fn root_key(&self, tree: u64) -> Result<Key> {
+        match self.roots.get(tree) {
+            Some(running) => Ok(running.item.as_ref().ok_or(ENOENT)?.0),
+            None => Ok(self.find_root_item(tree)?.0),
+        }
+    }
+
     /// Changes the root item of `tree`. What the tree's root tells (address, level, generation) is set at commit.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 use super::extents::{
     drop_range, fill_holes, insert_inline as insert_inline_item, insert_item, whole,
 };
-use super::{check_subvol, mode, read_inode, write_inode, InodeId, FREEING};
+use super::{check_alive, check_subvol, mode, read_inode, write_inode, InodeId, FREEING};
 use crate::format::file_extent::TYPE_REG;
 use crate::format::inode::{inode_flags, InodeItem};
 use crate::tree::EditContext;
@@ -61,7 +61,7 @@ pub fn insert_data(fs: &Fs, id: InodeId, mut new: NewData<'_>) -> Result<InodeIt
             return Err(EINVAL);
         }
         // That the subvolume is not read-only was checked when the data was accepted.
-        trans.root_item(id.tree)?;
+        check_alive(trans, id.tree)?;
 
         trans.land(extent)?;
         let freed = drop_range(trans, id, new.offset, end)?;
@@ -95,7 +95,7 @@ pub fn insert_inline(fs: &Fs, id: InodeId, new: NewInline<'_>) -> Result<InodeIt
         if item.size.get() > len as u64 {
             return Err(EINVAL);
         }
-        trans.root_item(id.tree)?;
+        check_alive(trans, id.tree)?;
         let freed = drop_range(trans, id, 0, sectorsize)?;
         insert_inline_item(trans, id, new.data)?;
         let nbytes = item.nbytes.get().saturating_add(len as u64);

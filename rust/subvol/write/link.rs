@@ -11,11 +11,13 @@ use super::{
 use crate::format::crc::name_hash;
 use crate::format::dir::NAME_LEN;
 use crate::format::inode::{InodeItem, Timespec};
-use crate::format::{item_type, Key};
+use crate::format::{item_type, objectid, Key};
 use crate::subvol::dir::{self, Target};
+use crate::subvol::root_ref;
 use crate::tree::{edit, Cursor, EditContext};
 use crate::volume::{Fs, Transaction};
 use kernel::prelude::*;
+use zerocopy::FromZeros;
 
 /// The most names that an inode has.
 const LINK_MAX: u32 = 65535;
@@ -106,7 +108,11 @@ pub(in crate::subvol) fn remove_dir_entry(
 }
 
 /// Whether an entry can be added to a directory.
-pub(super) fn check_new_entry(trans: &Transaction<'_>, dir: InodeId, name: &[u8]) -> Result {
+pub(in crate::subvol) fn check_new_entry(
+    trans: &Transaction<'_>,
+    dir: InodeId,
+    name: &[u8],
+) -> Result {
     let probe = encode_entry(Key::MIN, 0, 0, name, &[])?;
     check_entry(trans, dir.tree, &dir_key(dir, name), name, probe.len())
 }
@@ -170,7 +176,8 @@ pub fn unlink(fs: &Fs, dir: InodeId, name: &[u8], now: Timespec) -> Result<Unlin
     remove(fs, dir, name, now, false)
 }
 
-/// Removes an empty directory.
+/// Removes an empty directory, or an entry for a subvolume that is not there: that has [`objectid::EMPTY_SUBVOL_DIR`] for an
+/// inode number, and no item.
 ///
 /// # Errors
 ///
@@ -184,8 +191,14 @@ fn remove(fs: &Fs, dir: InodeId, name: &[u8], now: Timespec, is_dir: bool) -> Re
         check_subvol(trans, dir.tree)?;
         let mut dir_item = read_dir(trans, dir)?;
         let target = find_dir_entry(trans, dir, name)?;
-        let removal = Removal::check(trans, dir, name, &target, Some(is_dir))?;
-        let (ino, item) = removal.run(trans, now)?;
+        let (ino, item) = if is_dir && is_stand_in(trans, dir, name, &target)? {
+            let index = index_of(trans, dir, name)?;
+            remove_dir_entry(trans, dir, name, index)?;
+            (objectid::EMPTY_SUBVOL_DIR, InodeItem::new_zeroed())
+        } else {
+            let removal = Removal::check(trans, dir, name, &target, Some(is_dir))?;
+            removal.run(trans, now)?
+        };
         touch_dir(&mut dir_item, -2 * name.len() as i64, now);
         write_inode(trans, dir, &mut dir_item)?;
         Ok(Unlinked {
@@ -194,6 +207,31 @@ fn remove(fs: &Fs, dir: InodeId, name: &[u8], now: Timespec, is_dir: bool) -> Re
             dir: dir_item,
         })
     })
+}
+
+/// Whether an entry leads to a subvolume that is not there, as they do in snapshots.
+fn is_stand_in(
+    trans: &Transaction<'_>,
+    dir: InodeId,
+    name: &[u8],
+    target: &Target,
+) -> Result<bool> {
+    if target.location.typ != item_type::ROOT_ITEM {
+        return Ok(false);
+    }
+    let tree = target.location.objectid;
+    Ok(root_ref::find(trans, dir.tree, tree, dir.ino, name)?.is_none())
+}
+
+/// The `DIR_INDEX` of an entry that only the directory knows of.
+fn index_of(trans: &Transaction<'_>, dir: InodeId, name: &[u8]) -> Result<u64> {
+    let mut found = None;
+    let root = EditContext::root(trans, dir.tree)?;
+    dir::iterate(trans, root, dir.ino, 0, &mut |index, entry| {
+        found = (entry.name == name).then_some(index);
+        Ok(found.is_none())
+    })?;
+    found.ok_or(EUCLEAN)
 }
 
 /// A name that can be removed, and the inode that loses it.

@@ -32,8 +32,11 @@ pub use rename::{rename, RenameEnd, RenameMode, Renamed};
 pub use truncate::{punch, truncate};
 pub use xattr::{set_xattr, XattrMode};
 
-pub(super) use entry::add_entry;
-pub(super) use link::{add_dir_entry, find_dir_entry, next_index, remove_dir_entry};
+use entry::add_entry;
+pub(super) use link::{
+    add_dir_entry, check_new_entry, find_dir_entry, next_index, remove_dir_entry,
+};
+pub(super) use orphan::{add as add_orphan, next as next_orphan, remove as remove_orphan};
 
 use super::inode;
 use crate::format::inode::{InodeItem, Timespec};
@@ -88,6 +91,14 @@ pub(super) const FREEING: Reserve = Reserve {
     data: 0,
     freeing: true,
 };
+
+/// Checks that the subvolume is not being deleted: what is in it goes with it then.
+pub(super) fn check_alive(trans: &Transaction<'_>, tree: u64) -> Result {
+    if trans.root_item(tree)?.is_dead() {
+        return Err(ENOENT);
+    }
+    Ok(())
+}
 
 /// Checks that the subvolume may be changed.
 ///

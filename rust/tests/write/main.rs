@@ -3,5 +3,6 @@
 
 mod basic;
 mod files;
+mod subvolumes;
 #[path = "../support/mod.rs"]
 mod support;
