@@ -10,6 +10,7 @@
 #include <linux/blkdev.h>
 #include <linux/dcache.h>
 #include <linux/exportfs.h>
+#include <linux/falloc.h>
 #include <linux/fiemap.h>
 #include <linux/fileattr.h>
 #include <linux/fs.h>
@@ -135,7 +136,18 @@ int rbtrfs_finish_tmpfile(struct file *file, int error);
 void rbtrfs_acl_release(struct posix_acl *acl);
 void rbtrfs_sb_lock_shared(struct super_block *sb);
 void rbtrfs_sb_unlock_shared(struct super_block *sb);
-bool rbtrfs_mapping_has_dirty(struct inode *inode);
+bool rbtrfs_inode_generic_drop(struct inode *inode);
+struct dentry *rbtrfs_start_creating(struct mnt_idmap *idmap, struct dentry *parent, const char *name,
+				     u32 len);
+struct dentry *rbtrfs_start_removing(struct mnt_idmap *idmap, struct dentry *parent, const char *name,
+				     u32 len);
+struct file *rbtrfs_fget_of(unsigned int fd, struct super_block *sb);
+u32 rbtrfs_umask(void);
+void rbtrfs_notify_mkdir(struct inode *dir, struct dentry *dentry);
+void rbtrfs_delete_notify(struct inode *dir, struct dentry *dentry);
+void rbtrfs_inode_set_dead(struct inode *inode);
+bool rbtrfs_file_is_idmapped(const struct file *file);
+struct mnt_idmap *rbtrfs_file_idmap(const struct file *file);
 
 /* Folios and readahead. */
 void *rbtrfs_folio_address(struct folio *folio);

@@ -7,6 +7,7 @@
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/crc32.h>
+#include <linux/fsnotify.h>
 #include <linux/highmem.h>
 #include <linux/iversion.h>
 #include <linux/kernfs.h>
@@ -540,10 +541,66 @@ void rbtrfs_sb_unlock_shared(struct super_block *sb)
 	up_read(&sb->s_umount);
 }
 
-bool rbtrfs_mapping_has_dirty(struct inode *inode)
+bool rbtrfs_inode_generic_drop(struct inode *inode)
 {
-	return mapping_tagged(inode->i_mapping, PAGECACHE_TAG_DIRTY) ||
-	       mapping_tagged(inode->i_mapping, PAGECACHE_TAG_WRITEBACK);
+	return inode_generic_drop(inode);
+}
+
+struct dentry *rbtrfs_start_creating(struct mnt_idmap *idmap, struct dentry *parent, const char *name,
+				     u32 len)
+{
+	return start_creating_killable(idmap, parent, &QSTR_LEN(name, len));
+}
+
+struct dentry *rbtrfs_start_removing(struct mnt_idmap *idmap, struct dentry *parent, const char *name,
+				     u32 len)
+{
+	return start_removing_killable(idmap, parent, &QSTR_LEN(name, len));
+}
+
+/* A counted reference to an open file of a superblock. */
+struct file *rbtrfs_fget_of(unsigned int fd, struct super_block *sb)
+{
+	struct file *file = fget(fd);
+
+	if (!file)
+		return ERR_PTR(-EINVAL);
+	if (file_inode(file)->i_sb != sb) {
+		fput(file);
+		return ERR_PTR(-EXDEV);
+	}
+	return file;
+}
+
+u32 rbtrfs_umask(void)
+{
+	return current_umask();
+}
+
+void rbtrfs_notify_mkdir(struct inode *dir, struct dentry *dentry)
+{
+	fsnotify_mkdir(dir, dentry);
+}
+
+void rbtrfs_delete_notify(struct inode *dir, struct dentry *dentry)
+{
+	d_delete_notify(dir, dentry);
+}
+
+/* Nothing can be made in a directory that is gone. */
+void rbtrfs_inode_set_dead(struct inode *inode)
+{
+	inode->i_flags |= S_DEAD;
+}
+
+bool rbtrfs_file_is_idmapped(const struct file *file)
+{
+	return file_mnt_idmap(file) != &nop_mnt_idmap;
+}
+
+struct mnt_idmap *rbtrfs_file_idmap(const struct file *file)
+{
+	return file_mnt_idmap(file);
 }
 
 int rbtrfs_may_search(const struct file *file, struct inode *dir)

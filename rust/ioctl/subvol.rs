@@ -10,24 +10,24 @@ use zerocopy::FromZeros;
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// The bit of a subvolume's flags by which user space knows that it is read-only.
-const READ_ONLY: u64 = 1 << 1;
+pub(super) const READ_ONLY: u64 = 1 << 1;
 const NAME_MAX: usize = 255;
 const MAX_REFS: usize = 255;
 
 /// `struct btrfs_ioctl_timespec`, and where user space is 32 bits wide, the same without its padding.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-struct Time {
-    sec: u64,
-    nsec: u32,
+pub(super) struct Time {
+    pub(super) sec: u64,
+    pub(super) nsec: u32,
     padding: u32,
 }
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, packed)]
-struct Time32 {
-    sec: u64,
-    nsec: u32,
+pub(super) struct Time32 {
+    pub(super) sec: u64,
+    pub(super) nsec: u32,
 }
 
 /// What comes before the times in `struct btrfs_ioctl_get_subvol_info_args`.

@@ -25,7 +25,7 @@ pub(super) fn id(inode: &Inode) -> InodeId {
 }
 
 /// The present time as it is stored.
-pub(super) fn now() -> Timespec {
+pub(crate) fn now() -> Timespec {
     let (sec, nsec) = crate::platform::now();
     timespec(sec, nsec)
 }

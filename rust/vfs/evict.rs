@@ -8,6 +8,21 @@ use crate::fs_warn;
 use crate::subvol::write;
 use kernel::prelude::*;
 
+/// `super_operations::drop_inode`: whether an inode that nobody uses is of no use.
+///
+/// # Safety
+///
+/// As the VFS calls it, for an inode of ours.
+pub(super) unsafe extern "C" fn drop_inode(inode: *mut bindings::inode) -> kernel::ffi::c_int {
+    // SAFETY: By this function's contract. An inode that was not filled in has no subvolume, and is dropped anyway.
+    unsafe {
+        if bindings::rbtrfs_inode_generic_drop(inode) {
+            return 1;
+        }
+        i32::from(Inode::from_raw(inode).subvolume().is_deleted())
+    }
+}
+
 /// `super_operations::evict_inode`.
 ///
 /// # Safety

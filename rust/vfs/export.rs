@@ -9,6 +9,7 @@ use super::table::Table;
 use crate::bindings;
 use crate::format::tree_id;
 use crate::subvol;
+use kernel::error::from_err_ptr;
 use kernel::prelude::*;
 
 /// `FILEID_BTRFS_WITHOUT_PARENT`, and the two with a parent in the same or in another subvolume.
@@ -181,6 +182,23 @@ unsafe extern "C" fn fh_to_parent(
         (Some(ino), Some(tree), Some(wanted)) => into_ptr(dentry_of(sb, tree, ino, Some(*wanted))),
         _ => core::ptr::null_mut(),
     }
+}
+
+/// The directory that holds subvolume `tree`, as a dentry whose reference is the caller's, and its name there.
+///
+/// # Errors
+///
+/// `ENOENT` if there is no such subvolume or it has no name; what reading gives.
+pub(super) fn place_of_subvolume(
+    sb: &SuperBlock,
+    tree: u64,
+) -> Result<(*mut bindings::dentry, KVec<u8>)> {
+    let (parent, dir, name) = {
+        let view = live(sb.volume().fs(), &[tree_id::ROOT])?;
+        subvol_path::place(&*view, tree)?
+    };
+    let dentry = from_err_ptr(dentry_of(sb, parent, dir, None)?)?;
+    Ok((dentry, name))
 }
 
 /// The directory that a directory is in, across the border of its subvolume.

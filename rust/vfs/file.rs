@@ -3,7 +3,7 @@
 
 use super::inode::{self, Inode};
 use super::table::Table;
-use super::{fsync, ioctl, resize, write};
+use super::{fallocate, fsync, ioctl, resize, write};
 use crate::bindings;
 use crate::platform;
 use crate::subvol::file_extent::{self, Extent, Kind};
@@ -274,6 +274,8 @@ pub(super) static FILE_OPERATIONS: Table<bindings::file_operations> =
         write_iter: Some(write::write_iter),
         splice_read: Some(bindings::filemap_splice_read),
         splice_write: Some(bindings::iter_file_splice_write),
+        fallocate: Some(fallocate::fallocate),
+        remap_file_range: Some(fallocate::remap_file_range),
         mmap_prepare: Some(write::mmap_prepare),
         #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
         get_unmapped_area: Some(bindings::thp_get_unmapped_area),

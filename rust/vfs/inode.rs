@@ -545,9 +545,20 @@ pub(super) fn iget(sb: &SuperBlock, tree: u64, ino: u64) -> Result<InodeRef> {
         (item, view.tree_root_item(tree)?.is_read_only())
     };
     let subvolume = new.sb.volume().subvolumes().get(tree, read_only)?;
+    // SAFETY: The pointer is good as long as the volume lives.
+    clean(sb, unsafe { subvolume.as_ref() }, tree)?;
     new.set_common(&item, subvolume)?;
     new.set_operations(&item)?;
     Ok(new.finish())
+}
+
+/// Deletes the orphans of a subvolume that is looked at for the first time since it can be written.
+fn clean(sb: &SuperBlock, subvolume: &Subvolume, tree: u64) -> Result {
+    let fs = sb.volume().fs();
+    if fs.is_read_only() || subvolume.is_read_only() || !subvolume.take_cleaning() {
+        return Ok(());
+    }
+    subvol::write::clean_orphans(fs, tree)
 }
 
 /// An empty directory in the place of a subvolume that is not there: in a snapshot, those within its source.

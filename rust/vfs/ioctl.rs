@@ -35,7 +35,11 @@ impl OpenFile<'_> {
         }
     }
 
-    fn inode(&self) -> &Inode {
+    pub(super) fn file(&self) -> *mut bindings::file {
+        self.file
+    }
+
+    pub(super) fn inode(&self) -> &Inode {
         // SAFETY: By the type invariant.
         unsafe { Inode::of_file(self.file) }
     }
@@ -92,6 +96,11 @@ impl OpenFile<'_> {
         let dir = iget(sb, self.tree(), dir)?;
         // SAFETY: The file is open by the type invariant, and `dir` is an inode that we hold.
         to_result(unsafe { bindings::rbtrfs_may_search(self.file, dir.as_ptr()) })
+    }
+
+    /// Has the cleaner look for deleted subvolumes.
+    pub(crate) fn wake_cleaner(&self) {
+        self.inode().super_block().volume().wake_cleaner();
     }
 
     /// Wakes those who poll the sysfs file `exclusive_operation`. To be called when it has changed.
@@ -213,6 +222,12 @@ pub(crate) fn capable_sys_admin() -> bool {
 pub(crate) fn capable_dac_read_search() -> bool {
     // SAFETY: The function looks at the current task's credentials.
     unsafe { bindings::rbtrfs_capable(bindings::CAP_DAC_READ_SEARCH as i32) }
+}
+
+/// Sleeps, and answers whether no signal came.
+pub(crate) fn sleep_interruptible(ms: u32) -> bool {
+    // SAFETY: The function lets the current task sleep, which holds no lock here.
+    unsafe { bindings::msleep_interruptible(ms) == 0 }
 }
 
 /// A file, most often a pipe, that a send stream goes to.

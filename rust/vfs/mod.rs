@@ -13,17 +13,20 @@ pub mod platform;
 
 mod attributes;
 mod bdev;
+mod cleaner;
 mod committer;
 mod context;
 mod dir;
 mod evict;
 mod export;
+mod fallocate;
 mod file;
 mod filesystem;
 mod fsync;
 mod inode;
 mod ioctl;
 mod lock;
+mod manage;
 mod namespace;
 mod options;
 mod page_cache;
@@ -45,4 +48,7 @@ mod write_back;
 mod xattr;
 
 pub(crate) use filesystem::Registration;
-pub(crate) use ioctl::{capable_dac_read_search, capable_sys_admin, FileSink, OpenFile, UserArg};
+pub(crate) use attributes::now;
+pub(crate) use ioctl::{
+    capable_dac_read_search, capable_sys_admin, sleep_interruptible, FileSink, OpenFile, UserArg,
+};

@@ -28,6 +28,8 @@ pub(super) struct Options {
     pub(super) skip_balance: bool,
     /// How long changes may wait for a commit, in seconds.
     pub(super) commit_interval: u32,
+    /// Users may delete subvolumes that they own.
+    pub(super) users_may_delete: bool,
 }
 
 impl Default for Options {
@@ -36,6 +38,7 @@ impl Default for Options {
             subvol: Subvol::Default,
             skip_balance: false,
             commit_interval: committer::INTERVAL,
+            users_may_delete: false,
         }
     }
 }
@@ -62,7 +65,7 @@ pub(super) enum Parsed {
 const TOP_LEVEL: u64 = crate::format::tree_id::FS;
 
 /// Hints, and options about how files are written.
-const ACCEPTED_FLAGS: [&[u8]; 27] = [
+const ACCEPTED_FLAGS: [&[u8]; 26] = [
     b"acl",
     b"autodefrag",
     b"noautodefrag",
@@ -85,7 +88,6 @@ const ACCEPTED_FLAGS: [&[u8]; 27] = [
     b"nospace_cache",
     b"treelog",
     b"notreelog",
-    b"user_subvol_rm_allowed",
     b"enospc_debug",
     b"noenospc_debug",
     b"norecovery",
@@ -119,6 +121,7 @@ impl Options {
             (b"subvol", Value::Text(path)) => self.set_path(path)?,
             (b"subvolid", Value::Text(id)) => self.set_id(id)?,
             (b"commit", Value::Text(text)) => self.set_interval(text)?,
+            (b"user_subvol_rm_allowed", Value::Flag) => self.users_may_delete = true,
             (b"skip_balance", Value::Flag) => self.skip_balance = true,
             // The only rescue that there is happens anyway: a volume with a log tree is not replayed.
             (b"rescue", Value::Text(b"nologreplay")) => (),

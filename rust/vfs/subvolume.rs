@@ -14,6 +14,9 @@ pub(super) struct Subvolume {
     tree: u64,
     dev: u32,
     read_only: Atomic<bool>,
+    deleted: Atomic<bool>,
+    /// Orphans that the last mount left were looked for.
+    cleaned: Atomic<bool>,
 }
 
 impl Subvolume {
@@ -26,6 +29,8 @@ impl Subvolume {
             tree,
             dev,
             read_only: Atomic::new(read_only),
+            deleted: Atomic::new(false),
+            cleaned: Atomic::new(false),
         };
         Ok(KBox::new(subvolume, GFP_KERNEL)?)
     }
@@ -43,6 +48,21 @@ impl Subvolume {
     /// Notes that the subvolume was made read-only, or writable.
     pub(super) fn set_read_only(&self, read_only: bool) {
         self.read_only.store(read_only, Relaxed);
+    }
+
+    /// Whether it was deleted; then its inodes are of no use.
+    pub(super) fn is_deleted(&self) -> bool {
+        self.deleted.load(Relaxed)
+    }
+
+    /// Notes that the subvolume was deleted.
+    pub(super) fn set_deleted(&self) {
+        self.deleted.store(true, Relaxed);
+    }
+
+    /// Answers `true` once: the caller is to look for orphans.
+    pub(super) fn take_cleaning(&self) -> bool {
+        self.cleaned.cmpxchg(false, true, Relaxed).is_ok()
     }
 
     /// Whether it may be changed.

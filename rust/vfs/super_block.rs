@@ -5,6 +5,7 @@
 //! it, after the VFS has put away all inodes; so a mount that fails later on frees it the same way.
 
 use super::bdev::Bdev;
+use super::cleaner::Cleaner;
 use super::committer::Committer;
 use super::filesystem::Filesystem;
 use super::inode::{self, iget, Inode, ROOT_DIR};
@@ -66,8 +67,11 @@ impl SuperBlock {
     /// Starts what a writable volume does of its own accord.
     fn start(&self) -> Result {
         let volume = self.volume();
-        // SAFETY: `kill` stops the thread before the superblock goes.
-        unsafe { volume.committer.start(self, volume.interval) }?;
+        // SAFETY: `kill` stops the threads before the superblock goes.
+        unsafe {
+            volume.committer.start(self, volume.interval)?;
+            volume.cleaner.start(self)?;
+        }
         volume.resume.start(&volume.fs)
     }
 
@@ -86,6 +90,7 @@ impl SuperBlock {
         if read_only {
             volume.resume.pause(&volume.fs);
             volume.committer.stop();
+            volume.cleaner.stop();
             // SAFETY: By this function's contract.
             to_result(unsafe { bindings::sync_filesystem(self.as_ptr()) })?;
             if !volume.fs.is_read_only() {
@@ -108,8 +113,10 @@ pub(super) struct Volume {
     inode_cache: NonNull<bindings::kmem_cache>,
     resume: Resume,
     committer: Committer,
+    cleaner: Cleaner,
     /// Seconds between commits.
     interval: u32,
+    users_may_delete: bool,
     fs: Fs,
 }
 
@@ -122,7 +129,9 @@ impl Volume {
             inode_cache: cache,
             resume: Resume::new(options.skip_balance)?,
             committer: Committer::new()?,
+            cleaner: Cleaner::new()?,
             interval: options.commit_interval,
+            users_may_delete: options.users_may_delete,
             fs,
         };
         Ok(KBox::new(volume, GFP_KERNEL)?)
@@ -132,6 +141,16 @@ impl Volume {
         &self.fs
     }
 
+
+    /// Whether users may delete subvolumes that they own.
+    pub(super) fn users_may_delete(&self) -> bool {
+        self.users_may_delete
+    }
+
+    /// Has the cleaner look for deleted subvolumes.
+    pub(super) fn wake_cleaner(&self) {
+        self.cleaner.wake();
+    }
 
     pub(super) fn inode_cache(&self) -> *mut bindings::kmem_cache {
         self.inode_cache.as_ptr()
@@ -240,6 +259,7 @@ pub(super) unsafe extern "C" fn kill(sb: *mut bindings::super_block) {
         let volume = unsafe { &*volume };
         volume.resume.close(&volume.fs);
         volume.committer.stop();
+        volume.cleaner.stop();
     }
     // SAFETY: The superblock was set up on a block device.
     unsafe { bindings::kill_block_super(sb) };
@@ -310,6 +330,7 @@ static OPERATIONS: Table<bindings::super_operations> = Table::new(bindings::supe
     destroy_inode: Some(inode::destroy_inode),
     free_inode: Some(inode::free_inode),
     write_inode: Some(attributes::write_inode),
+    drop_inode: Some(evict::drop_inode),
     evict_inode: Some(evict::evict_inode),
     put_super: Some(put_super),
     sync_fs: Some(fsync::sync_fs),

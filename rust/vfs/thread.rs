@@ -22,6 +22,14 @@ impl Turn {
     }
 }
 
+impl Turn {
+    /// Whether the thread is to end.
+    pub(super) fn is_over(&self) -> bool {
+        // SAFETY: As above.
+        unsafe { bindings::kthread_should_stop() }
+    }
+}
+
 /// A thread, with what it works on. Dropping stops it and waits for its end.
 pub(super) struct Thread<W: Work> {
     task: *mut kernel::bindings::task_struct,
