@@ -23,7 +23,7 @@ impl Fs {
     /// # Errors
     ///
     /// `ENOENT` if there is no such block group, `ENOSPC` if its contents have no room elsewhere, those of committing
-    /// the chunks that were made for them.
+    /// the chunks that were made for them, `EINTR` if a signal came while data was on its way to the block group.
     pub fn freeze_block_group(&self, start: u64) -> Result<FrozenBlockGroup<'_>> {
         let mut trans = self.begin(Reserve::default())?;
         let (space, base) = trans.allocator();
@@ -51,11 +51,27 @@ impl Fs {
         };
         // The transaction is over in either case, so that dropping `frozen` may take the writer's mutex.
         committed?;
+        frozen.wait_for_data()?;
         Ok(frozen)
     }
 }
 
 impl FrozenBlockGroup<'_> {
+    /// Waits until no data is on its way to the block group: as nothing is allocated from it, none comes after that.
+    ///
+    /// # Errors
+    ///
+    /// `EINTR` if a signal came first.
+    fn wait_for_data(&self) -> Result {
+        let mut writer = self.fs.writer.lock();
+        while writer.space_mut().is_in_flight(self.start, self.end) {
+            if self.fs.landed.wait_interruptible(&mut writer) {
+                return Err(EINTR);
+            }
+        }
+        Ok(())
+    }
+
     /// The logical end, in bytes.
     pub fn end(&self) -> u64 {
         self.end

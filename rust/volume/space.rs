@@ -310,6 +310,12 @@ impl Space {
         self.in_flight.remove(extent)
     }
 
+    /// Whether data is on its way to a place between two logical addresses.
+    pub(super) fn is_in_flight(&self, start: u64, end: u64) -> bool {
+        let next = self.in_flight.first_after(start);
+        next.is_some_and(|extent| extent.start < end)
+    }
+
     /// Gives back an extent in flight.
     ///
     /// # Errors

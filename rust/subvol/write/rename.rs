@@ -81,6 +81,17 @@ pub fn rename(
         match (target, mode) {
             (Some(_), RenameMode::NoReplace) => return Err(EEXIST),
             (None, RenameMode::Exchange) => return Err(ENOENT),
+            (Some(target), _)
+                if target.location == source.location && from.dir.tree == to.dir.tree =>
+            {
+                // Two names of one inode: nothing happens.
+                return Ok(Renamed {
+                    from_dir: read_inode(trans, from.dir)?,
+                    to_dir: read_inode(trans, to.dir)?,
+                    replaced: None,
+                    whiteout: None,
+                });
+            }
             (Some(target), RenameMode::Exchange) => {
                 let other = Moving::check(trans, to, &target, from)?;
                 let (moving, other) = (moving.take(trans, from, now)?, other.take(trans, to, now)?);
@@ -88,15 +99,6 @@ pub fn rename(
                 other.put(trans, from, now)?;
             }
             (Some(target), _) => {
-                if target.location == source.location {
-                    // Two names of one inode: nothing happens.
-                    return Ok(Renamed {
-                        from_dir: read_inode(trans, from.dir)?,
-                        to_dir: read_inode(trans, to.dir)?,
-                        replaced: None,
-                        whiteout: None,
-                    });
-                }
                 if target.location.typ == item_type::ROOT_ITEM {
                     return Err(ENOTEMPTY);
                 }

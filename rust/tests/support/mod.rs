@@ -54,6 +54,16 @@ impl Scratch {
         result
     }
 
+    /// As [`Self::assert_clean`], by the other one of `btrfs check`'s two ways.
+    #[track_caller]
+    pub fn assert_clean_lowmem(&self, image: &MemDevice) {
+        let path = self.path("checked");
+        image.write_to(&path).unwrap();
+        if let Err(text) = check_by(&path, "lowmem") {
+            panic!("btrfs check --mode=lowmem: {text}");
+        }
+    }
+
     #[track_caller]
     pub fn assert_clean(&self, image: &MemDevice) {
         if let Err(text) = self.check(image) {
@@ -70,8 +80,12 @@ impl Drop for Scratch {
 
 /// What is wrong with the image in a file according to `btrfs check`.
 pub fn check(path: &Path) -> core::result::Result<(), String> {
+    check_by(path, "original")
+}
+
+fn check_by(path: &Path, mode: &str) -> core::result::Result<(), String> {
     let output = Command::new("btrfs")
-        .args(["check", "--check-data-csum"])
+        .args(["check", "--check-data-csum", "--mode", mode])
         .arg(path)
         .output()
         .expect("these tests need btrfs-progs");

@@ -2,7 +2,11 @@
 //! Writing: operations on files and directories. `btrfs check` judges what they leave on images of `mkfs.btrfs`.
 
 mod basic;
+mod faults;
 mod files;
+mod full;
+mod model;
+mod random;
 mod subvolumes;
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Full volumes: `ENOSPC` comes early and breaks nothing, what was promised is kept, and deletion makes room.
+
+use crate::files::*;
+use crate::support::*;
+use kernel::prelude::*;
+use rbtrfs_engine::subvol::manage::{self, *};
+use rbtrfs_engine::subvol::write::*;
+use rbtrfs_engine::volume::Fs;
+
+const MIB: u64 = 1 << 20;
+
+/// Writes files of `size` bytes until there is no room. Returns how many.
+fn fill_up(fs: &Fs, name: &str, size: usize) -> usize {
+    let data = pattern(size, 1);
+    for n in 0.. {
+        let id = match file(fs, ROOT, &format!("{name}{n}")) {
+            Ok(id) => id,
+            Err(e) => {
+                assert_eq!(e, ENOSPC);
+                return n;
+            }
+        };
+        if let Err(e) = fill(fs, id, &data) {
+            assert_eq!(e, ENOSPC);
+            assert!(!fs.is_read_only());
+            return n;
+        }
+    }
+    unreachable!()
+}
+
+/// Removes files until there are none.
+fn remove_all(fs: &Fs, name: &str) {
+    for n in 0.. {
+        match unlink(fs, ROOT, format!("{name}{n}").as_bytes(), now()) {
+            Ok(gone) => {
+                let id = InodeId {
+                    tree: ROOT.tree,
+                    ino: gone.ino,
+                };
+                evict(fs, id).unwrap();
+            }
+            Err(e) => {
+                assert_eq!(e, ENOENT);
+                return;
+            }
+        }
+    }
+}
+
+#[test]
+fn data_fills_a_volume_and_goes_again() {
+    for kind in [&["-n", "4096", "-m", "single"][..], &["-n", "16384"]] {
+        let scratch = Scratch::new("write-full");
+        let device = share(make_mem(&scratch, kind));
+        let fs = open(&device).unwrap();
+        let large = fill_up(&fs, "large", MIB as usize);
+        assert!(large > 100, "{large}");
+        let small = fill_up(&fs, "small", 4096);
+        fs.commit().unwrap();
+        scratch.assert_clean(&device);
+        remove_all(&fs, "large");
+        remove_all(&fs, "small");
+        fs.commit().unwrap();
+        scratch.assert_clean(&device);
+        let again = fill_up(&fs, "again", MIB as usize);
+        assert!(again + 20 > large, "{again} after {large} and {small}");
+        fs.commit().unwrap();
+        scratch.assert_clean(&device);
+    }
+}
+
+#[test]
+fn what_is_promised_can_be_written() {
+    let scratch = Scratch::new("write-promise");
+    let device = share(make_mem(&scratch, &["-n", "4096", "-m", "single"]));
+    let fs = open(&device).unwrap();
+    // Ever smaller promises, until not a sector is left.
+    let mut promises = vec![];
+    let mut size = 64 * MIB;
+    while size >= SECTOR {
+        match fs.reserve_data(size) {
+            Ok(promise) => promises.push(promise),
+            Err(e) => {
+                assert_eq!(e, ENOSPC);
+                size /= 2;
+            }
+        }
+    }
+    let total: u64 = promises.iter().map(|promise| promise.bytes()).sum();
+    assert!(total > 60 * MIB, "{total}");
+    // Whatever others do meanwhile, for as long as they can.
+    let mut inode = 0;
+    while inode < 3000 && file(&fs, ROOT, &format!("{inode}-{}", "x".repeat(200))).is_ok() {
+        inode += 1;
+    }
+    assert!(!fs.is_read_only());
+    // In single sectors, from the end of a file to its start, so that each has an extent of its own.
+    let id = file(&fs, ROOT, "promised").or_else(|e| {
+        assert_eq!(e, ENOSPC);
+        remove_one(&fs, 0).map(|()| file(&fs, ROOT, "promised").unwrap())
+    });
+    let id = id.unwrap();
+    let sector = pattern(SECTOR as usize, 1);
+    let mut at = total.min(16 * MIB);
+    let mut left = at / SECTOR;
+    while left > 0 {
+        let promise = promises.last_mut().unwrap();
+        if promise.bytes() == 0 {
+            promises.pop();
+            continue;
+        }
+        at -= SECTOR;
+        left -= 1;
+        let extent = fs.alloc_data(Some(promise), SECTOR).unwrap();
+        extent.write(0, &sector).unwrap();
+        let mut sums = KVVec::new();
+        rbtrfs_engine::volume::in_flight::push_checksums(&sector, SECTOR as u32, &mut sums)
+            .unwrap();
+        let new = NewData {
+            offset: at,
+            extent,
+            sums: &sums,
+            size: at + SECTOR,
+        };
+        insert_data(&fs, id, new).unwrap();
+    }
+    drop(promises);
+    fs.commit().unwrap();
+    scratch.assert_clean(&device);
+}
+
+fn remove_one(fs: &Fs, n: usize) -> Result {
+    let name = format!("{n}-{}", "x".repeat(200));
+    let gone = unlink(fs, ROOT, name.as_bytes(), now())?;
+    let id = InodeId {
+        tree: ROOT.tree,
+        ino: gone.ino,
+    };
+    evict(fs, id)?;
+    fs.commit()
+}
+
+#[test]
+fn metadata_fills_a_volume_and_goes_again() {
+    let scratch = Scratch::new("write-full-metadata");
+    let device = share(make_mem(&scratch, &["-n", "4096", "-m", "dup"]));
+    let fs = open(&device).unwrap();
+    fill_up(&fs, "data", 4 * MIB as usize);
+    let value = vec![7; 2000];
+    let mut made = 0;
+    loop {
+        let xattr: (&[u8], &[u8]) = (b"user.large", &value);
+        let new = NewInode {
+            xattrs: &[xattr],
+            ..new(mode::REG | 0o600)
+        };
+        match create(&fs, ROOT, format!("meta{made}").as_bytes(), &new) {
+            Ok(_) => made += 1,
+            Err(e) => {
+                assert_eq!(e, ENOSPC);
+                break;
+            }
+        }
+    }
+    assert!(!fs.is_read_only() && made > 1000, "{made}");
+    fs.commit().unwrap();
+    scratch.assert_clean(&device);
+    // Every other operation says so as well, or does what it should.
+    let fine = |result: Result| assert!(matches!(result, Ok(()) | Err(ENOSPC)), "{result:?}");
+    for n in 0..200 {
+        let id = lookup(&fs, ROOT, &format!("meta{n}")).unwrap().unwrap();
+        fine(link(&fs, id.ino, ROOT, format!("link{n}").as_bytes(), now()).map(|_| ()));
+        let value = Some(&value[..]);
+        fine(set_xattr(&fs, id, b"user.more", value, XattrMode::Set, now()).map(|_| ()));
+        let (old, new) = (format!("meta{n}"), format!("new{n}"));
+        let end = |name| RenameEnd { dir: ROOT, name };
+        let (from, to) = (end(old.as_bytes()), end(new.as_bytes()));
+        fine(rename(&fs, from, to, RenameMode::Replace, now()).map(|_| ()));
+        let shot = NewSnapshot {
+            uuid: [n as u8; 16],
+            read_only: false,
+            now: now(),
+        };
+        let name = format!("shot{n}");
+        fine(manage::snapshot(&fs, 5, ROOT, name.as_bytes(), &shot).map(|_| ()));
+    }
+    assert!(!fs.is_read_only());
+    fs.commit().unwrap();
+    scratch.assert_clean(&device);
+    for n in 0..200 {
+        match delete_subvolume(&fs, ROOT, format!("shot{n}").as_bytes(), now()) {
+            Ok(_) | Err(ENOENT) => {}
+            Err(e) => panic!("{e:?}"),
+        }
+    }
+    clean_subvolumes(&fs, &|| false).unwrap();
+    for n in 200..made {
+        let gone = unlink(&fs, ROOT, format!("meta{n}").as_bytes(), now()).unwrap();
+        let id = InodeId {
+            tree: ROOT.tree,
+            ino: gone.ino,
+        };
+        evict(&fs, id).unwrap();
+    }
+    fs.commit().unwrap();
+    scratch.assert_clean(&device);
+    for n in 0..made / 2 {
+        file(&fs, ROOT, &format!("again{n}")).unwrap();
+    }
+    fs.commit().unwrap();
+    scratch.assert_clean(&device);
+}
