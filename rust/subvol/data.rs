@@ -2,7 +2,8 @@
 //! File data: read in large pieces, checked against its checksums, decompressed.
 //!
 //! A read is planned over all extents it touches, sent to the device at once, and only then looked at, so that
-//! one call keeps the device busy. A sector whose checksum does not match is read from the other mirror.
+//! one call keeps the device busy. A sector whose checksum does not match is read from the other mirror, and written over
+//! the bad copy.
 
 use super::csum;
 use super::decompress::decompress;
