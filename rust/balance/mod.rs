@@ -11,3 +11,4 @@ pub mod filter;
 pub mod moves;
 pub mod progress;
 pub mod relocate;
+pub mod usage;

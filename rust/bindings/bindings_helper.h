@@ -162,8 +162,11 @@ void rbtrfs_folio_flush_dcache(struct folio *folio);
 
 /* ioctl and sysfs. */
 bool rbtrfs_capable(int cap);
+int rbtrfs_current_name(char *name);
 struct file *rbtrfs_fget_write(unsigned int fd);
 struct kobject *rbtrfs_fs_kobj(void);
 bool rbtrfs_sysfs_taken(struct kobject *parent, const char *name);
+int rbtrfs_sysfs_link_device(struct kobject *dir, struct super_block *sb);
+int rbtrfs_sysfs_link_bdi(struct kobject *dir, struct super_block *sb);
 
 #endif

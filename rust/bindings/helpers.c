@@ -4,8 +4,10 @@
  * only be touched through accessors, and the module parameter that is a string. No logic lives here.
  */
 #include <linux/module.h>
+#include <linux/backing-dev.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
+#include <linux/string.h>
 #include <linux/crc32.h>
 #include <linux/fsnotify.h>
 #include <linux/highmem.h>
@@ -659,6 +661,14 @@ bool rbtrfs_capable(int cap)
 	return capable(cap);
 }
 
+/* The name of the current task, of TASK_COMM_LEN bytes, and its number. */
+int rbtrfs_current_name(char *name)
+{
+	static_assert(TASK_COMM_LEN == 16);
+	strscpy_pad(name, current->comm, TASK_COMM_LEN);
+	return task_pid_nr(current);
+}
+
 /* A counted reference to an open file that may be written to, or NULL. */
 struct file *rbtrfs_fget_write(unsigned int fd)
 {
@@ -683,4 +693,19 @@ bool rbtrfs_sysfs_taken(struct kobject *parent, const char *name)
 
 	kernfs_put(found);
 	return found;
+}
+
+/* A link to the volume's device, by the device's name. It goes with the directory. */
+int rbtrfs_sysfs_link_device(struct kobject *dir, struct super_block *sb)
+{
+	struct kobject *device = bdev_kobj(sb->s_bdev);
+
+	return sysfs_create_link(dir, device, device->name);
+}
+
+int rbtrfs_sysfs_link_bdi(struct kobject *dir, struct super_block *sb)
+{
+	struct device *dev = sb->s_bdi->dev;
+
+	return dev ? sysfs_create_link(dir, &dev->kobj, "bdi") : 0;
 }

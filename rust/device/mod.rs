@@ -9,7 +9,9 @@
 pub mod block_device;
 pub mod chunk;
 pub mod chunk_map;
+pub mod corrected;
 pub mod features;
+pub mod stats;
 pub mod superblock;
 
 pub use block_device::{BlockDevice, ReadIo, WriteIo};

@@ -1,18 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What there is to know of the volume and its device, and the label, which can be changed, too.
 
-use crate::balance::chunks::last_chunk_upto;
+use crate::balance::usage::{commit_reserve, usage};
 use crate::device::features::{COMPAT_RO_SUPPORTED, INCOMPAT_SUPPORTED};
-use crate::format::chunk::block_group_flags as bg;
+use crate::device::stats::STATS;
 use crate::format::superblock::LABEL_SIZE;
-use crate::format::{self, item_type, objectid, tree_id, Key};
-use crate::vfs::{capable_sys_admin, OpenFile, UserArg};
+use crate::vfs::{capable_sys_admin, with_current, OpenFile, UserArg};
 use crate::volume::space::SpaceContext;
 use crate::volume::transaction::Reserve;
 use crate::volume::Reader;
-use crate::{fs_err, fs_warn};
+use crate::{fs_err, fs_info, fs_warn};
 use kernel::prelude::*;
-use zerocopy::little_endian::U64;
 use zerocopy::{FromZeros, IntoBytes};
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -72,8 +70,6 @@ struct SpaceInfo {
 /// The flag of the space that commits keep for themselves.
 const GLOBAL_RESERVE: u64 = 1 << 49;
 
-const DEV_STATS: usize = 5;
-
 /// `struct btrfs_ioctl_get_dev_stats`.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -81,7 +77,7 @@ pub(super) struct DevStats {
     devid: u64,
     nr_items: u64,
     flags: u64,
-    values: [u64; DEV_STATS],
+    values: [u64; STATS],
     unused: [u64; 121],
 }
 
@@ -155,56 +151,25 @@ pub(super) fn dev_info(file: &OpenFile<'_>, arg: UserArg) -> Result {
     arg.write(&*info)
 }
 
-/// The types and profiles of block groups, as they are listed.
-const SPACES: [u64; 6] = [
-    bg::DATA,
-    bg::DATA | bg::DUP,
-    bg::SYSTEM,
-    bg::SYSTEM | bg::DUP,
-    bg::METADATA,
-    bg::METADATA | bg::DUP,
-];
-
 /// Sums over the block groups of each kind that there are, and what commits keep for themselves.
 fn spaces(reader: &Reader) -> Result<KVec<SpaceInfo>> {
-    let mut sums = SPACES.map(|flags| SpaceInfo {
-        flags,
-        total_bytes: 0,
-        used_bytes: 0,
-    });
-    let mut below = Some(u64::MAX);
-    while let Some(logical) = below {
-        let Some(chunk) = last_chunk_upto(reader, logical)? else {
-            break;
-        };
-        if let Some(sum) = sums.iter_mut().find(|sum| sum.flags == chunk.typ) {
-            let chunk = chunk.candidate();
-            sum.total_bytes = sum.total_bytes.saturating_add(chunk.length);
-            sum.used_bytes = sum.used_bytes.saturating_add(chunk.used);
-        }
-        below = chunk.start.checked_sub(1);
-    }
+    let sums = usage(reader)?;
     let mut spaces = KVec::new();
-    let mut metadata = 0u64;
-    for sum in sums.iter().filter(|sum| sum.total_bytes != 0) {
-        if sum.flags & bg::METADATA != 0 {
-            metadata = metadata.saturating_add(sum.used_bytes);
-        }
-        spaces.push(*sum, GFP_KERNEL)?;
+    for sum in sums.iter().filter(|sum| sum.total != 0) {
+        let space = SpaceInfo {
+            flags: sum.flags,
+            total_bytes: sum.total,
+            used_bytes: sum.used,
+        };
+        spaces.push(space, GFP_KERNEL)?;
     }
     let reserve = SpaceInfo {
         flags: GLOBAL_RESERVE,
-        total_bytes: reserve_shown(metadata, reader.superblock().nodesize.get()),
+        total_bytes: commit_reserve(&sums, reader.superblock().nodesize.get()),
         used_bytes: 0,
     };
     spaces.push(reserve, GFP_KERNEL)?;
     Ok(spaces)
-}
-
-/// What is shown as kept for commits: a share of the metadata, but enough for some paths through the trees.
-fn reserve_shown(metadata: u64, nodesize: u32) -> u64 {
-    let paths = u64::from(nodesize).saturating_mul(8 * 2 * 20);
-    (metadata / 16).max(paths).min(512 << 20)
 }
 
 pub(super) fn space_info(file: &OpenFile<'_>, arg: UserArg) -> Result {
@@ -225,47 +190,49 @@ pub(super) fn space_info(file: &OpenFile<'_>, arg: UserArg) -> Result {
     arg.write(&args)
 }
 
-/// The device's error counts, as far as they are on disk.
+/// The device's error counts, and setting them to zero.
 pub(super) fn dev_stats(file: &OpenFile<'_>, arg: UserArg) -> Result {
     let mut stats: KBox<DevStats> = arg.read_boxed()?;
-    if stats.flags & RESET != 0 {
-        return Err(if capable_sys_admin() {
-            EOPNOTSUPP
-        } else {
-            EPERM
-        });
+    let reset = stats.flags & RESET != 0;
+    if reset && !capable_sys_admin() {
+        return Err(EPERM);
     }
     let fs = file.fs();
-    let reader = fs.reader()?;
-    if stats.devid != reader.superblock().dev_item.devid.get() {
+    if stats.devid != fs.reader()?.superblock().dev_item.devid.get() {
         fs_warn!(fs, "get dev_stats failed, device not found");
         return Err(ENODEV);
     }
-    let counts = counts_on_disk(&reader, stats.devid)?;
-    let wanted = usize::try_from(stats.nr_items).unwrap_or(DEV_STATS);
+    let counts = if reset {
+        let counts = fs.stats.reset();
+        with_current(|name, pid| fs_info!(fs, "device stats zeroed by {name} ({pid})"));
+        counts
+    } else {
+        fs.stats.get()
+    };
+    let wanted = usize::try_from(stats.nr_items).unwrap_or(STATS);
     for (value, count) in stats.values.iter_mut().zip(counts).take(wanted) {
         *value = count;
     }
-    stats.nr_items = wanted.min(DEV_STATS) as u64;
-    arg.write(&*stats)
+    stats.nr_items = wanted.min(STATS) as u64;
+    arg.write(&*stats)?;
+    if reset {
+        store_stats(file)?;
+    }
+    Ok(())
 }
 
-fn counts_on_disk(reader: &Reader, devid: u64) -> Result<[u64; DEV_STATS]> {
-    let key = Key::new(objectid::DEV_STATS, item_type::PERSISTENT_ITEM, devid);
-    let mut counts = [0; DEV_STATS];
-    let mut cursor = reader.cursor(reader.root(tree_id::DEV)?);
-    if !cursor.seek(&key)? {
-        return Ok(counts);
+/// Commits the counts that were set to zero, as there may be no other commit before the volume is unmounted. What is
+/// mounted read-only keeps them in memory.
+fn store_stats(file: &OpenFile<'_>) -> Result {
+    let Ok(_writing) = file.want_write() else {
+        return Ok(());
+    };
+    if file.fs().is_read_only() {
+        return Ok(());
     }
-    let (_, item) = cursor.item().ok_or(EUCLEAN)?;
-    for (at, count) in counts.iter_mut().enumerate() {
-        let offset = at.saturating_mul(size_of::<U64>());
-        // An item that an older kernel wrote may be shorter.
-        if offset < item.len() {
-            *count = format::read_at::<U64>(item, offset)?.get();
-        }
-    }
-    Ok(counts)
+    let mut trans = file.fs().begin(Reserve::default())?;
+    trans.mark_changed();
+    trans.commit()
 }
 
 pub(super) fn features(file: &OpenFile<'_>, arg: UserArg) -> Result {

@@ -19,7 +19,7 @@ const SUBVOL_NAME_MAX: usize = 4039;
 #[repr(C)]
 pub(super) struct VolArgs {
     fd: i64,
-    name: [u8; PATH_NAME_MAX + 1],
+    pub(super) name: [u8; PATH_NAME_MAX + 1],
 }
 
 /// `struct btrfs_ioctl_vol_args_v2`.

@@ -5,6 +5,7 @@
 //! space gives is copied in once and checked; the work is the engine's. No lock is owned here.
 
 mod balance;
+mod control;
 mod info;
 mod logical;
 mod lookup;
@@ -17,6 +18,8 @@ mod sync;
 
 use crate::vfs::{OpenFile, UserArg};
 use kernel::prelude::*;
+
+pub(crate) use control::control;
 
 /// The type byte of btrfs's ioctls.
 const MAGIC: u32 = 0x94;

@@ -2,11 +2,14 @@
 //! File data: read in large pieces, checked against its checksums, decompressed.
 //!
 //! A read is planned over all extents it touches, sent to the device at once, and only then looked at, so that
-//! one call keeps the device busy. A sector whose checksum does not match is read from the other mirror.
+//! one call keeps the device busy. A sector whose checksum does not match is read from the other mirror, and written over
+//! the bad copy.
 
 use super::csum;
 use super::decompress::decompress;
 use super::file_extent::{self, Extent, Kind, Regular};
+use crate::device::corrected::Corrected;
+use crate::device::stats::Stat;
 use crate::device::ReadIo;
 use crate::format::compression;
 use crate::format::crc::checksum;
@@ -167,9 +170,11 @@ impl Place {
         self.sum.is_none_or(|sum| checksum(sector) == sum)
     }
 
+    /// Reports bad data, and counts it.
     fn warn(&self, reader: &Reader, owner: &Owner, sector: &[u8], mirror: u32) {
+        let fs = reader.fs();
         fs_warn!(
-            reader.fs(),
+            fs,
             "csum failed root {} ino {} off {} csum {:#010x} expected csum {:#010x} mirror {}",
             owner.tree as i64,
             owner.ino,
@@ -178,9 +183,10 @@ impl Place {
             self.sum.unwrap_or(0),
             mirror
         );
+        fs.stats.count(Stat::Corruption, &*fs.device);
     }
 
-    /// Tries each mirror by itself; the first that is good wins.
+    /// Tries each mirror by itself; the first that is good wins, and is written over the bad ones before it.
     fn recover(&self, reader: &Reader, owner: &Owner, sector: &mut [u8], failed: bool) -> Result {
         if !failed {
             self.warn(reader, owner, sector, 1);
@@ -196,11 +202,42 @@ impl Place {
                 continue;
             }
             if self.matches(sector) {
+                self.repair(reader, owner, sector, mirror);
                 return Ok(());
             }
             self.warn(reader, owner, sector, mirror);
         }
         Err(EIO)
+    }
+}
+
+impl Place {
+    /// Makes the copies before the mirror `good` like this one, if the volume may be written to. If that fails, nothing
+    /// is worse than before. The reader keeps the place from being used for anything else; data without a checksum,
+    /// which may be overwritten where it is, is left alone.
+    fn repair(&self, reader: &Reader, owner: &Owner, sector: &[u8], good: u32) {
+        let fs = reader.fs();
+        let chunks = fs.chunk_map();
+        let Ok(mirrors) = chunks.mirrors(self.logical, sector.len() as u64) else {
+            return;
+        };
+        if fs.is_read_only() || self.sum.is_none() {
+            return;
+        }
+        for mirror in 1..good {
+            let Some(physical) = mirrors.get(mirror) else {
+                return;
+            };
+            if fs.device.write(physical, sector).is_ok() {
+                let corrected = Corrected {
+                    ino: owner.ino,
+                    offset: self.file_offset,
+                    device: fs.name(),
+                    physical,
+                };
+                crate::fs_info!(fs, "{}", corrected);
+            }
+        }
     }
 }
 

@@ -6,11 +6,13 @@
 
 use super::node::{Geometry, Node, NodePtr, Nodes};
 use super::verify::{check_parent, verify, Report};
+use crate::device::corrected::Corrected;
 use crate::device::{BlockDevice, ChunkMap, ReadIo};
 use crate::platform::uptime_ms;
 use crate::{fs_err, fs_info, fs_warn};
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
+use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::{new_mutex, Arc, Mutex};
 
 const SHARDS: usize = 16;
@@ -159,6 +161,8 @@ pub struct NodeCache {
     chunks: Arc<Mutex<Arc<ChunkMap>>>,
     shards: KVec<Pin<KBox<Mutex<Shard>>>>,
     limiter: Pin<KBox<Mutex<Limiter>>>,
+    /// Not zero while bad copies may be written over with good ones.
+    repairs: Atomic<u32>,
     /// The bytes that each shard may keep.
     shard_limit: usize,
 }
@@ -187,6 +191,7 @@ impl NodeCache {
             chunks,
             shards,
             limiter: KBox::pin_init(new_mutex!(limiter, "NodeCache::limiter"), GFP_KERNEL)?,
+            repairs: Atomic::new(0),
             shard_limit: limit / SHARDS,
         })
     }
@@ -194,6 +199,11 @@ impl NodeCache {
     /// The name of the device, for messages.
     pub fn name(&self) -> &str {
         self.device.name()
+    }
+
+    /// Says whether bad copies of nodes may be written over with good ones. At first they may not.
+    pub fn allow_repairs(&self, allowed: bool) {
+        self.repairs.store(u32::from(allowed), Relaxed);
     }
 
     fn shard(&self, bytenr: u64) -> Option<&Mutex<Shard>> {
@@ -259,6 +269,9 @@ impl NodeCache {
                                 mirror
                             )
                         });
+                        // The first copy is bad, and both should be the same. Whoever reads a node keeps its place from
+                        // being used for anything else.
+                        self.repair(&node, mirrors.first());
                     }
                     return Ok(node);
                 }
@@ -296,6 +309,20 @@ impl NodeCache {
             });
             fault.errno()
         })
+    }
+
+    /// Writes a node to where it is bad. If that fails, nothing is worse than before.
+    fn repair(&self, node: &Node, physical: u64) {
+        if self.repairs.load(Relaxed) == 0 || self.device.write(physical, node.bytes()).is_err() {
+            return;
+        }
+        let corrected = Corrected {
+            ino: 0,
+            offset: node.bytenr(),
+            device: self.device.name(),
+            physical,
+        };
+        self.complain(|| fs_info!(self.device, "{}", corrected));
     }
 
     /// Prints unless too much was printed lately.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Registration as a filesystem type, under the name that the module parameter `fstype` gives.
 
+use super::control::Control;
 use super::inode::InodeCache;
 use super::{context, super_block, sysfs};
 use crate::bindings;
@@ -43,6 +44,10 @@ impl Filesystem {
         unsafe { &*kernel::container_of!(fs_type, Self, fs_type) }
     }
 
+    pub(super) fn as_ptr(&self) -> *mut bindings::file_system_type {
+        self.fs_type.get()
+    }
+
     pub(super) fn inode_cache(&self) -> &InodeCache {
         &self.inode_cache
     }
@@ -55,6 +60,8 @@ impl Filesystem {
 /// The registered filesystem type; dropping it unregisters. The VFS holds the module while anything is mounted,
 /// so that this is not dropped before.
 pub(crate) struct Registration {
+    /// Refers to what follows, and is dropped before.
+    control: Option<Control>,
     filesystem: Pin<KBox<Filesystem>>,
 }
 
@@ -109,13 +116,26 @@ impl Registration {
             );
         }
         to_result(status)?;
+        let mut registration = Self {
+            control: None,
+            filesystem,
+        };
+        if name == c"btrfs" {
+            // SAFETY: The registration drops the device before the filesystem.
+            match unsafe { Control::new(module, &registration.filesystem) } {
+                Ok(control) => registration.control = Some(control),
+                // Volumes can be mounted all the same.
+                Err(e) => pr_warn!("no /dev/btrfs-control: error {}\n", e.to_errno()),
+            }
+        }
         pr_info!("registered as '{shown}'\n");
-        Ok(Self { filesystem })
+        Ok(registration)
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
+        drop(self.control.take());
         // SAFETY: `register` registered the type; no superblock of it is left, for each holds the module.
         let status = unsafe { bindings::unregister_filesystem(self.filesystem.fs_type.get()) };
         if status != 0 {

@@ -230,6 +230,15 @@ pub(crate) fn sleep_interruptible(ms: u32) -> bool {
     unsafe { bindings::msleep_interruptible(ms) == 0 }
 }
 
+/// Calls `f` with the name and the number of the current process.
+pub(crate) fn with_current(f: impl FnOnce(&str, i32)) {
+    let mut name = [0u8; 16];
+    // SAFETY: There is room for a task's name.
+    let pid = unsafe { bindings::rbtrfs_current_name(name.as_mut_ptr().cast()) };
+    let name = CStr::from_bytes_until_nul(&name).unwrap_or(c"?");
+    f(name.to_str().unwrap_or("?"), pid);
+}
+
 /// A file, most often a pipe, that a send stream goes to.
 pub(crate) struct FileSink {
     file: ARef<File>,

@@ -16,6 +16,7 @@ mod bdev;
 mod cleaner;
 mod committer;
 mod context;
+mod control;
 mod dir;
 mod evict;
 mod export;
@@ -41,14 +42,16 @@ mod subvolume;
 mod super_block;
 mod symlink;
 mod sysfs;
+mod sysfs_space;
 mod table;
 mod thread;
 mod write;
 mod write_back;
 mod xattr;
 
+pub(crate) use control::Devices;
 pub(crate) use filesystem::Registration;
 pub(crate) use attributes::now;
 pub(crate) use ioctl::{
-    capable_dac_read_search, capable_sys_admin, sleep_interruptible, FileSink, OpenFile, UserArg,
+    capable_dac_read_search, capable_sys_admin, sleep_interruptible, with_current, FileSink, OpenFile, UserArg,
 };

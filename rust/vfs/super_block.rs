@@ -230,7 +230,7 @@ pub(super) unsafe fn fill(
     if !root.is_dir() {
         return Err(EUCLEAN);
     }
-    let directory = filesystem.sysfs().add(fs)?;
+    let directory = filesystem.sysfs().add(fs, sb)?;
     // SAFETY: `d_make_root` takes the reference over. The superblock is still ours alone, so that nobody reads
     // the volume while the field is set.
     unsafe {

@@ -3,9 +3,11 @@
 //!
 //! Under another `fstype` the directory has that name, so that the C driver's can be there, too.
 
+use super::sysfs_space::{self, Place};
 use super::table::Table;
+use crate::balance::usage::{usage, Usage};
 use crate::bindings;
-use crate::format::superblock::SuperBlock;
+use crate::format::superblock::{compat_ro, incompat, SuperBlock};
 use crate::volume::Fs;
 use core::fmt::Write;
 use core::ptr::NonNull;
@@ -17,7 +19,7 @@ use kernel::sync::Mutex;
 use kernel::types::Opaque;
 
 /// What `show` writes to: a page.
-struct Text<'a> {
+pub(super) struct Text<'a> {
     page: &'a mut [u8],
     len: usize,
 }
@@ -58,17 +60,25 @@ impl core::fmt::Display for Uuid<'_> {
 /// What is shown in one file of a volume.
 type ShowVolume = fn(&Fs, &SuperBlock, &mut Text<'_>) -> core::fmt::Result;
 
+/// What is shown of some of a volume's block groups, in a file of the directory that is about these.
+pub(super) type ShowSpace = fn(&Fs, &[Usage], &mut Text<'_>) -> core::fmt::Result;
+
+/// What a write to a file does.
+type Store = fn(&Fs, &[u8]) -> Result;
+
 enum Show {
     /// The same for every volume.
     Constant(&'static str),
     Volume(ShowVolume),
+    Space(Place, ShowSpace),
 }
 
 /// One file.
 #[repr(C)]
-struct Attribute {
+pub(super) struct Attribute {
     attr: bindings::attribute,
     show: Show,
+    store: Option<Store>,
 }
 
 // SAFETY: Attributes are statics that nobody changes; the pointer in them is to a string literal.
@@ -85,10 +95,23 @@ impl Attribute {
                 ..pin_init::zeroed()
             },
             show,
+            store: None,
         }
     }
 
-    const fn constant(name: &'static CStr, text: &'static str) -> Self {
+    /// Makes the file one that root may write to.
+    const fn writable(mut self, store: Store) -> Self {
+        self.attr.mode |= 0o200;
+        self.store = Some(store);
+        self
+    }
+
+    /// A file about the block groups of a place.
+    pub(super) const fn space(name: &'static CStr, place: Place, show: ShowSpace) -> Self {
+        Self::new(name, Show::Space(place, show))
+    }
+
+    pub(super) const fn constant(name: &'static CStr, text: &'static str) -> Self {
         Self::new(name, Show::Constant(text))
     }
 
@@ -97,16 +120,9 @@ impl Attribute {
     }
 }
 
-static FEATURES: [Attribute; 14] = [
+/// What the driver supports that is no bit of a volume. The other files of that directory are [`FEATURES`].
+static ABILITIES: [Attribute; 6] = [
     Attribute::constant(c"acl", "1\n"),
-    Attribute::constant(c"mixed_backref", "0\n"),
-    Attribute::constant(c"default_subvol", "0\n"),
-    Attribute::constant(c"big_metadata", "0\n"),
-    Attribute::constant(c"extended_iref", "0\n"),
-    Attribute::constant(c"skinny_metadata", "0\n"),
-    Attribute::constant(c"no_holes", "0\n"),
-    Attribute::constant(c"free_space_tree", "0\n"),
-    Attribute::constant(c"block_group_tree", "0\n"),
     Attribute::constant(c"rmdir_subvol", "0\n"),
     Attribute::constant(c"supported_checksums", "crc32c\n"),
     Attribute::constant(c"send_stream_version", "2\n"),
@@ -114,7 +130,45 @@ static FEATURES: [Attribute; 14] = [
     Attribute::constant(c"supported_rescue_options", "nologreplay\n"),
 ];
 
-static VOLUME: [Attribute; 11] = [
+/// A feature that is a bit of the superblock.
+struct Feature {
+    /// Bits of which one is set where the feature is in use; one of them is zero.
+    incompat: u64,
+    compat_ro: u64,
+    /// In the driver's directory: it can be neither set nor cleared on a mounted volume.
+    supported: Attribute,
+    /// In the directory of a volume that uses it.
+    in_use: Attribute,
+}
+
+impl Feature {
+    const fn new(name: &'static CStr, incompat: u64, compat_ro: u64) -> Self {
+        Self {
+            incompat,
+            compat_ro,
+            supported: Attribute::constant(name, "0\n"),
+            in_use: Attribute::constant(name, "1\n"),
+        }
+    }
+
+    fn is_in_use(&self, superblock: &SuperBlock) -> bool {
+        superblock.incompat_flags.get() & self.incompat != 0
+            || superblock.compat_ro_flags.get() & self.compat_ro != 0
+    }
+}
+
+static FEATURES: [Feature; 8] = [
+    Feature::new(c"default_subvol", incompat::DEFAULT_SUBVOL, 0),
+    Feature::new(c"compress_lzo", incompat::COMPRESS_LZO, 0),
+    Feature::new(c"compress_zstd", incompat::COMPRESS_ZSTD, 0),
+    Feature::new(c"extended_iref", incompat::EXTENDED_IREF, 0),
+    Feature::new(c"skinny_metadata", incompat::SKINNY_METADATA, 0),
+    Feature::new(c"no_holes", incompat::NO_HOLES, 0),
+    Feature::new(c"free_space_tree", 0, compat_ro::FREE_SPACE_TREE),
+    Feature::new(c"block_group_tree", 0, compat_ro::BLOCK_GROUP_TREE),
+];
+
+static VOLUME: [Attribute; 14] = [
     Attribute::volume(c"label", |_, sb, out| {
         let label = sb.label.split(|byte| *byte == 0).next().unwrap_or(&[]);
         if label.is_empty() {
@@ -148,9 +202,38 @@ static VOLUME: [Attribute; 11] = [
     Attribute::volume(c"send_in_progress", |fs, _, out| {
         writeln!(out, "{}", fs.state.send_in_progress())
     }),
+    Attribute::constant(c"read_policy", "[pid]\n"),
+    // Balance never starts by itself.
+    Attribute::constant(c"bg_reclaim_threshold", "0\n"),
+    Attribute::volume(c"commit_stats", |fs, _, out| {
+        let times = fs.commits.times();
+        writeln!(out, "commits {}", times.commits)?;
+        writeln!(out, "cur_commit_ms {}", times.current)?;
+        writeln!(out, "last_commit_ms {}", times.last)?;
+        writeln!(out, "max_commit_ms {}", times.max)?;
+        writeln!(out, "total_commit_ms {}", times.total)
+    })
+    .writable(|fs, text| {
+        // The only thing to be written: forget the longest one.
+        if !capable_sys_resource() {
+            return Err(EPERM);
+        }
+        if text.trim_ascii() != b"0" {
+            return Err(EINVAL);
+        }
+        fs.commits.reset_max();
+        Ok(())
+    }),
 ];
 
-static DEVICE: [Attribute; 6] = [
+static DEVICE: [Attribute; 7] = [
+    Attribute::volume(c"error_stats", |fs, _, out| {
+        let names = ["write", "read", "flush", "corruption", "generation"];
+        for (name, count) in names.iter().zip(fs.stats.get()) {
+            writeln!(out, "{name}_errs {count}")?;
+        }
+        Ok(())
+    }),
     Attribute::volume(c"fsid", |_, sb, out| writeln!(out, "{}", Uuid(&sb.fsid))),
     Attribute::constant(c"in_fs_metadata", "1\n"),
     Attribute::constant(c"missing", "0\n"),
@@ -206,8 +289,51 @@ fn show_to(node: &Node, show: &Show, text: &mut Text<'_>) -> Result {
             let reader = fs.reader()?;
             show(&fs, reader.superblock(), text)
         }
+        Show::Space(place, show) => {
+            let fs = node.fs.lock().clone().ok_or(ENODEV)?;
+            let sums = usage(&fs.reader()?)?;
+            let mut here: KVec<Usage> = KVec::with_capacity(sums.len(), GFP_KERNEL)?;
+            for sum in sums.iter().filter(|sum| place.has(sum)) {
+                here.push(*sum, GFP_KERNEL)?;
+            }
+            show(&fs, &here, text)
+        }
     };
     written.map_err(|_| EIO)
+}
+
+/// `sysfs_ops::store`.
+///
+/// # Safety
+///
+/// As sysfs calls it: `kobj` is that of a [`Node`], `attr` that of an [`Attribute`], `buf` holds `len` bytes.
+unsafe extern "C" fn store(
+    kobj: *mut bindings::kobject,
+    attr: *mut bindings::attribute,
+    buf: *const kernel::ffi::c_char,
+    len: usize,
+) -> isize {
+    let kobj: *mut Opaque<bindings::kobject> = kobj.cast();
+    // SAFETY: By this function's contract; sysfs keeps the node while the call runs, and attributes are statics.
+    let (node, attribute, text) = unsafe {
+        (
+            &*kernel::container_of!(kobj, Node, kobj),
+            &*kernel::container_of!(attr, Attribute, attr),
+            core::slice::from_raw_parts(buf.cast::<u8>(), len),
+        )
+    };
+    let stored = || {
+        let store = attribute.store.ok_or(EIO)?;
+        let fs = node.fs.lock().clone().ok_or(ENODEV)?;
+        store(&fs, text)?;
+        isize::try_from(len).map_err(|_| EINVAL)
+    };
+    stored().unwrap_or_else(|e: Error| e.to_errno() as isize)
+}
+
+fn capable_sys_resource() -> bool {
+    // SAFETY: The function looks at the current task's credentials.
+    unsafe { bindings::rbtrfs_capable(bindings::CAP_SYS_RESOURCE as i32) }
 }
 
 /// `kobj_type::release`.
@@ -224,7 +350,7 @@ unsafe extern "C" fn release(kobj: *mut bindings::kobject) {
 
 static SYSFS_OPS: bindings::sysfs_ops = bindings::sysfs_ops {
     show: Some(show),
-    store: None,
+    store: Some(store),
 };
 
 static TYPE: Table<bindings::kobj_type> = Table::new(bindings::kobj_type {
@@ -249,7 +375,7 @@ impl Directory {
         parent: *mut bindings::kobject,
         name: &CStr,
         fs: Option<Fs>,
-        attributes: &'static [Attribute],
+        attributes: impl IntoIterator<Item = &'static Attribute>,
     ) -> Result<Self> {
         let node = KBox::pin_init(
             pin_init!(Node {
@@ -335,8 +461,10 @@ impl Top {
         // SAFETY: The parents are `/sys/fs`, which is always there, and what is made here, which is kept.
         let directories = unsafe {
             let top = Directory::new(bindings::rbtrfs_fs_kobj(), name, None, &[])?;
+            let features = FEATURES.iter().map(|feature| &feature.supported);
+            let features = Iterator::chain(ABILITIES.iter(), features);
             TopDirectories {
-                _features: Directory::new(top.kobj(), c"features", None, &FEATURES)?,
+                _features: Directory::new(top.kobj(), c"features", None, features)?,
                 top,
             }
         };
@@ -350,7 +478,11 @@ impl Top {
     /// # Errors
     ///
     /// `ENOMEM`, `EEXIST` for a second volume with the same UUID.
-    pub(super) fn add(&self, fs: &Fs) -> Result<Option<VolumeDirectory>> {
+    pub(super) fn add(
+        &self,
+        fs: &Fs,
+        sb: &super::super_block::SuperBlock,
+    ) -> Result<Option<VolumeDirectory>> {
         let Some(directories) = &self.directories else {
             return Ok(None);
         };
@@ -370,14 +502,27 @@ impl Top {
             return Err(EEXIST);
         }
         let of = || Some(fs.clone());
-        // SAFETY: Each parent is kept longer than what is in it: by the module, and by the order of fields.
+        // SAFETY: Each parent is kept longer than what is in it: by the module, and by the order of fields. The
+        // superblock has been set up on its device.
         let directory = unsafe {
             let volume = Directory::new(directories.top.kobj(), as_cstr(&uuid)?, of(), &VOLUME)?;
             let devinfo = Directory::new(volume.kobj(), c"devinfo", None, &[])?;
+            let devices = Directory::new(volume.kobj(), c"devices", None, &[])?;
+            to_result(bindings::rbtrfs_sysfs_link_device(
+                devices.kobj(),
+                sb.as_ptr(),
+            ))?;
+            to_result(bindings::rbtrfs_sysfs_link_bdi(volume.kobj(), sb.as_ptr()))?;
+            let features = FEATURES
+                .iter()
+                .filter(|feature| feature.is_in_use(superblock))
+                .map(|feature| &feature.in_use);
             VolumeDirectory {
                 _device: Directory::new(devinfo.kobj(), as_cstr(&devid)?, of(), &DEVICE)?,
                 _devinfo: devinfo,
-                _features: Directory::new(volume.kobj(), c"features", None, &[])?,
+                _allocation: Allocation::new(&volume, fs)?,
+                _devices: devices,
+                _features: Directory::new(volume.kobj(), c"features", None, features)?,
                 volume,
             }
         };
@@ -389,6 +534,8 @@ impl Top {
 pub(super) struct VolumeDirectory {
     _device: Directory,
     _devinfo: Directory,
+    _allocation: Allocation,
+    _devices: Directory,
     _features: Directory,
     volume: Directory,
 }
@@ -397,6 +544,40 @@ impl VolumeDirectory {
     /// Wakes those who poll `exclusive_operation`.
     pub(super) fn notify_exclusive_operation(&self) {
         self.volume.notify(c"exclusive_operation");
+    }
+}
+
+/// The directory `allocation` of a volume. Inner directories come first, for they are dropped first.
+struct Allocation {
+    _profiles: KVec<Directory>,
+    _kinds: KVec<Directory>,
+    _top: Directory,
+}
+
+impl Allocation {
+    /// # Safety
+    ///
+    /// The volume's directory outlives the result.
+    unsafe fn new(volume: &Directory, fs: &Fs) -> Result<Self> {
+        let of = || Some(fs.clone());
+        let (mut kinds, mut profiles) = (KVec::new(), KVec::new());
+        // SAFETY: Each parent is kept longer than what is in it: by this function's contract and the order of fields.
+        unsafe {
+            let top = Directory::new(volume.kobj(), c"allocation", of(), &sysfs_space::TOP)?;
+            for kind in &sysfs_space::KINDS {
+                let directory = Directory::new(top.kobj(), kind.name, of(), &kind.files)?;
+                for (name, files) in &kind.profiles {
+                    let profile = Directory::new(directory.kobj(), name, of(), files)?;
+                    profiles.push(profile, GFP_KERNEL)?;
+                }
+                kinds.push(directory, GFP_KERNEL)?;
+            }
+            Ok(Self {
+                _profiles: profiles,
+                _kinds: kinds,
+                _top: top,
+            })
+        }
     }
 }
 

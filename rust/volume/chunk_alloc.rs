@@ -20,14 +20,19 @@ use crate::tree::edit;
 /// The size of a device, in bytes, above which metadata chunks are a gigabyte.
 const LARGE: u64 = 50 << 30;
 
-/// The largest size of a chunk, and of one copy of it, on a device of `total` bytes.
-fn limits(kind: Kind, total: u64) -> (u64, u64) {
-    let size = match kind {
+/// The size in bytes that chunks have where there is plenty of room, on a device of `total` bytes.
+pub const fn wanted_size(kind: Kind, total: u64) -> u64 {
+    match kind {
         Kind::Data => 10 << 30,
         Kind::Metadata if total > LARGE => 1 << 30,
         Kind::Metadata => 256 << 20,
         Kind::System => 32 << 20,
-    };
+    }
+}
+
+/// The largest size of a chunk, and of one copy of it, on a device of `total` bytes.
+fn limits(kind: Kind, total: u64) -> (u64, u64) {
+    let size = wanted_size(kind, total);
     let tenth = total / 10;
     (tenth.min(size), size.min(1 << 30))
 }

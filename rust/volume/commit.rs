@@ -8,6 +8,7 @@
 use super::abort;
 use super::block_group;
 use super::chunk_alloc;
+use super::dev_stats;
 use super::fs::CommitRoots;
 use super::space::SpaceContext;
 use super::transaction::Transaction;
@@ -39,7 +40,10 @@ impl Transaction<'_> {
         // From here on a failure is an abort.
         self.hold.changed = true;
         self.unchecked = true;
+        let stats = &self.fs.commits;
+        stats.begin();
         let written = self.write();
+        stats.end(written.is_ok());
         if let Err(e) = written {
             abort::abort(&mut self.hold, e);
         }
@@ -47,6 +51,7 @@ impl Transaction<'_> {
     }
 
     fn write(&mut self) -> Result {
+        dev_stats::store(self)?;
         // The superblock has no generation of its own for the tree of roots: that block must be of this commit, too.
         let top = self.root(tree_id::ROOT)?.level;
         cow_to(self, tree_id::ROOT, &Key::MIN, top)?;

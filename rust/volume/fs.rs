@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 //! One mounted volume.
 
+use super::commit_stats::CommitStats;
 use super::epoch::Epochs;
 use super::reader::Reader;
 use super::room::Room;
 use super::running::RunningTrees;
 use super::transaction::WriterState;
+use crate::device::stats::DeviceStats;
 use crate::device::{BlockDevice, ChunkMap};
 use crate::state::State;
 use crate::tree::{Geometry, NodeCache};
@@ -24,6 +26,8 @@ pub struct Fs(Arc<Shared>);
 pub struct Shared {
     /// The device.
     pub device: Arc<dyn BlockDevice>,
+    /// How often the device failed. What goes through `device` is counted there.
+    pub stats: Arc<DeviceStats>,
     /// Sizes and UUIDs.
     pub geometry: Geometry,
     /// The committed nodes that were read.
@@ -32,6 +36,8 @@ pub struct Shared {
     pub epochs: Epochs,
     /// Sends, relocation, and exclusive operations.
     pub state: State,
+    /// How long commits took.
+    pub commits: CommitStats,
     /// The map in use; swapped whole, under a leaf lock. The cache shares it.
     pub(super) chunks: Arc<Mutex<Arc<ChunkMap>>>,
     /// The last commit; swapped whole, under a leaf lock.
@@ -124,12 +130,14 @@ impl Shared {
             let roots = self.roots.lock().clone();
             super::open::check_writing(&*self.device, &roots.superblock)?;
         }
+        self.cache.allow_repairs(!read_only);
         self.read_only.store(read_only, Release);
         Ok(())
     }
 
     /// Forbids writing until the next mount, because a transaction failed.
     pub fn force_read_only(&self) {
+        self.cache.allow_repairs(false);
         self.failed.store(true, Release);
     }
 

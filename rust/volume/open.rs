@@ -2,6 +2,8 @@
 //! Opening a volume: superblock, system chunks, chunk tree, tree of roots, and the roots that nothing works without.
 
 use super::commit_roots::CommitRoots;
+use super::commit_stats::CommitStats;
+use super::dev_stats;
 use super::epoch::Epochs;
 use super::fs::{Fs, Shared};
 use super::options::OpenOptions;
@@ -9,6 +11,7 @@ use super::room::Room;
 use super::running::RunningTrees;
 use super::transaction::WriterState;
 use crate::device::chunk::{ChunkLimits, Origin};
+use crate::device::stats::{CountedDevice, DeviceStats};
 use crate::device::superblock::{read_newest, writing_forbidden};
 use crate::device::{BlockDevice, ChunkMap, SuperBuf};
 use crate::format::chunk::DevItem;
@@ -29,6 +32,9 @@ impl Fs {
     /// Each with a message: `EINVAL` for what is not a btrfs volume, or has features that are not supported; `EUCLEAN`
     /// and `EIO` for damage that no copy makes good; `ENOMEM`.
     pub fn open(device: Arc<dyn BlockDevice>, options: &OpenOptions) -> Result<Arc<Fs>> {
+        let stats = Arc::new(DeviceStats::new(), GFP_KERNEL)?;
+        let device: Arc<dyn BlockDevice> =
+            Arc::new(CountedDevice::new(device, stats.clone()), GFP_KERNEL)?;
         let superblock = read_newest(&*device)?;
         let mut read_only = options.read_only;
         if superblock.log_root.get() != 0 {
@@ -46,7 +52,8 @@ impl Fs {
                 checked => checked?,
             }
         }
-        let error = match Opening::run(&device, superblock.try_clone()?, options, read_only) {
+        let first = superblock.try_clone()?;
+        let error = match Opening::run(&device, &stats, first, options, read_only) {
             Ok(fs) => return Ok(fs),
             Err(e) => e,
         };
@@ -58,7 +65,7 @@ impl Fs {
                 continue;
             };
             fs_warn!(device, "try to load backup roots slot {}", slot);
-            if let Ok(fs) = Opening::run(&device, superblock, options, true) {
+            if let Ok(fs) = Opening::run(&device, &stats, superblock, options, true) {
                 return Ok(fs);
             }
         }
@@ -131,6 +138,7 @@ struct Opening {
 impl Opening {
     fn run(
         device: &Arc<dyn BlockDevice>,
+        stats: &Arc<DeviceStats>,
         superblock: SuperBuf,
         options: &OpenOptions,
         read_only: bool,
@@ -148,10 +156,12 @@ impl Opening {
         } = opening;
         let shared = Shared {
             device,
+            stats: stats.clone(),
             geometry,
             cache,
             epochs: Epochs::new(superblock.generation.get())?,
             state: State::new()?,
+            commits: CommitStats::new(),
             chunks,
             roots: KBox::pin_init(new_mutex!(roots, "Fs::roots"), GFP_KERNEL)?,
             writer: KBox::pin_init(new_mutex!(WriterState::new(), "Fs::writer"), GFP_KERNEL)?,
@@ -164,7 +174,10 @@ impl Opening {
             read_only: Atomic::new(read_only),
             failed: Atomic::new(false),
         };
-        Ok(Arc::new(Fs::new(shared)?, GFP_KERNEL)?)
+        let fs = Fs::new(shared)?;
+        fs.cache.allow_repairs(!read_only);
+        dev_stats::load(&fs)?;
+        Ok(Arc::new(fs, GFP_KERNEL)?)
     }
 
     /// What the superblock alone tells.

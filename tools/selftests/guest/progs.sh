@@ -11,6 +11,11 @@ fill() {
 	ln "$MNT/a/dir/deeper/file" "$MNT/a/second-name"
 	head -c 3M /dev/urandom >"$MNT/a/data"
 	btrfs subvolume snapshot -r "$MNT/a" "$MNT/b/snapshot" >/dev/null || return
+	# What the snapshot does not share: a file of its own, two that share an extent, and space behind the end of one.
+	head -c 200K /dev/urandom >"$MNT/a/dir/own" && head -c 300K /dev/urandom >"$MNT/a/dir/original" || return
+	sync
+	cp --reflink=always "$MNT/a/dir/original" "$MNT/a/dir/copy" && fallocate -n -l 1M "$MNT/a/dir/own" || return
+	dd if=/dev/urandom of="$MNT/a/data" bs=64K seek=3 count=2 conv=notrunc status=none || return
 	btrfs subvolume set-default "$(btrfs inspect-internal rootid "$MNT/a")" "$MNT" || return
 	sync
 	ino=$(stat -c %i "$MNT/a/data")
@@ -35,6 +40,9 @@ commands() {
 		btrfs filesystem show $MNT
 		btrfs filesystem label $MNT
 		btrfs filesystem sync $MNT
+		btrfs filesystem du --raw $MNT/a $MNT/b
+		filefrag -v $MNT/a/data $MNT/a/dir/own $MNT/a/dir/original $MNT/a/dir/copy $MNT/a/dir/deeper/file
+		filefrag -v $MNT/b/snapshot/data
 		btrfs device stats $MNT
 		btrfs device usage -b $MNT
 		btrfs property get $MNT/a

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0
+//! How much space block groups of each kind have, as users are told.
+
+use super::chunks::last_chunk_upto;
+use super::filter::Candidate;
+use crate::format::chunk::{block_group_flags as bg, STRIPE_LEN};
+use crate::format::superblock::COPIES;
+use crate::volume::Reader;
+use kernel::prelude::*;
+
+/// The block groups of one type and profile. What is kept twice counts once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Type and profile.
+    pub flags: u64,
+    /// How many block groups there are.
+    pub groups: u64,
+    /// Their size, in bytes.
+    pub total: u64,
+    /// What of that is in use, in bytes.
+    pub used: u64,
+    /// What of that can never be used, as it surrounds copies of the superblock, in bytes.
+    pub supers: u64,
+}
+
+/// Every type and profile that one device can have, in the order in which they are listed.
+const KINDS: [u64; 6] = [
+    bg::DATA,
+    bg::DATA | bg::DUP,
+    bg::SYSTEM,
+    bg::SYSTEM | bg::DUP,
+    bg::METADATA,
+    bg::METADATA | bg::DUP,
+];
+
+impl Usage {
+    const fn none(flags: u64) -> Self {
+        Usage {
+            flags,
+            groups: 0,
+            total: 0,
+            used: 0,
+            supers: 0,
+        }
+    }
+
+    /// How often everything is on the device.
+    pub const fn copies(&self) -> u64 {
+        if self.flags & bg::DUP != 0 {
+            2
+        } else {
+            1
+        }
+    }
+}
+
+/// Sums over the block groups of the last commit; kinds of which there is none have zeros.
+///
+/// # Errors
+///
+/// `EUCLEAN` for chunks without a block group and bad items; what reading trees gives.
+pub fn usage(reader: &Reader) -> Result<[Usage; KINDS.len()]> {
+    let mut sums = KINDS.map(Usage::none);
+    let mut below = Some(u64::MAX);
+    while let Some(logical) = below {
+        let Some(chunk) = last_chunk_upto(reader, logical)? else {
+            break;
+        };
+        if let Some(sum) = sums.iter_mut().find(|sum| sum.flags == chunk.typ) {
+            let chunk = chunk.candidate();
+            sum.groups = sum.groups.saturating_add(1);
+            sum.total = sum.total.saturating_add(chunk.length);
+            sum.used = sum.used.saturating_add(chunk.used);
+            sum.supers = sum.supers.saturating_add(supers(&chunk));
+        }
+        below = chunk.start.checked_sub(1);
+    }
+    Ok(sums)
+}
+
+/// Bytes of a chunk around copies of the superblock.
+fn supers(chunk: &Candidate<'_>) -> u64 {
+    let mut bytes = 0u64;
+    for (_, start) in chunk.stripes {
+        let inside = |copy: &&u64| **copy >= *start && **copy - *start < chunk.length;
+        let copies = COPIES.iter().filter(inside).count() as u64;
+        bytes = bytes.saturating_add(copies.saturating_mul(STRIPE_LEN));
+    }
+    bytes
+}
+
+/// What is shown as kept for commits, in bytes: a share of the metadata, but enough for some paths through the trees.
+pub fn commit_reserve(sums: &[Usage], nodesize: u32) -> u64 {
+    let metadata = sums
+        .iter()
+        .filter(|sum| sum.flags & bg::METADATA != 0)
+        .fold(0u64, |bytes, sum| bytes.saturating_add(sum.used));
+    let paths = u64::from(nodesize).saturating_mul(8 * 2 * 20);
+    (metadata / 16).max(paths).min(512 << 20)
+}

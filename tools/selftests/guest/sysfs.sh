@@ -1,0 +1,62 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# /sys/fs/btrfs: the files of a mounted volume are those of the C driver and say the same, but for what is listed here.
+. "$(dirname "$0")/lib.sh"
+
+# Not supported: quotas, background discard, balance that starts by itself. A driver's own: what it keeps back for
+# itself, its times, its backing device, and whether it counts a device as writeable that is mounted read-only.
+differ='^\./(discard|qgroups)/|^\./bg_reclaim_threshold$|/(global_rsv_|bytes_(may_use|pinned|reserved))'
+differ+='|^\./(commit_stats|bdi|send_in_progress)|/writeable$'
+
+# Every file and link below a directory, with its contents.
+dump() {
+	(
+		cd "$1" || exit
+		find . \( -type f -o -type l \) | sort | grep -vE "$differ" | while read -r file; do
+			if [ -L "$file" ]; then
+				echo "$file -> $(readlink -f "$file")"
+			else
+				sed "s|^|$file: |" "$file"
+			fi
+		done
+	)
+}
+
+# field FILE NAME: one of the values in a file of several.
+field() { awk -v name="$2" '$1 == name { print $2 }' "$1"; }
+
+load_btrfs
+mkfs.btrfs -q -f -m dup -d single -O block-group-tree "$DISK1" || bail "no volume"
+mount -t btrfs -o compress=zstd "$DISK1" "$MNT" || bail "the volume does not mount"
+head -c 20M /dev/urandom >"$MNT/file" && cp /bin/bash "$MNT/" && umount "$MNT" || bail "the volume could not be filled"
+dir=/sys/fs/btrfs/$(blkid -o value -s UUID "$DISK1")
+
+plan 13
+mount -t btrfs -o ro "$DISK1" "$MNT" && dump "$dir" >/tmp/c && umount "$MNT" || bail "nothing to compare with"
+ls /sys/fs/btrfs/features >/tmp/c.features
+unload_btrfs
+load_rbtrfs
+mount -t btrfs -o ro "$DISK1" "$MNT" || bail "the volume does not mount"
+dump "$dir" >/tmp/rust
+# A profile that no block group has ever had has no directory in C.
+grep -vxF -f /tmp/c /tmp/rust | grep -vE '^\./allocation/[a-z]+/(single|dup)/[a-z]+_bytes: 0$' >/tmp/more
+check_equal "every file of the C driver is there and says the same" "" "$(grep -vxF -f /tmp/rust /tmp/c)"
+check_equal "no file says what the C driver does not" "" "$(cat /tmp/more)"
+check_equal "all features are features of the C driver" "" "$(ls /sys/fs/btrfs/features | grep -vxF -f /tmp/c.features)"
+check "the device is linked to" test "$(readlink -f "$dir/devices/vda")" = "$(readlink -f /sys/class/block/vda)"
+check "so is its bdi" test -d "$dir/bdi/power"
+umount "$MNT"
+
+mount -t btrfs "$DISK1" "$MNT" || bail "the volume does not mount"
+check_equal "no commit yet" 0 "$(field "$dir/commit_stats" commits)"
+btrfs balance start -mconvert=single -sconvert=single -f "$MNT" >/dev/null || bail "balance failed"
+check "commits are counted" test "$(field "$dir/commit_stats" commits)" -gt 1
+check_equal "the time of all is that of the longest or more" yes "$(
+	[ "$(field "$dir/commit_stats" total_commit_ms)" -ge "$(field "$dir/commit_stats" max_commit_ms)" ] && echo yes)"
+check_fails "what makes no sense is not stored" "Invalid argument" bash -c "echo 7 >$dir/commit_stats"
+check "the longest time is forgotten" bash -c "echo 0 >$dir/commit_stats"
+check_equal "it is gone" 0 "$(field "$dir/commit_stats" max_commit_ms)"
+check "a conversion shows" test "$(cat "$dir/allocation/metadata/single/total_bytes")" -gt 0
+check_equal "nothing is left of the other profile" 0 "$(cat "$dir/allocation/metadata/dup/total_bytes")"
+umount "$MNT"
+finish
