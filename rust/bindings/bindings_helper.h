@@ -114,6 +114,8 @@ void rbtrfs_inode_set_cmtime(struct inode *inode, s64 sec, u32 nsec, bool modifi
 u32 rbtrfs_fsuid(struct mnt_idmap *idmap, struct super_block *sb);
 u32 rbtrfs_fsgid(struct mnt_idmap *idmap, struct super_block *sb);
 u32 rbtrfs_inode_gid(const struct inode *inode);
+unsigned long rbtrfs_file_private(const struct file *file);
+void rbtrfs_file_set_private(struct file *file, unsigned long value);
 u32 rbtrfs_inode_nlink(const struct inode *inode);
 void rbtrfs_inode_lock(struct inode *inode);
 void rbtrfs_inode_unlock(struct inode *inode);

@@ -432,6 +432,16 @@ u32 rbtrfs_inode_gid(const struct inode *inode)
 	return i_gid_read(inode);
 }
 
+unsigned long rbtrfs_file_private(const struct file *file)
+{
+	return (unsigned long)file->private_data;
+}
+
+void rbtrfs_file_set_private(struct file *file, unsigned long value)
+{
+	file->private_data = (void *)value;
+}
+
 u32 rbtrfs_inode_nlink(const struct inode *inode)
 {
 	return inode->i_nlink;

@@ -94,7 +94,7 @@ pub(super) fn get_flags(file: &OpenFile<'_>, arg: UserArg) -> Result {
     if !file.is_subvol_root() {
         return Err(EINVAL);
     }
-    let item = file.fs().reader()?.root_item(file.tree())?;
+    let item = file.reader_of(tree_id::ROOT)?.root_item(file.tree())?;
     let flags = if item.is_read_only() { READ_ONLY } else { 0 };
     arg.write(&flags)
 }
@@ -125,7 +125,7 @@ pub(super) fn info_32(file: &OpenFile<'_>, arg: UserArg) -> Result {
 
 /// Fills in what is known of the file's subvolume, and answers its times.
 fn fill(file: &OpenFile<'_>, head: &mut Head) -> Result<[Timespec; 4]> {
-    let reader = file.fs().reader()?;
+    let reader = file.reader_of(tree_id::ROOT)?;
     let tree = file.tree();
     let item = reader.root_item(tree)?;
     head.treeid = tree;
@@ -158,7 +158,7 @@ pub(super) fn root_refs(file: &OpenFile<'_>, arg: UserArg) -> Result {
     let mut more = false;
     let refs = &mut args.refs;
     for_each_child(
-        &file.fs().reader()?,
+        &file.reader_of(tree_id::ROOT)?,
         file.tree(),
         from,
         &mut |treeid, dirid| {

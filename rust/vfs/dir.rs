@@ -211,14 +211,17 @@ const BATCH_BYTES: usize = 4096;
 const BATCH_ENTRIES: usize = 128;
 
 impl Batch {
-    /// Reads the entries from index `from` on, as many as make a batch.
-    fn read(dir: &Inode, from: u64) -> Result<Self> {
+    /// Reads the entries from index `from` on and below `end`, as many as make a batch.
+    fn read(dir: &Inode, from: u64, end: u64) -> Result<Self> {
         let mut batch = Self {
             names: KVec::new(),
             entries: KVec::new(),
         };
         let (view, root) = dir.tree()?;
         subvol::dir::iterate(&*view, root, dir.info().ino, from, &mut |index, entry| {
+            if index >= end {
+                return Ok(false);
+            }
             batch.names.extend_from_slice(entry.name, GFP_KERNEL)?;
             let listed = Listed {
                 index,
@@ -248,7 +251,7 @@ impl Batch {
 /// # Safety
 ///
 /// `ctx` is the context of a running `iterate_shared` call.
-unsafe fn emit(dir: &Inode, ctx: *mut bindings::dir_context) -> Result {
+unsafe fn emit(dir: &Inode, end: u64, ctx: *mut bindings::dir_context) -> Result {
     if dir.is_stand_in() {
         return Ok(());
     }
@@ -257,7 +260,7 @@ unsafe fn emit(dir: &Inode, ctx: *mut bindings::dir_context) -> Result {
         let position = unsafe { (*ctx).pos }.max(FIRST_INDEX);
         let from = u64::try_from(position).map_err(|_| EINVAL)?;
         // User memory is touched only when the tree is not looked at any more.
-        let batch = Batch::read(dir, from)?;
+        let batch = Batch::read(dir, from, end)?;
         if batch.entries.is_empty() {
             return Ok(());
         }
@@ -287,6 +290,80 @@ unsafe fn emit(dir: &Inode, ctx: *mut bindings::dir_context) -> Result {
     }
 }
 
+/// The index behind all entries that the directory has now.
+fn find_end(dir: &Inode) -> Result<u64> {
+    if dir.is_stand_in() {
+        return Ok(0);
+    }
+    let (view, root) = dir.tree()?;
+    let ino = dir.info().ino;
+    let mut cursor = Cursor::new(&*view, root);
+    cursor.seek_before(&Key::new(ino, item_type::DIR_INDEX, u64::MAX))?;
+    Ok(match cursor.key() {
+        Some(key) if key.is(ino, item_type::DIR_INDEX) => key.offset.saturating_add(1),
+        _ => 0,
+    })
+}
+
+/// Where a listing ends: at what was there when it began. Whoever renames each file that is listed would make it go on
+/// for ever.
+///
+/// # Safety
+///
+/// `file` is an open directory of ours.
+unsafe fn end_of(file: *mut bindings::file) -> u64 {
+    // SAFETY: By this function's contract; `begin` set the field.
+    unsafe { bindings::rbtrfs_file_private(file) as u64 }
+}
+
+/// # Safety
+///
+/// As for [`end_of`]; the file's position is locked, or nobody else knows the file.
+unsafe fn begin(file: *mut bindings::file) -> Result {
+    // SAFETY: By this function's contract.
+    unsafe {
+        let end = find_end(Inode::of_file(file))?;
+        bindings::rbtrfs_file_set_private(file, end as usize);
+    }
+    Ok(())
+}
+
+/// `file_operations::open`.
+///
+/// # Safety
+///
+/// As the VFS calls it, for a directory of ours.
+unsafe extern "C" fn open(
+    _inode: *mut bindings::inode,
+    file: *mut bindings::file,
+) -> kernel::ffi::c_int {
+    // SAFETY: The file is being opened.
+    from_result(|| unsafe { begin(file) }.map(|()| 0))
+}
+
+/// `file_operations::llseek`.
+///
+/// # Safety
+///
+/// As the VFS calls it, for an open directory of ours.
+unsafe extern "C" fn llseek(
+    file: *mut bindings::file,
+    offset: i64,
+    whence: kernel::ffi::c_int,
+) -> i64 {
+    // SAFETY: The VFS passes a file that is open.
+    unsafe {
+        let position = bindings::generic_file_llseek(file, offset, whence);
+        if position == 0 {
+            // A new listing.
+            if let Err(e) = begin(file) {
+                return i64::from(e.to_errno());
+            }
+        }
+        position
+    }
+}
+
 /// `file_operations::iterate_shared`.
 ///
 /// # Safety
@@ -301,7 +378,7 @@ unsafe extern "C" fn iterate_shared(
         return 0;
     }
     // SAFETY: The VFS passes a file that is open, and a context.
-    from_result(|| unsafe { emit(Inode::of_file(file), ctx) }.map(|()| 0))
+    from_result(|| unsafe { emit(Inode::of_file(file), end_of(file), ctx) }.map(|()| 0))
 }
 
 pub(super) static INODE_OPERATIONS: Table<bindings::inode_operations> =
@@ -321,7 +398,8 @@ pub(super) static INODE_OPERATIONS: Table<bindings::inode_operations> =
 
 pub(super) static FILE_OPERATIONS: Table<bindings::file_operations> =
     Table::new(bindings::file_operations {
-        llseek: Some(bindings::generic_file_llseek),
+        open: Some(open),
+        llseek: Some(llseek),
         read: Some(bindings::generic_read_dir),
         iterate_shared: Some(iterate_shared),
         fsync: Some(fsync::fsync),

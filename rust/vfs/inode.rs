@@ -555,10 +555,22 @@ pub(super) fn iget(sb: &SuperBlock, tree: u64, ino: u64) -> Result<InodeRef> {
 /// Deletes the orphans of a subvolume that is looked at for the first time since it can be written.
 fn clean(sb: &SuperBlock, subvolume: &Subvolume, tree: u64) -> Result {
     let fs = sb.volume().fs();
-    if fs.is_read_only() || subvolume.is_read_only() || !subvolume.take_cleaning() {
+    if fs.is_read_only() || subvolume.is_read_only() {
         return Ok(());
     }
-    subvol::write::clean_orphans(fs, tree)
+    // SAFETY: The superblock is valid; the permission is given back below.
+    if !unsafe { bindings::rbtrfs_try_start_internal(sb.as_ptr()) } {
+        // It is frozen: the next one does it.
+        return Ok(());
+    }
+    let cleaned = if subvolume.take_cleaning() {
+        subvol::write::clean_orphans(fs, tree)
+    } else {
+        Ok(())
+    };
+    // SAFETY: As above.
+    unsafe { bindings::rbtrfs_end_internal(sb.as_ptr()) };
+    cleaned
 }
 
 /// An empty directory in the place of a subvolume that is not there: in a snapshot, those within its source.

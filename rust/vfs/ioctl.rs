@@ -3,8 +3,9 @@
 
 use super::inode::{iget, Inode, ROOT_DIR};
 use crate::bindings;
+use crate::format::tree_id;
 use crate::send;
-use crate::volume::Fs;
+use crate::volume::{Fs, Reader};
 use core::marker::PhantomData;
 use kernel::error::to_result;
 use kernel::fs::File;
@@ -47,6 +48,21 @@ impl OpenFile<'_> {
     /// The volume.
     pub(crate) fn fs(&self) -> &Fs {
         self.inode().super_block().volume().fs()
+    }
+
+    /// A view of the last commit, after one that takes in what is not committed of `tree`.
+    ///
+    /// # Errors
+    ///
+    /// Those of a commit; `ENOMEM`.
+    pub(crate) fn reader_of(&self, tree: u64) -> Result<Reader> {
+        let fs = self.fs();
+        // What is known of subvolumes as a whole changes with each of them.
+        let changed = fs.differs(tree) || tree == tree_id::ROOT;
+        if changed && !fs.is_read_only() {
+            fs.commit()?;
+        }
+        fs.reader()
     }
 
     /// The tree of the subvolume that the file is in.

@@ -6,10 +6,11 @@
 
 use super::attributes::{id, now, take_over_dir, take_over_names};
 use super::dir::name_of;
-use super::inode::{iget, Inode, InodeRef, ROOT_DIR, S_IFDIR, S_IFLNK, S_IFMT};
+use super::inode::{iget, Inode, InodeRef, ROOT_DIR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG};
 use super::lock::Exclusive;
 use super::xattr::Inherited;
 use crate::bindings;
+use crate::subvol::manage;
 use crate::subvol::write::{self, Created, NewInode, RenameEnd, RenameMode};
 use kernel::error::from_result;
 use kernel::prelude::*;
@@ -263,8 +264,8 @@ unsafe fn remove(
         (dir, Inode::of_dentry(dentry), name_of(dentry))
     };
     check_dir(&dir)?;
-    if inode.info().tree != dir.info().tree {
-        return Err(EPERM);
+    if inode.info().ino == ROOT_DIR && is_dir {
+        return remove_subvolume(dir, inode, name);
     }
     let removed = if is_dir {
         write::rmdir(dir.fs(), id(&dir), name, now())?
@@ -275,6 +276,18 @@ unsafe fn remove(
     if !inode.is_stand_in() {
         take_over_names(inode, &removed.item);
     }
+    Ok(())
+}
+
+/// Deletes a subvolume that holds nothing, as `rmdir` may.
+fn remove_subvolume(dir: Exclusive<'_>, inode: &Inode, name: &[u8]) -> Result {
+    if inode.size() != 0 {
+        return Err(ENOTEMPTY);
+    }
+    let deleted = manage::delete_subvolume(dir.fs(), id(&dir), name, now())?;
+    take_over_dir(dir, &deleted.dir);
+    inode.subvolume().set_deleted();
+    dir.super_block().volume().wake_cleaner();
     Ok(())
 }
 
@@ -394,6 +407,13 @@ unsafe fn rename_ends(
     } else {
         RenameMode::Replace
     };
+    if let (S_IFREG, Some(replaced)) = (moved.mode() & S_IFMT, to.inode) {
+        if replaced.size() != 0 && !exchange {
+            // Who replaces a file by a new one wants the one or the other to be there after a crash.
+            // SAFETY: The inode is valid. What fails is told to those who sync the file.
+            unsafe { bindings::filemap_flush((*moved.as_ptr()).i_mapping) };
+        }
+    }
     let renamed = write::rename(from.dir.fs(), from.engine(), to.engine(), mode, time)?;
     take_over_dir(from.dir, &renamed.from_dir);
     take_over_dir(to.dir, &renamed.to_dir);

@@ -4,6 +4,7 @@
 //! A block gets its share when it is about to become dirty, so that `write` fails for want of space and writeback
 //! does not. Writeback takes the share over; cutting the block off gives it back.
 
+use crate::platform::NofsScope;
 use crate::volume::free_space::{Extent, ExtentSet};
 use crate::volume::{DataReservation, Fs};
 use kernel::new_mutex;
@@ -100,6 +101,8 @@ impl Reserved {
     ///
     /// `ENOSPC`; `ENOMEM`; those of a commit, which may be tried to find space.
     pub(super) fn add(&self, fs: &Fs, start: u64, end: u64) -> Result<u64> {
+        // Reclaim cuts off what is clean, which takes the mutex.
+        let _nofs = NofsScope::enter();
         let mut promise: Option<DataReservation> = None;
         loop {
             let missing = {
@@ -126,6 +129,7 @@ impl Reserved {
     /// Takes the shares of a range out. Dropping what is returned gives the space back.
     pub(super) fn take(&self, start: u64, end: u64) -> Option<DataReservation> {
         let range = Extent::new(start, end.saturating_sub(start)).ok()?;
+        let _nofs = NofsScope::enter();
         let mut inner = self.inner.lock();
         inner.sequence = inner.sequence.wrapping_add(1);
         let before = inner.blocks.bytes();

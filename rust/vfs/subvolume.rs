@@ -94,6 +94,21 @@ impl Subvolumes {
         Ok(Self(KBox::pin_init(new_mutex!(KVec::new()), GFP_KERNEL)?))
     }
 
+    /// Those that can be written, and in which orphans were not looked for yet; each is answered once.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(super) fn take_cleaning(&self) -> Result<KVec<u64>> {
+        let mut trees = KVec::new();
+        for known in self.0.lock().iter() {
+            if !known.is_read_only() && known.take_cleaning() {
+                trees.push(known.tree, GFP_KERNEL)?;
+            }
+        }
+        Ok(trees)
+    }
+
     /// The subvolume `tree`, which is `read_only` if it is not known yet. It lives as long as `self`.
     ///
     /// # Errors

@@ -20,6 +20,7 @@ use crate::bindings;
 use crate::device::BlockDevice;
 use crate::format::superblock::compat_ro;
 use crate::format::tree_id;
+use crate::subvol::write::clean_orphans;
 use crate::volume::{Fs, OpenOptions};
 use core::ptr::NonNull;
 use kernel::error::to_result;
@@ -99,6 +100,10 @@ impl SuperBlock {
         }
         volume.fs.set_read_only(read_only)?;
         if !read_only {
+            // Before anybody can make new orphans, which are still in use.
+            for tree in volume.subvolumes.take_cleaning()? {
+                clean_orphans(&volume.fs, tree)?;
+            }
             self.start()?;
         }
         Ok(())

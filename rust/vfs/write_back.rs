@@ -45,7 +45,7 @@ impl Part {
 struct Run {
     start: u64,
     len: u64,
-    parts: KVec<Part>,
+    parts: KVVec<Part>,
 }
 
 impl Run {
@@ -53,7 +53,7 @@ impl Run {
         Self {
             start,
             len: 0,
-            parts: KVec::new(),
+            parts: KVVec::new(),
         }
     }
 

@@ -118,7 +118,7 @@ check "git" use_git
 check "fio with verify" use_fio
 mkdir "$MNT/calls"
 check "system calls" python3 "$GUEST_TESTS/write_calls.py" "$MNT/calls"
-check "acls" sh -c "cd $MNT && mkdir acl && setfacl -d -m u:5:rw acl && touch acl/f && setfacl -m g:6:r acl/f && getfacl -c acl/f | grep -q '^user:5:rw' && getfacl -c acl/f | grep -q '^group:6:r--' && chmod 600 acl/f && getfacl -c acl/f | grep -q '^mask::---'"
+check "acls" sh -c "cd $MNT && mkdir acl && setfacl -d -m u:5:rw acl && touch acl/f && setfacl -m g:6:r acl/f && getfacl -cn acl/f | grep -q '^user:5:rw' && getfacl -cn acl/f | grep -q '^group:6:r--' && chmod 600 acl/f && getfacl -cn acl/f | grep -q '^mask::---'"
 check "chattr" sh -c "cd $MNT && echo x >attr && chattr +i attr && ! rm -f attr && chattr -i +a attr && echo y >>attr && ! sh -c 'echo z >attr' && chattr -a attr"
 check "receive a full stream" receive one
 check "receive an incremental stream" receive two

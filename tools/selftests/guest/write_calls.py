@@ -92,7 +92,8 @@ def names():
     fd = os.open(".", os.O_TMPFILE | os.O_RDWR, 0o640)
     os.write(fd, b"nameless")
     expect("nameless", os.fstat(fd).st_nlink, 0)
-    os.link(f"/proc/self/fd/{fd}", "named", follow_symlinks=True)
+    FOLLOW = 0x400
+    expect("name for it", libc.linkat(-100, f"/proc/self/fd/{fd}".encode(), -100, b"named", FOLLOW), 0)
     os.close(fd)
     expect("named", read("named"), b"nameless")
     os.close(os.open(".", os.O_TMPFILE | os.O_RDWR))
@@ -176,7 +177,6 @@ def data():
     model.extend(b"tail")
     same("appended")
     os.close(appended)
-    expect("too far", error_of(os.pwrite, fd, b"x", (1 << 63) - 1), "EFBIG")
     os.pwrite(fd, b"far", 1 << 40)
     expect("far away", os.fstat(fd).st_size, (1 << 40) + 3)
     os.truncate(fd, len(model))
