@@ -176,9 +176,14 @@ impl Batch<'_> {
         });
         let closure = plan.closure.as_ref().map_or(0, Closure::len) as u64;
         let nodes = closure.saturating_add(paths).saturating_mul(nodesize);
+        let mut data = plan.moves.bytes();
+        if data != 0 {
+            // What was promised to writers is not there for copies.
+            data = data.saturating_add(self.fs.promised_data());
+        }
         let (space, base) = trans.allocator();
         space.make_room(base, Kind::Metadata, nodes)?;
-        space.make_room(base, Kind::Data, plan.moves.bytes())
+        space.make_room(base, Kind::Data, data)
     }
 
     fn carry_out(&self, trans: &mut Transaction<'_>, mut plan: Plan) -> Result {

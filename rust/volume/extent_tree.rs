@@ -67,6 +67,21 @@ impl Transaction<'_> {
         Ok(info)
     }
 
+    /// Whether all references to an extent are of `kind`. May say no where they are.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::extent_info`].
+    pub fn is_sole_holder(&self, bytenr: u64, kind: RefKind) -> Result<bool> {
+        let info = self.extent_info(bytenr)?;
+        let found = self.find_extent(bytenr)?;
+        let stored = found.map_or(0, |found| found.record.inline_count(&kind));
+        let deltas = self.refs.get(bytenr).map(|head| head.deltas.iter());
+        let delta = deltas.and_then(|mut deltas| deltas.find(|delta| delta.kind == kind));
+        let queued = delta.map_or(0, |delta| delta.count);
+        Ok(u64::from(stored).checked_add_signed(queued) == Some(info.refs))
+    }
+
     /// `refs` with the changes of `head`.
     fn total_refs(&self, bytenr: u64, refs: u64, head: &RefHead) -> Result<u64> {
         let net = head.net();

@@ -26,8 +26,20 @@ impl Fs {
     /// the chunks that were made for them, `EINTR` if a signal came while data was on its way to the block group.
     pub fn freeze_block_group(&self, start: u64) -> Result<FrozenBlockGroup<'_>> {
         let mut trans = self.begin(Reserve::default())?;
+        let promised = self.room.lock().promised();
         let (space, base) = trans.allocator();
         space.set_read_only(base, start)?;
+        let group = space.group_at(start)?;
+        let (kind, moving) = (group.kind(), group.used().saturating_add(group.reserved()));
+        let promised = promised.of_kind(kind, space.totals(kind).used);
+        if promised != 0 {
+            // Writers were promised room, and what moves must not take it.
+            let made = space.make_room(base, kind, moving.saturating_add(promised));
+            if let Err(error) = made {
+                space.set_read_write(start)?;
+                return Err(error);
+            }
+        }
         let group = space.group_at(start)?;
         let frozen = FrozenBlockGroup {
             fs: self,
@@ -35,6 +47,7 @@ impl Fs {
             end: group.end(),
             flags: group.flags,
         };
+        self.refresh_room(space);
         let made_chunks = space.is_dirty();
         let committed = if made_chunks {
             trans.mark_changed();

@@ -6,6 +6,7 @@
 //! outlives commits, and transactions that are given up.
 
 use super::delayed_ref::NewExtent;
+use super::epoch::EpochGuard;
 use super::free_space::Extent;
 use super::fs::Fs;
 use super::room::DataReservation;
@@ -13,6 +14,7 @@ use super::space::SpaceContext;
 use super::transaction::Transaction;
 use crate::device::{Mirrors, WriteIo};
 use crate::format::crc::checksum;
+use crate::platform::NofsScope;
 use kernel::prelude::*;
 
 /// The largest data extent, in bytes.
@@ -25,6 +27,8 @@ pub struct DataExtent {
     fs: Fs,
     start: u64,
     len: u64,
+    /// A file has this space already, preallocated; if it loses it, the space is not used again as long as this lives.
+    in_place: Option<EpochGuard>,
 }
 
 impl Fs {
@@ -51,7 +55,40 @@ impl Fs {
             fs: self.clone(),
             start: extent.start,
             len: extent.len,
+            in_place: None,
         })
+    }
+
+    /// Makes space that a file has, and that nothing was written to yet, a place for data. `find` answers address and
+    /// size in bytes, or nothing. Answers nothing as well if the space is about to be moved, or written to already.
+    ///
+    /// # Errors
+    ///
+    /// Those of `find`, `EROFS`, `ENOMEM`.
+    pub fn use_in_place(
+        &self,
+        find: impl FnOnce(&Transaction<'_>) -> Result<Option<(u64, u64)>>,
+    ) -> Result<Option<DataExtent>> {
+        let mut trans = self.enter()?;
+        let found = find(&trans).and_then(|found| {
+            let Some((start, len)) = found else {
+                return Ok(None);
+            };
+            match trans.space_mut().set_busy(Extent::new(start, len)?) {
+                Ok(true) => Ok(Some((start, len))),
+                Ok(false) => Ok(None),
+                Err(e) if e == EEXIST => Ok(None),
+                Err(e) => Err(e),
+            }
+        });
+        let epoch = trans.base.epoch();
+        trans.leave();
+        Ok(found?.map(|(start, len)| DataExtent {
+            fs: self.clone(),
+            start,
+            len,
+            in_place: Some(epoch),
+        }))
     }
 }
 
@@ -68,7 +105,7 @@ impl Transaction<'_> {
     }
 
     /// Makes data space in flight an extent of this transaction, with its extent item queued and without references
-    /// yet. Nothing is left to be given back.
+    /// yet. Nothing is left to be given back. Space that a file has already only ceases to be in flight.
     ///
     /// # Errors
     ///
@@ -76,9 +113,13 @@ impl Transaction<'_> {
     pub fn land(&mut self, data: &mut DataExtent) -> Result {
         let extent = Extent::new(data.start, data.len)?;
         self.hold.changed = true;
-        self.space_mut().land(extent)?;
-        self.refs
-            .new_extent(extent.start, extent.len, NewExtent::Data, 0)?;
+        if data.is_in_place() {
+            self.space_mut().clear_busy(extent)?;
+        } else {
+            self.space_mut().land(extent)?;
+            self.refs
+                .new_extent(extent.start, extent.len, NewExtent::Data, 0)?;
+        }
         data.len = 0;
         self.fs.landed.notify_all();
         Ok(())
@@ -99,6 +140,11 @@ impl DataExtent {
     /// Whether it has landed: nothing is left of it here.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Whether a file has this space already.
+    pub fn is_in_place(&self) -> bool {
+        self.in_place.is_some()
     }
 
     /// Where `len` bytes at `offset` in the extent are on the device: the data has to be written to every copy.
@@ -147,9 +193,13 @@ impl Drop for DataExtent {
         let Ok(extent) = Extent::new(self.start, self.len) else {
             return;
         };
+        let _nofs = NofsScope::enter();
         let mut writer = self.fs.writer.lock();
         // If it fails, there is no memory, and the space stays unused until the next mount.
-        let _ = writer.space_mut().give_back(extent);
+        let _ = match self.in_place {
+            Some(_) => writer.space_mut().clear_busy(extent),
+            None => writer.space_mut().give_back(extent),
+        };
         self.fs.landed.notify_all();
     }
 }

@@ -6,6 +6,7 @@ use super::fs::Fs;
 use super::reader::Reader;
 use super::transaction::{Transaction, WriterState};
 use crate::format::root::RootItem;
+use crate::platform::NofsScope;
 use crate::tree::{EditContext, NodePtr, Nodes, TreeRoot};
 use kernel::prelude::*;
 use kernel::sync::MutexGuard;
@@ -61,8 +62,9 @@ impl View for Transaction<'_> {
 /// The volume as it is now. If that is more than the last commit, the writer's mutex is held: nobody changes anything
 /// meanwhile, so that it must be dropped before any wait, and before user memory is touched.
 pub struct Live<'fs> {
-    // Dropped before the reader.
+    // Dropped before the reader, and before allocations may enter the filesystem again.
     writer: Option<MutexGuard<'fs, WriterState>>,
+    _nofs: Option<NofsScope>,
     base: Reader,
 }
 
@@ -88,17 +90,20 @@ impl Fs {
             trees.iter().any(|tree| running.contains(*tree))
         };
         if changed {
+            let nofs = NofsScope::enter();
             let writer = self.writer.lock();
             if let Some(running) = writer.running.as_ref() {
                 let base = Reader::new(self.clone(), running.base.clone(), running.epoch.clone());
                 return Ok(Live {
                     writer: Some(writer),
+                    _nofs: Some(nofs),
                     base,
                 });
             }
         }
         Ok(Live {
             writer: None,
+            _nofs: None,
             base: self.reader()?,
         })
     }

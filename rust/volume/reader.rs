@@ -27,6 +27,11 @@ impl Reader {
         }
     }
 
+    /// Keeps what the reader sees from being overwritten, after it as well.
+    pub(super) fn epoch(&self) -> EpochGuard {
+        self._epoch.clone()
+    }
+
     /// What the reader consists of, less the reference to the volume.
     pub(super) fn into_parts(self) -> (Arc<CommitRoots>, EpochGuard) {
         (self.roots, self._epoch)

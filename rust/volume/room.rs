@@ -5,6 +5,7 @@
 //! last operation left free, under a leaf lock, so that a writer waits for nobody as long as there is enough. Where
 //! there is not, he makes chunks, and commits, which makes usable again what was freed.
 
+use super::block_group::Kind;
 use super::fs::Fs;
 use super::transaction::Reserve;
 use kernel::prelude::*;
@@ -38,6 +39,17 @@ impl Promised {
         let items = self.data / 16;
         let copies = self.data.saturating_mul(8).min(used).min(COPIED);
         items.saturating_add(copies)
+    }
+}
+
+impl Promised {
+    /// What is promised of a kind, of which `used` bytes are in use.
+    pub(super) fn of_kind(&self, kind: Kind, used: u64) -> u64 {
+        match kind {
+            Kind::Data => self.data,
+            Kind::Metadata => self.metadata(used),
+            Kind::System => 0,
+        }
     }
 }
 
@@ -98,6 +110,13 @@ impl Fs {
             self.commit()?;
         }
         Err(ENOSPC)
+    }
+}
+
+impl Fs {
+    /// The bytes of data that are promised to writers.
+    pub fn promised_data(&self) -> u64 {
+        self.room.lock().promised.data
     }
 }
 

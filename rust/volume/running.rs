@@ -163,11 +163,10 @@ impl Fs {
     /// Joins with room for what is reserved.
     fn enter_with_room(&self, reserve: Reserve) -> Result<Transaction<'_>> {
         let mut trans = self.enter()?;
-        if reserve.freeing {
-            return Ok(trans);
-        }
         match trans.make_room(reserve) {
             Ok(()) => Ok(trans),
+            // What frees space may use up what others have to leave, but for what the commit itself needs.
+            Err(ENOSPC) if reserve.freeing && !trans.is_tight() => Ok(trans),
             Err(error) => {
                 trans.leave();
                 Err(error)
@@ -180,7 +179,10 @@ impl Fs {
             // What was freed since the last commit may make up for it.
             Err(ENOSPC) => {
                 self.commit()?;
-                self.enter_with_room(reserve)
+                match self.enter_with_room(reserve) {
+                    Err(ENOSPC) if reserve.freeing => self.enter(),
+                    joined => joined,
+                }
             }
             joined => joined,
         }
@@ -265,18 +267,25 @@ impl Transaction<'_> {
         let queued = (self.refs.len() as u64).saturating_mul(nodesize);
         let promised = self.fs.room.lock().promised();
         let (space, base) = (&mut self.hold.writer.space, &self.base);
-        let queued = queued.min(space.totals(Kind::Metadata).used);
-        let bytes = reserve
-            .nodes
-            .saturating_mul(nodesize)
-            .saturating_add(queued)
-            .saturating_add(promised.metadata(space.totals(Kind::Metadata).used));
+        let used = space.totals(Kind::Metadata).used;
+        let mut bytes = reserve.nodes.saturating_mul(nodesize);
+        bytes = bytes.saturating_add(queued.min(used));
+        if !reserve.freeing {
+            bytes = bytes.saturating_add(promised.metadata(used));
+        }
         space.make_room(base, Kind::Metadata, bytes)?;
         if reserve.data != 0 {
             let bytes = reserve.data.saturating_add(promised.data);
             space.make_room(base, Kind::Data, bytes)?;
         }
         Ok(())
+    }
+
+    /// Whether the transaction should be committed before it uses up what the commit needs.
+    fn is_tight(&self) -> bool {
+        let space = &self.hold.writer.space;
+        let reserve = space.global_reserve(Kind::Metadata);
+        space.totals(Kind::Metadata).available < reserve / 2
     }
 
     /// Ends an operation that changed something.

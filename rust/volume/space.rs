@@ -115,6 +115,8 @@ pub struct Space {
     held: KVec<Held>,
     /// Data space that was allocated for data on its way to the device, which no transaction knows of yet.
     in_flight: ExtentSet,
+    /// Data space that files have already, and that data is on its way to.
+    busy: ExtentSet,
     /// The last transaction that was committed.
     committed: u64,
     /// The running transaction changed something here.
@@ -140,6 +142,7 @@ impl Space {
             pinned: ExtentSet::new(),
             held: KVec::new(),
             in_flight: ExtentSet::new(),
+            busy: ExtentSet::new(),
             committed: 0,
             touched: false,
             stale: true,
@@ -212,6 +215,7 @@ impl Space {
         }
         new.held = core::mem::take(&mut self.held);
         new.in_flight = core::mem::take(&mut self.in_flight);
+        new.busy = core::mem::take(&mut self.busy);
         *self = new;
         Ok(())
     }
@@ -312,8 +316,34 @@ impl Space {
 
     /// Whether data is on its way to a place between two logical addresses.
     pub(super) fn is_in_flight(&self, start: u64, end: u64) -> bool {
-        let next = self.in_flight.first_after(start);
-        next.is_some_and(|extent| extent.start < end)
+        [&self.in_flight, &self.busy].into_iter().any(|set| {
+            let next = set.first_after(start);
+            next.is_some_and(|extent| extent.start < end)
+        })
+    }
+
+    /// Notes that data is on its way to space that a file has, which must not move meanwhile. Answers whether that can
+    /// be: not in a block group that is to be emptied.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` if other data is on its way there, `ENOMEM`.
+    pub(super) fn set_busy(&mut self, extent: Extent) -> Result<bool> {
+        let group = covering_mut(&mut self.groups, extent);
+        if group.is_none_or(|group| group.is_read_only()) {
+            return Ok(false);
+        }
+        self.busy.insert(extent)?;
+        Ok(true)
+    }
+
+    /// Undoes [`Self::set_busy`].
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if it is not, `ENOMEM`.
+    pub(super) fn clear_busy(&mut self, extent: Extent) -> Result {
+        self.busy.remove(extent)
     }
 
     /// Gives back an extent in flight.

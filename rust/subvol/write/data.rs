@@ -4,6 +4,7 @@
 use super::extents::{
     drop_range, fill_holes, insert_inline as insert_inline_item, insert_item, whole,
 };
+use super::in_place::Conversion;
 use super::{check_alive, check_subvol, mode, read_inode, write_inode, InodeId, FREEING};
 use crate::format::file_extent::TYPE_REG;
 use crate::format::inode::{inode_flags, InodeItem};
@@ -38,8 +39,8 @@ pub struct NewInline<'a> {
 ///
 /// # Errors
 ///
-/// `EINVAL` for offsets and checksums that do not fit the extent or the file, `ENOENT`, `EROFS`; the extent is given
-/// back then.
+/// `EINVAL` for offsets and checksums that do not fit the extent or the file, `ENOENT`, `EROFS`; `EAGAIN` if the space of
+/// [`super::preallocated`] is not the file's any more. The extent is given back then.
 pub fn insert_data(fs: &Fs, id: InodeId, mut new: NewData<'_>) -> Result<InodeItem> {
     let sectorsize = u64::from(fs.geometry.sectorsize);
     let (start, len) = (new.extent.start(), new.extent.len());
@@ -63,15 +64,21 @@ pub fn insert_data(fs: &Fs, id: InodeId, mut new: NewData<'_>) -> Result<InodeIt
         // That the subvolume is not read-only was checked when the data was accepted.
         check_alive(trans, id.tree)?;
 
-        trans.land(extent)?;
-        let freed = drop_range(trans, id, new.offset, end)?;
         let old_end = item.size.get().next_multiple_of(sectorsize);
+        if extent.is_in_place() {
+            let conversion = Conversion::check(trans, id, new.offset, start, len)?;
+            trans.land(extent)?;
+            conversion.run(trans, id)?;
+        } else {
+            trans.land(extent)?;
+            let freed = drop_range(trans, id, new.offset, end)?;
+            let data = whole(trans.transid(), TYPE_REG, start, len);
+            insert_item(trans, id, new.offset, &data)?;
+            let nbytes = item.nbytes.get().saturating_add(len);
+            item.nbytes = nbytes.saturating_sub(freed).into();
+        }
         fill_holes(trans, id, old_end, new.offset)?;
-        let data = whole(trans.transid(), TYPE_REG, start, len);
-        insert_item(trans, id, new.offset, &data)?;
         csum_tree::insert_csums(trans, start, new.sums)?;
-        let nbytes = item.nbytes.get().saturating_add(len);
-        item.nbytes = nbytes.saturating_sub(freed).into();
         item.size = item.size.get().max(new.size).into();
         write_inode(trans, id, &mut item)?;
         Ok(item)

@@ -24,7 +24,7 @@ pub(super) fn read_item(data: &[u8]) -> Result<FileExtentItem> {
 }
 
 /// The reference that a file extent item at `offset` of the file holds, `count` times.
-fn add_ref(
+pub(super) fn add_ref(
     trans: &mut Transaction<'_>,
     id: InodeId,
     offset: u64,
@@ -146,7 +146,7 @@ pub(super) fn drop_range(
 }
 
 /// The part of an extent item that starts `skip` bytes into it.
-fn part(item: &FileExtentItem, skip: u64, len: u64) -> Result<FileExtentItem> {
+pub(super) fn part(item: &FileExtentItem, skip: u64, len: u64) -> Result<FileExtentItem> {
     let mut part = *item;
     if item.disk_bytenr.get() != 0 {
         part.offset = item.offset.get().checked_add(skip).ok_or(EUCLEAN)?.into();

@@ -86,7 +86,13 @@ pub fn write(fs: &Fs, id: InodeId, offset: u64, data: &[u8], size: u64) -> Resul
     let mut at = 0;
     while at < bytes.len() {
         let want = (bytes.len() - at) as u64;
-        let extent = fs.alloc_data(Some(&mut reservation), want)?;
+        let extent = match preallocated(fs, id, offset + at as u64, want)? {
+            Some(extent) => extent,
+            None => {
+                let want = want.min(reservation.bytes());
+                fs.alloc_data(Some(&mut reservation), want)?
+            }
+        };
         let piece = &bytes[at..at + extent.len() as usize];
         extent.write(0, piece)?;
         let mut sums = KVVec::new();

@@ -4,6 +4,12 @@
 use crate::files::*;
 use crate::model::Model;
 use crate::support::*;
+use kernel::prelude::*;
+use rbtrfs_engine::balance::relocate::relocate_block_group;
+use rbtrfs_engine::volume::space::SpaceContext;
+use rbtrfs_engine::volume::Fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::vec::Vec;
 
 fn run(seed: u64, steps: usize) {
     let scratch = Scratch::new(&format!("write-random-{seed}"));
@@ -48,4 +54,63 @@ fn random_operations() {
     for seed in (0..6).filter(|s| only.is_none_or(|only: u64| only == *s)) {
         run(seed, 1000);
     }
+}
+
+/// Operations, and readers of what they did, while block groups are emptied one after the other.
+#[test]
+fn random_operations_beside_balance() {
+    for seed in 0..3 {
+        let scratch = Scratch::new(&format!("write-balance-{seed}"));
+        let device = share(make_mem(&scratch, KINDS[seed as usize]));
+        let fs = open(&device).unwrap();
+        let mut model = Model::new(&fs, 1000 + seed);
+        let done = AtomicBool::new(false);
+        let rounds = std::thread::scope(|scope| {
+            let balance = scope.spawn(|| {
+                let mut rounds = 0;
+                while !done.load(Ordering::SeqCst) {
+                    for start in block_groups(&fs) {
+                        // Of a block group that is gone, or has no room elsewhere, there is nothing to say.
+                        match relocate_block_group(&fs, start, &|| Ok(())) {
+                            Ok(()) | Err(ENOENT) | Err(ENOSPC) => {}
+                            Err(e) => panic!("block group {start}: {e:?}"),
+                        }
+                    }
+                    rounds += 1;
+                }
+                rounds
+            });
+            let ending = Ending(&done);
+            for step in 0..600 {
+                let stepped = model.step(&fs);
+                stepped.unwrap_or_else(|e| panic!("seed {seed} step {step}: {e:?}"));
+                if step % 100 == 99 {
+                    model.assert_same(&fs);
+                }
+            }
+            drop(ending);
+            balance.join().unwrap()
+        });
+        assert!(rounds > 0);
+        model.clean(&fs).unwrap();
+        model.assert_same(&fs);
+        fs.commit().unwrap();
+        scratch.assert_clean(&device);
+        mounted(&scratch, &device, |dir| model.assert_mounted(dir));
+    }
+}
+
+/// Ends the other thread, on a panic as well.
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+fn block_groups(fs: &Fs) -> Vec<u64> {
+    let trans = begin(fs);
+    let groups = trans.space().block_groups().iter();
+    groups.map(|group| group.start).collect()
 }
