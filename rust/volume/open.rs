@@ -144,6 +144,7 @@ impl Opening {
         read_only: bool,
     ) -> Result<Arc<Fs>> {
         let mut opening = Self::begin(device, &superblock, options)?;
+        opening.cache.allow_repairs(!read_only);
         opening.read_chunk_tree()?;
         opening.read_roots()?;
         let Self {
@@ -175,7 +176,6 @@ impl Opening {
             failed: Atomic::new(false),
         };
         let fs = Fs::new(shared)?;
-        fs.cache.allow_repairs(!read_only);
         dev_stats::load(&fs)?;
         Ok(Arc::new(fs, GFP_KERNEL)?)
     }

@@ -29,20 +29,20 @@ mkfs.btrfs -q -f -m dup -d dup "$DISK1" && mount -t btrfs "$DISK1" "$MNT" || bai
 head -c 1M /dev/urandom >"$MNT/file" && sync
 logical=$(filefrag -v "$MNT/file" | awk '$1 == "0:" { sub(/\.\./, "", $4); print $4 * 4096; exit }')
 umount "$MNT"
-data=$(physical $((logical + 8192)))
+data=$(($(physical "$logical") + 8192))
 node=$(physical "$(btrfs inspect-internal dump-tree -t csum "$DISK1" | awk '$1 == "leaf" { print $2; exit }')")
 
 plan 6
-read_it rw,noatime >/tmp/c
+read_it rw,noatime >/tmp/repair.c
 good="$(bytes "$data") $(bytes "$node")"
 unload_btrfs
 load_rbtrfs
-read_it ro >/tmp/rust.ro
+read_it ro >/tmp/repair.rust.ro
 check "what is mounted read-only stays as it is" test "$(bytes "$data") $(bytes "$node")" != "$good"
-read_it rw,noatime >/tmp/rust
-check_equal "two copies were corrected" 2 "$(grep -c 'read error corrected' /tmp/rust)"
-check "as by the C driver" diff /tmp/c /tmp/rust
+read_it rw,noatime >/tmp/repair.rust
+check_equal "two copies were corrected" 2 "$(grep -c 'read error corrected' /tmp/repair.rust)"
+check "as by the C driver" diff /tmp/repair.c /tmp/repair.rust
 check_equal "they are good again" "$good" "$(bytes "$data") $(bytes "$node")"
-check_equal "read-only, nothing is" 0 "$(grep -c 'read error corrected' /tmp/rust.ro)"
-check_equal "the file is read all the same" "$(head -n 1 /tmp/rust)" "$(head -n 1 /tmp/rust.ro)"
+check_equal "read-only, nothing is" 0 "$(grep -c 'read error corrected' /tmp/repair.rust.ro)"
+check_equal "the file is read all the same" "$(head -n 1 /tmp/repair.rust)" "$(head -n 1 /tmp/repair.rust.ro)"
 finish

@@ -32,17 +32,17 @@ head -c 20M /dev/urandom >"$MNT/file" && cp /bin/bash "$MNT/" && umount "$MNT" |
 dir=/sys/fs/btrfs/$(blkid -o value -s UUID "$DISK1")
 
 plan 13
-mount -t btrfs -o ro "$DISK1" "$MNT" && dump "$dir" >/tmp/c && umount "$MNT" || bail "nothing to compare with"
-ls /sys/fs/btrfs/features >/tmp/c.features
+mount -t btrfs -o ro "$DISK1" "$MNT" && dump "$dir" >/tmp/sysfs.c && umount "$MNT" || bail "nothing to compare with"
+ls /sys/fs/btrfs/features >/tmp/sysfs.c.features
 unload_btrfs
 load_rbtrfs
 mount -t btrfs -o ro "$DISK1" "$MNT" || bail "the volume does not mount"
-dump "$dir" >/tmp/rust
+dump "$dir" >/tmp/sysfs.rust
 # A profile that no block group has ever had has no directory in C.
-grep -vxF -f /tmp/c /tmp/rust | grep -vE '^\./allocation/[a-z]+/(single|dup)/[a-z]+_bytes: 0$' >/tmp/more
-check_equal "every file of the C driver is there and says the same" "" "$(grep -vxF -f /tmp/rust /tmp/c)"
-check_equal "no file says what the C driver does not" "" "$(cat /tmp/more)"
-check_equal "all features are features of the C driver" "" "$(ls /sys/fs/btrfs/features | grep -vxF -f /tmp/c.features)"
+grep -vxF -f /tmp/sysfs.c /tmp/sysfs.rust | grep -vE '^\./allocation/[a-z]+/(single|dup)/[a-z]+_bytes: 0$' >/tmp/sysfs.more
+check_equal "every file of the C driver is there and says the same" "" "$(grep -vxF -f /tmp/sysfs.rust /tmp/sysfs.c)"
+check_equal "no file says what the C driver does not" "" "$(cat /tmp/sysfs.more)"
+check_equal "all features are features of the C driver" "" "$(ls /sys/fs/btrfs/features | grep -vxF -f /tmp/sysfs.c.features)"
 check "the device is linked to" test "$(readlink -f "$dir/devices/vda")" = "$(readlink -f /sys/class/block/vda)"
 check "so is its bdi" test -d "$dir/bdi/power"
 umount "$MNT"
