@@ -121,7 +121,8 @@ pub(super) fn store(inode: &Inode) -> Result {
         item.mode = found.mode.into();
         item.uid = found.uid.into();
         item.gid = found.gid.into();
-        item.flags = flags.into();
+        // The engine notes by itself that there is preallocated space.
+        item.flags = (flags | item.flags.get() & inode_flags::PREALLOC).into();
         item.sequence = found.version.max(item.sequence.get()).into();
         item.atime = timespec(found.atime, found.atime_nsec);
         item.mtime = timespec(found.mtime, found.mtime_nsec);

@@ -13,7 +13,7 @@ use super::subvolume::Subvolume;
 use super::super_block::SuperBlock;
 use super::{attributes, dir, file, page_cache, special, symlink, xattr};
 use crate::bindings;
-use crate::format::inode::InodeItem;
+use crate::format::inode::{inode_flags, InodeItem};
 use crate::platform::NofsScope;
 use crate::subvol;
 use crate::tree::TreeRoot;
@@ -186,6 +186,12 @@ impl Inode {
             // SAFETY: The inode is valid; the function takes its lock.
             unsafe { bindings::inode_set_bytes(self.as_ptr(), nbytes) };
         }
+    }
+
+    /// Notes that the file may have preallocated space.
+    pub(super) fn set_preallocated(&self) {
+        let flags = self.info().flags();
+        self.info().flags.store(flags | inode_flags::PREALLOC, Relaxed);
     }
 
     /// Takes new `BTRFS_INODE_*` flags over.

@@ -269,6 +269,7 @@ pub(super) static OPERATIONS: Table<bindings::address_space_operations> =
         invalidate_folio: Some(invalidate_folio),
         release_folio: Some(bindings::iomap_release_folio),
         is_partially_uptodate: Some(bindings::iomap_is_partially_uptodate),
+        #[cfg(CONFIG_MIGRATION)]
         migrate_folio: Some(bindings::filemap_migrate_folio),
         ..pin_init::zeroed()
     });

@@ -6,7 +6,7 @@ use super::inode::Inode;
 use super::lock::{Exclusive, InvalidateGuard};
 use super::write::{self, BLOCK};
 use crate::bindings;
-use crate::format::inode::InodeItem;
+use crate::format::inode::{inode_flags, InodeItem};
 use crate::subvol::write::{punch, truncate};
 use kernel::error::to_result;
 use kernel::prelude::*;
@@ -14,6 +14,9 @@ use kernel::prelude::*;
 /// Takes over what an operation on the file's extents changed.
 pub(super) fn take_over_extents(inode: &Inode, item: &InodeItem) {
     inode.set_nbytes(item.nbytes.get());
+    if item.flags.get() & inode_flags::PREALLOC != 0 {
+        inode.set_preallocated();
+    }
     inode.set_changed(item.transid.get());
 }
 

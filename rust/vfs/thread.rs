@@ -54,7 +54,7 @@ impl<W: Work> Thread<W> {
             bindings::rbtrfs_thread_run(
                 Some(run::<W>),
                 (&raw const *work).cast_mut().cast(),
-                name.as_ptr().cast(),
+                name.as_char_ptr(),
             )
         })?;
         Ok(Self { task, _work: work })

@@ -14,7 +14,7 @@ use crate::bindings;
 use crate::device::WriteIo;
 use crate::format::inode::inode_flags;
 use crate::platform::NofsScope;
-use crate::subvol::write::{insert_data, insert_inline, NewData, NewInline, MAX_INLINE};
+use crate::subvol::write::{insert_data, insert_inline, preallocated, NewData, NewInline, MAX_INLINE};
 use crate::volume::in_flight::push_checksums;
 use crate::volume::{DataExtent, Fs};
 use kernel::prelude::*;
@@ -98,14 +98,26 @@ impl Run {
         let fs = inode.fs();
         let checked = inode.info().flags() & inode_flags::NODATASUM == 0;
         let size = inode.size();
+        let mut in_place = inode.info().flags() & inode_flags::PREALLOC != 0;
         let mut done = 0;
         while done < self.len {
-            let extent = fs.alloc_data(promise.as_mut(), self.len.saturating_sub(done))?;
+            let offset = self.start.saturating_add(done);
+            let want = self.len.saturating_sub(done);
+            // Space that the file has preallocated holds nothing that could be overwritten.
+            let found = if in_place {
+                preallocated(fs, id(inode), offset, want)?
+            } else {
+                None
+            };
+            let used = found.is_some();
+            let extent = match found {
+                Some(extent) => extent,
+                None => fs.alloc_data(promise.as_mut(), want)?,
+            };
             let len = extent.len();
             let mut sums = KVVec::new();
             self.write_to(fs, &extent, done, checked.then_some(&mut sums))?;
-            let offset = self.start.saturating_add(done);
-            let item = insert_data(
+            let inserted = insert_data(
                 fs,
                 id(inode),
                 NewData {
@@ -114,8 +126,19 @@ impl Run {
                     sums: &sums,
                     size: offset.saturating_add(len).min(size),
                 },
-            )?;
-            take_over_extents(inode, &item);
+            );
+            match inserted {
+                Ok(item) => take_over_extents(inode, &item),
+                Err(e) if e == EAGAIN && used => {
+                    // The file has lost the space meanwhile.
+                    in_place = false;
+                    continue;
+                }
+                Err(e) => return Err(e),
+            }
+            if let (true, Some(promise)) = (used, promise.as_mut()) {
+                promise.release(len);
+            }
             done = done.saturating_add(len);
         }
         Ok(())

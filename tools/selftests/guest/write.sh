@@ -13,7 +13,7 @@ digest() {
 }
 
 # The source tree that is copied about.
-source_tree() { tar -C "$CHECKOUT" -c --exclude=./build --exclude=./.git --exclude='*.ko' rust tools/kernel qemu README.md; }
+source_tree() { tar -C "$CHECKOUT" -c --exclude=./build --exclude=./.git --exclude='*.ko' rust/send rust/tree rust/vfs rust/ioctl README.md; }
 
 # A stream of the C driver, full and incremental, and what is in it.
 prepare_streams() {
@@ -47,7 +47,7 @@ use_git() {
 		git -c safe.directory='*' clone -q "$MNT/tar" "$MNT/clone" && diff -r --exclude=.git "$MNT/tar" "$MNT/clone"
 }
 use_fio() {
-	fio --directory="$MNT" --size=8M --verify=crc32c --verify_fatal=1 --group_reporting --output=/tmp/fio.log \
+	fio --directory="$MNT" --size=3M --verify=crc32c --verify_fatal=1 --group_reporting --output=/tmp/fio.log \
 		--name=random --rw=randwrite --bs=1k-32k --numjobs=2 --fsync=64 --ioengine=psync \
 		--name=sequential --rw=write --bs=64k --end_fsync=1 --ioengine=psync \
 		--name=mapped --rw=randwrite --bs=4k --ioengine=mmap || { cat /tmp/fio.log && false; }
@@ -110,7 +110,7 @@ load_btrfs
 prepare_streams || bail "no streams"
 unload_btrfs
 load_rbtrfs
-mkfs.btrfs -q -f -b 400M "$DISK1" && mount "$DISK1" "$MNT" || bail "the volume does not mount"
+mkfs.btrfs -q -f -b 300M "$DISK1" && mount "$DISK1" "$MNT" || bail "the volume does not mount"
 
 check "tar and cp -a" copy_tree
 check "rsync" use_rsync
