@@ -10,11 +10,13 @@
 #include <linux/blkdev.h>
 #include <linux/dcache.h>
 #include <linux/exportfs.h>
+#include <linux/falloc.h>
 #include <linux/fiemap.h>
 #include <linux/fileattr.h>
 #include <linux/fs.h>
 #include <linux/fs_context.h>
 #include <linux/fs_parser.h>
+#include <linux/iomap.h>
 #include <linux/kobject.h>
 #include <linux/lzo.h>
 #include <linux/namei.h>
@@ -35,7 +37,7 @@ static const fmode_t rbtrfs_FMODE_CAN_ODIRECT = (__force fmode_t)FMODE_CAN_ODIRE
 #endif
 
 /* Sizes of structures as the C compiler has them, RBTRFS_LAYOUTS of them; bindings/layout.rs has the same list. */
-#define RBTRFS_LAYOUTS 18
+#define RBTRFS_LAYOUTS 25
 void rbtrfs_layouts(size_t *sizes);
 
 /* Module parameters and tasks. */
@@ -95,8 +97,59 @@ void rbtrfs_set_kfree_link(struct delayed_call *call, void *link);
 
 bool rbtrfs_inode_owner_or_capable(const struct file *file);
 int rbtrfs_may_search(const struct file *file, struct inode *dir);
-struct task_struct *rbtrfs_thread_run(int (*run)(void *data), void *data);
+struct task_struct *rbtrfs_thread_run(int (*run)(void *data), void *data, const char *name);
+bool rbtrfs_thread_sleep(unsigned int ms);
+void rbtrfs_thread_wake(struct task_struct *task);
 void rbtrfs_thread_join(struct task_struct *task);
+
+/* Changing files. */
+struct rbtrfs_attributes {
+	u64 version;
+	s64 atime, mtime, ctime;
+	u32 atime_nsec, mtime_nsec, ctime_nsec;
+	u32 mode, uid, gid;
+};
+void rbtrfs_inode_attributes(struct inode *inode, struct rbtrfs_attributes *found);
+void rbtrfs_inode_set_cmtime(struct inode *inode, s64 sec, u32 nsec, bool modified);
+u32 rbtrfs_fsuid(struct mnt_idmap *idmap, struct super_block *sb);
+u32 rbtrfs_fsgid(struct mnt_idmap *idmap, struct super_block *sb);
+u32 rbtrfs_inode_gid(const struct inode *inode);
+unsigned long rbtrfs_file_private(const struct file *file);
+void rbtrfs_file_set_private(struct file *file, unsigned long value);
+u32 rbtrfs_inode_nlink(const struct inode *inode);
+void rbtrfs_inode_lock(struct inode *inode);
+void rbtrfs_inode_unlock(struct inode *inode);
+void rbtrfs_invalidate_lock(struct inode *inode);
+void rbtrfs_invalidate_unlock(struct inode *inode);
+void rbtrfs_invalidate_lock_shared(struct inode *inode);
+void rbtrfs_invalidate_unlock_shared(struct inode *inode);
+void rbtrfs_inode_stable_writes(struct inode *inode);
+void rbtrfs_mapping_set_error(struct inode *inode, int error);
+ssize_t rbtrfs_write_sync(struct kiocb *iocb, ssize_t count);
+struct file *rbtrfs_vmf_file(const struct vm_fault *vmf);
+void rbtrfs_start_pagefault(struct super_block *sb);
+void rbtrfs_end_pagefault(struct super_block *sb);
+bool rbtrfs_try_start_internal(struct super_block *sb);
+void rbtrfs_start_internal(struct super_block *sb);
+void rbtrfs_end_internal(struct super_block *sb);
+u32 rbtrfs_kattr_flags(const struct file_kattr *attr);
+bool rbtrfs_kattr_has_fsx(const struct file_kattr *attr);
+int rbtrfs_finish_tmpfile(struct file *file, int error);
+void rbtrfs_acl_release(struct posix_acl *acl);
+void rbtrfs_sb_lock_shared(struct super_block *sb);
+void rbtrfs_sb_unlock_shared(struct super_block *sb);
+bool rbtrfs_inode_generic_drop(struct inode *inode);
+struct dentry *rbtrfs_start_creating(struct mnt_idmap *idmap, struct dentry *parent, const char *name,
+				     u32 len);
+struct dentry *rbtrfs_start_removing(struct mnt_idmap *idmap, struct dentry *parent, const char *name,
+				     u32 len);
+struct file *rbtrfs_fget_of(unsigned int fd, struct super_block *sb);
+u32 rbtrfs_umask(void);
+void rbtrfs_notify_mkdir(struct inode *dir, struct dentry *dentry);
+void rbtrfs_delete_notify(struct inode *dir, struct dentry *dentry);
+void rbtrfs_inode_set_dead(struct inode *inode);
+bool rbtrfs_file_is_idmapped(const struct file *file);
+struct mnt_idmap *rbtrfs_file_idmap(const struct file *file);
 
 /* Folios and readahead. */
 void *rbtrfs_folio_address(struct folio *folio);

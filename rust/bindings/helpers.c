@@ -9,6 +9,7 @@
 #include <linux/sched/signal.h>
 #include <linux/string.h>
 #include <linux/crc32.h>
+#include <linux/fsnotify.h>
 #include <linux/highmem.h>
 #include <linux/iversion.h>
 #include <linux/kernfs.h>
@@ -43,6 +44,13 @@ void rbtrfs_layouts(size_t *sizes)
 		sizeof(struct kstat),
 		sizeof(struct kstatfs),
 		sizeof(struct bio),
+		sizeof(struct iomap_ops),
+		sizeof(struct iomap_iter),
+		sizeof(struct iomap_write_ops),
+		sizeof(struct iomap_writeback_ops),
+		sizeof(struct iomap_writepage_ctx),
+		sizeof(struct iomap_read_folio_ctx),
+		sizeof(struct iattr),
 	};
 
 	static_assert(ARRAY_SIZE(found) == RBTRFS_LAYOUTS);
@@ -354,9 +362,9 @@ bool rbtrfs_inode_owner_or_capable(const struct file *file)
 }
 
 /* The task is referenced, so that it can be waited for after its end, too. */
-struct task_struct *rbtrfs_thread_run(int (*run)(void *data), void *data)
+struct task_struct *rbtrfs_thread_run(int (*run)(void *data), void *data, const char *name)
 {
-	struct task_struct *task = kthread_create(run, data, "btrfs-balance");
+	struct task_struct *task = kthread_create(run, data, "%s", name);
 
 	if (!IS_ERR(task)) {
 		get_task_struct(task);
@@ -368,6 +376,243 @@ struct task_struct *rbtrfs_thread_run(int (*run)(void *data), void *data)
 void rbtrfs_thread_join(struct task_struct *task)
 {
 	kthread_stop_put(task);
+}
+
+/* Sleeps until woken or the time is over, and answers whether the thread shall go on. */
+bool rbtrfs_thread_sleep(unsigned int ms)
+{
+	set_current_state(TASK_INTERRUPTIBLE);
+	if (!kthread_should_stop())
+		schedule_timeout(msecs_to_jiffies(ms));
+	__set_current_state(TASK_RUNNING);
+	return !kthread_should_stop();
+}
+
+void rbtrfs_thread_wake(struct task_struct *task)
+{
+	wake_up_process(task);
+}
+
+void rbtrfs_inode_attributes(struct inode *inode, struct rbtrfs_attributes *found)
+{
+	found->version = inode_peek_iversion(inode);
+	found->atime = inode_get_atime_sec(inode);
+	found->mtime = inode_get_mtime_sec(inode);
+	found->ctime = inode_get_ctime_sec(inode);
+	found->atime_nsec = inode_get_atime_nsec(inode);
+	found->mtime_nsec = inode_get_mtime_nsec(inode);
+	found->ctime_nsec = inode_get_ctime_nsec(inode);
+	found->mode = inode->i_mode;
+	found->uid = i_uid_read(inode);
+	found->gid = i_gid_read(inode);
+}
+
+/* Sets the time of the last change and, if the contents were modified, that of the last modification. */
+void rbtrfs_inode_set_cmtime(struct inode *inode, s64 sec, u32 nsec, bool modified)
+{
+	if (modified)
+		inode_set_mtime(inode, sec, nsec);
+	inode_set_ctime(inode, sec, nsec);
+	inode_inc_iversion(inode);
+}
+
+/* The owner of what the calling task makes, as it is kept on disk. */
+u32 rbtrfs_fsuid(struct mnt_idmap *idmap, struct super_block *sb)
+{
+	return from_kuid(sb->s_user_ns, mapped_fsuid(idmap, sb->s_user_ns));
+}
+
+u32 rbtrfs_fsgid(struct mnt_idmap *idmap, struct super_block *sb)
+{
+	return from_kgid(sb->s_user_ns, mapped_fsgid(idmap, sb->s_user_ns));
+}
+
+u32 rbtrfs_inode_gid(const struct inode *inode)
+{
+	return i_gid_read(inode);
+}
+
+unsigned long rbtrfs_file_private(const struct file *file)
+{
+	return (unsigned long)file->private_data;
+}
+
+void rbtrfs_file_set_private(struct file *file, unsigned long value)
+{
+	file->private_data = (void *)value;
+}
+
+u32 rbtrfs_inode_nlink(const struct inode *inode)
+{
+	return inode->i_nlink;
+}
+
+void rbtrfs_inode_lock(struct inode *inode)
+{
+	inode_lock(inode);
+}
+
+void rbtrfs_inode_unlock(struct inode *inode)
+{
+	inode_unlock(inode);
+}
+
+void rbtrfs_invalidate_lock(struct inode *inode)
+{
+	filemap_invalidate_lock(inode->i_mapping);
+}
+
+void rbtrfs_invalidate_unlock(struct inode *inode)
+{
+	filemap_invalidate_unlock(inode->i_mapping);
+}
+
+void rbtrfs_invalidate_lock_shared(struct inode *inode)
+{
+	filemap_invalidate_lock_shared(inode->i_mapping);
+}
+
+void rbtrfs_invalidate_unlock_shared(struct inode *inode)
+{
+	filemap_invalidate_unlock_shared(inode->i_mapping);
+}
+
+/* What is written back does not change under its checksum. */
+void rbtrfs_inode_stable_writes(struct inode *inode)
+{
+	mapping_set_stable_writes(inode->i_mapping);
+}
+
+void rbtrfs_mapping_set_error(struct inode *inode, int error)
+{
+	mapping_set_error(inode->i_mapping, error);
+}
+
+ssize_t rbtrfs_write_sync(struct kiocb *iocb, ssize_t count)
+{
+	return generic_write_sync(iocb, count);
+}
+
+struct file *rbtrfs_vmf_file(const struct vm_fault *vmf)
+{
+	return vmf->vma->vm_file;
+}
+
+void rbtrfs_start_pagefault(struct super_block *sb)
+{
+	sb_start_pagefault(sb);
+}
+
+void rbtrfs_end_pagefault(struct super_block *sb)
+{
+	sb_end_pagefault(sb);
+}
+
+bool rbtrfs_try_start_internal(struct super_block *sb)
+{
+	return sb_start_intwrite_trylock(sb);
+}
+
+void rbtrfs_start_internal(struct super_block *sb)
+{
+	sb_start_intwrite(sb);
+}
+
+void rbtrfs_end_internal(struct super_block *sb)
+{
+	sb_end_intwrite(sb);
+}
+
+u32 rbtrfs_kattr_flags(const struct file_kattr *attr)
+{
+	return attr->flags;
+}
+
+bool rbtrfs_kattr_has_fsx(const struct file_kattr *attr)
+{
+	return fileattr_has_fsx(attr);
+}
+
+int rbtrfs_finish_tmpfile(struct file *file, int error)
+{
+	return finish_open_simple(file, error);
+}
+
+void rbtrfs_acl_release(struct posix_acl *acl)
+{
+	posix_acl_release(acl);
+}
+
+void rbtrfs_sb_lock_shared(struct super_block *sb)
+{
+	down_read(&sb->s_umount);
+}
+
+void rbtrfs_sb_unlock_shared(struct super_block *sb)
+{
+	up_read(&sb->s_umount);
+}
+
+bool rbtrfs_inode_generic_drop(struct inode *inode)
+{
+	return inode_generic_drop(inode);
+}
+
+struct dentry *rbtrfs_start_creating(struct mnt_idmap *idmap, struct dentry *parent, const char *name,
+				     u32 len)
+{
+	return start_creating_killable(idmap, parent, &QSTR_LEN(name, len));
+}
+
+struct dentry *rbtrfs_start_removing(struct mnt_idmap *idmap, struct dentry *parent, const char *name,
+				     u32 len)
+{
+	return start_removing_killable(idmap, parent, &QSTR_LEN(name, len));
+}
+
+/* A counted reference to an open file of a superblock. */
+struct file *rbtrfs_fget_of(unsigned int fd, struct super_block *sb)
+{
+	struct file *file = fget(fd);
+
+	if (!file)
+		return ERR_PTR(-EINVAL);
+	if (file_inode(file)->i_sb != sb) {
+		fput(file);
+		return ERR_PTR(-EXDEV);
+	}
+	return file;
+}
+
+u32 rbtrfs_umask(void)
+{
+	return current_umask();
+}
+
+void rbtrfs_notify_mkdir(struct inode *dir, struct dentry *dentry)
+{
+	fsnotify_mkdir(dir, dentry);
+}
+
+void rbtrfs_delete_notify(struct inode *dir, struct dentry *dentry)
+{
+	d_delete_notify(dir, dentry);
+}
+
+/* Nothing can be made in a directory that is gone. */
+void rbtrfs_inode_set_dead(struct inode *inode)
+{
+	inode->i_flags |= S_DEAD;
+}
+
+bool rbtrfs_file_is_idmapped(const struct file *file)
+{
+	return file_mnt_idmap(file) != &nop_mnt_idmap;
+}
+
+struct mnt_idmap *rbtrfs_file_idmap(const struct file *file)
+{
+	return file_mnt_idmap(file);
 }
 
 int rbtrfs_may_search(const struct file *file, struct inode *dir)

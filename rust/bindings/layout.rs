@@ -25,6 +25,13 @@ const LAYOUTS: [usize; RBTRFS_LAYOUTS as usize] = [
     size_of::<kstat>(),
     size_of::<kstatfs>(),
     size_of::<bio>(),
+    size_of::<iomap_ops>(),
+    size_of::<iomap_iter>(),
+    size_of::<iomap_write_ops>(),
+    size_of::<iomap_writeback_ops>(),
+    size_of::<iomap_writepage_ctx>(),
+    size_of::<iomap_read_folio_ctx>(),
+    size_of::<iattr>(),
 ];
 
 /// Compares the layouts. The module's initialiser calls this before it uses any.

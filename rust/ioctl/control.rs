@@ -3,7 +3,7 @@
 //!
 //! A volume has one device here, so that nothing is remembered of those that were scanned.
 
-use super::refused::VolArgs;
+use super::manage::VolArgs;
 use super::{info, read, write};
 use crate::vfs::{capable_sys_admin, Devices, UserArg};
 use kernel::prelude::*;

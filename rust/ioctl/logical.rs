@@ -145,7 +145,7 @@ pub(super) fn ino_paths(file: &OpenFile<'_>, arg: UserArg) -> Result {
     }
     let args: InoPathArgs = arg.read()?;
     let mut paths = Container::new(room(args.size, 4096))?;
-    let reader = file.fs().reader()?;
+    let reader = file.reader_of(file.tree())?;
     let root = reader.root(file.tree())?;
     for_each_path(&reader, root, args.inum, &mut |path| paths.add_string(path))?;
     paths.write(UserArg::new(args.fspath))

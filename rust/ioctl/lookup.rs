@@ -43,7 +43,7 @@ pub(super) fn ino_lookup(file: &OpenFile<'_>, arg: UserArg) -> Result {
     } else if !capable_sys_admin() {
         return Err(EPERM);
     } else {
-        let reader = file.fs().reader()?;
+        let reader = file.reader_of(args.treeid)?;
         let root = reader.root(args.treeid)?;
         let ino = args.objectid;
         // The last byte stays for the end of the string.
@@ -63,7 +63,7 @@ pub(super) fn ino_lookup_user(file: &OpenFile<'_>, arg: UserArg) -> Result {
         return Err(EACCES);
     }
     let (tree, top) = (file.tree(), file.ino());
-    let reader = file.fs().reader()?;
+    let reader = file.reader_of(tree)?;
     let root = reader.root(tree)?;
     let (dirid, child) = (args.dirid, args.treeid);
     if dirid != top {

@@ -9,6 +9,7 @@ mod control;
 mod info;
 mod logical;
 mod lookup;
+mod manage;
 mod refused;
 mod search;
 mod send;
@@ -45,14 +46,21 @@ const fn both<T>(nr: u32) -> u32 {
     sized(3, nr, size_of::<T>())
 }
 
+const SNAP_CREATE: u32 = write::<manage::VolArgs>(1);
 const SYNC: u32 = none(8);
+const SUBVOL_CREATE: u32 = write::<manage::VolArgs>(14);
+const SNAP_DESTROY: u32 = write::<manage::VolArgs>(15);
 const TREE_SEARCH: u32 = both::<search::Args>(17);
 const TREE_SEARCH_V2: u32 = both::<search::ArgsV2>(17);
 const INO_LOOKUP: u32 = both::<lookup::Args>(18);
+const DEFAULT_SUBVOL: u32 = write::<u64>(19);
 const SPACE_INFO: u32 = both::<info::SpaceArgs>(20);
 const WAIT_SYNC: u32 = write::<u64>(22);
+const SNAP_CREATE_V2: u32 = write::<manage::VolArgsV2>(23);
+const SUBVOL_CREATE_V2: u32 = write::<manage::VolArgsV2>(24);
 const START_SYNC: u32 = read::<u64>(24);
 const SUBVOL_GETFLAGS: u32 = read::<u64>(25);
+const SUBVOL_SETFLAGS: u32 = write::<u64>(26);
 const DEV_INFO: u32 = both::<info::DevInfo>(30);
 const FS_INFO: u32 = read::<info::FsInfo>(31);
 const BALANCE_V2: u32 = both::<balance::Args>(32);
@@ -60,6 +68,8 @@ const BALANCE_CTL: u32 = write::<i32>(33);
 const BALANCE_PROGRESS: u32 = read::<balance::Args>(34);
 const INO_PATHS: u32 = both::<logical::InoPathArgs>(35);
 const LOGICAL_INO: u32 = both::<logical::LogicalInoArgs>(36);
+const SET_RECEIVED_SUBVOL: u32 = both::<manage::ReceivedArgs>(37);
+const SET_RECEIVED_SUBVOL_32: u32 = both::<manage::ReceivedArgs32>(37);
 const SEND: u32 = write::<send::Args>(38);
 const SEND_32: u32 = write::<send::Args32>(38);
 const GET_FSLABEL: u32 = read::<info::Label>(49);
@@ -72,6 +82,8 @@ const GET_SUBVOL_INFO: u32 = read::<subvol::Info>(60);
 const GET_SUBVOL_INFO_32: u32 = read::<subvol::Info32>(60);
 const GET_SUBVOL_ROOTREF: u32 = both::<subvol::RootRefs>(61);
 const INO_LOOKUP_USER: u32 = both::<lookup::UserArgs>(62);
+const SNAP_DESTROY_V2: u32 = write::<manage::VolArgsV2>(63);
+const SUBVOL_SYNC_WAIT: u32 = write::<manage::WaitArgs>(65);
 
 // The numbers of `linux/btrfs.h`, as user space has them compiled in.
 const _: () = {
@@ -89,6 +101,10 @@ const _: () = {
     assert!(GET_FEATURES == 0x8018_9439 && GET_SUPPORTED_FEATURES == 0x8048_9439);
     assert!(GET_SUBVOL_INFO == 0x81f8_943c && GET_SUBVOL_INFO_32 == 0x81e8_943c);
     assert!(GET_SUBVOL_ROOTREF == 0xd000_943d);
+    assert!(SNAP_CREATE == 0x5000_9401 && SUBVOL_SETFLAGS == 0x4008_941a);
+    assert!(SNAP_DESTROY == 0x5000_940f && SNAP_DESTROY_V2 == 0x5000_943f);
+    assert!(SNAP_CREATE_V2 == 0x5000_9417 && SUBVOL_CREATE_V2 == 0x5000_9418);
+    assert!(SET_RECEIVED_SUBVOL == 0xc0c8_9425 && SUBVOL_SYNC_WAIT == 0x4010_9441);
 };
 
 /// Carries out the command `cmd` on an open file. User space sees what is returned.
@@ -131,7 +147,18 @@ pub(crate) fn dispatch(
         SYNC => sync::sync(file),
         START_SYNC => sync::start(file, arg),
         WAIT_SYNC => sync::wait(file, arg),
-        _ => refused::refuse(file, cmd, arg),
+        SUBVOL_CREATE => manage::create(file, arg),
+        SUBVOL_CREATE_V2 => manage::create_v2(file, arg),
+        SNAP_CREATE => manage::snapshot(file, arg),
+        SNAP_CREATE_V2 => manage::snapshot_v2(file, arg),
+        SNAP_DESTROY => manage::destroy(file, arg),
+        SNAP_DESTROY_V2 => manage::destroy_v2(file, arg),
+        SUBVOL_SETFLAGS => manage::set_flags(file, arg),
+        DEFAULT_SUBVOL => manage::set_default(file, arg),
+        SET_RECEIVED_SUBVOL => manage::set_received(file, arg),
+        SET_RECEIVED_SUBVOL_32 => manage::set_received_32(file, arg),
+        SUBVOL_SYNC_WAIT => manage::wait_deleted(file, arg),
+        _ => refused::refuse(cmd),
     };
     done.map(|()| 0)
 }

@@ -62,11 +62,11 @@ pub(super) fn search_v2(file: &OpenFile<'_>, arg: UserArg) -> Result {
 }
 
 fn run(file: &OpenFile<'_>, key: &SearchKey, items: UserArg, room: u64) -> Result<Found> {
-    let reader = file.fs().reader()?;
     let tree = match key.tree_id {
         0 => file.tree(),
         tree => tree,
     };
+    let reader = file.reader_of(tree)?;
     let root = reader.root(tree)?;
     // No lock is held while a page of the caller's is faulted in.
     search_tree(&reader, root, key, room, &mut |offset, bytes| {

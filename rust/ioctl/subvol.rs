@@ -9,24 +9,24 @@ use kernel::prelude::*;
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// The bit of a subvolume's flags by which user space knows that it is read-only.
-const READ_ONLY: u64 = 1 << 1;
+pub(super) const READ_ONLY: u64 = 1 << 1;
 const NAME_MAX: usize = 255;
 const MAX_REFS: usize = 255;
 
 /// `struct btrfs_ioctl_timespec`, and where user space is 32 bits wide, the same without its padding.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-struct Time {
-    sec: u64,
-    nsec: u32,
+pub(super) struct Time {
+    pub(super) sec: u64,
+    pub(super) nsec: u32,
     padding: u32,
 }
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, packed)]
-struct Time32 {
-    sec: u64,
-    nsec: u32,
+pub(super) struct Time32 {
+    pub(super) sec: u64,
+    pub(super) nsec: u32,
 }
 
 /// What comes before the times in `struct btrfs_ioctl_get_subvol_info_args`.
@@ -93,7 +93,7 @@ pub(super) fn get_flags(file: &OpenFile<'_>, arg: UserArg) -> Result {
     if !file.is_subvol_root() {
         return Err(EINVAL);
     }
-    let item = file.fs().reader()?.root_item(file.tree())?;
+    let item = file.reader_of(tree_id::ROOT)?.root_item(file.tree())?;
     let flags = if item.is_read_only() { READ_ONLY } else { 0 };
     arg.write(&flags)
 }
@@ -124,7 +124,7 @@ pub(super) fn info_32(file: &OpenFile<'_>, arg: UserArg) -> Result {
 
 /// Fills in what is known of the file's subvolume, and answers its times.
 fn fill(file: &OpenFile<'_>, head: &mut Head) -> Result<[Timespec; 4]> {
-    let reader = file.fs().reader()?;
+    let reader = file.reader_of(tree_id::ROOT)?;
     let tree = file.tree();
     let item = reader.root_item(tree)?;
     head.treeid = tree;
@@ -157,7 +157,7 @@ pub(super) fn root_refs(file: &OpenFile<'_>, arg: UserArg) -> Result {
     let mut more = false;
     let refs = &mut args.refs;
     for_each_child(
-        &file.fs().reader()?,
+        &file.reader_of(tree_id::ROOT)?,
         file.tree(),
         from,
         &mut |treeid, dirid| {

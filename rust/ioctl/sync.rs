@@ -1,32 +1,44 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `SYNC`, `START_SYNC` and `WAIT_SYNC`.
-//!
-//! Each change of the volume is a transaction of its own, committed before its caller returns, so that what was done
-//! before one of these commands is on disk already.
 
 use crate::vfs::{OpenFile, UserArg};
 use kernel::prelude::*;
 
+/// Writes back what is dirty, commits, and lets the cleaner look for deleted subvolumes.
 pub(super) fn sync(file: &OpenFile<'_>) -> Result {
-    file.fs().check_failed()
+    let fs = file.fs();
+    fs.check_failed()?;
+    if fs.is_read_only() {
+        return Ok(());
+    }
+    file.write_back_all()?;
+    fs.commit()?;
+    file.wake_cleaner();
+    Ok(())
 }
 
-/// Tells the transaction to wait for: the last commit.
+/// Commits, and tells the transaction: there is nothing left to be waited for.
 pub(super) fn start(file: &OpenFile<'_>, arg: UserArg) -> Result {
     let fs = file.fs();
     fs.check_failed()?;
-    let transid = fs.reader()?.generation();
+    if !fs.is_read_only() {
+        fs.commit()?;
+    }
     if arg.is_null() {
         return Ok(());
     }
-    arg.write(&transid)
+    arg.write(&fs.generation())
 }
 
 /// Waits for a transaction, or for the present one.
 pub(super) fn wait(file: &OpenFile<'_>, arg: UserArg) -> Result {
+    let fs = file.fs();
     let transid = if arg.is_null() { 0 } else { arg.read::<u64>()? };
-    if transid > file.fs().reader()?.generation() {
+    if transid > fs.generation().saturating_add(1) {
         return Err(EINVAL);
+    }
+    if !fs.is_read_only() && (transid == 0 || transid > fs.generation()) {
+        fs.commit()?;
     }
     Ok(())
 }

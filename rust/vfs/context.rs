@@ -151,7 +151,8 @@ unsafe fn set_read_only(sb: &SuperBlock, read_only: bool) -> Result {
     if sb.is_read_only() == read_only {
         return Ok(());
     }
-    sb.volume().set_read_only(read_only)?;
+    // SAFETY: By this function's contract.
+    unsafe { sb.set_read_only(read_only) }?;
     // SAFETY: The flags are protected by the lock that the caller holds.
     unsafe {
         if read_only {
@@ -210,6 +211,10 @@ unsafe fn subvol_root(sb: &Locked, options: &Options) -> Result<Dentry> {
         )
     };
     let fs = volume.fs();
+    if !fs.is_read_only() {
+        // Where the subvolumes are is looked up in the last commit.
+        fs.commit()?;
+    }
     let path = match &options.subvol {
         Subvol::Path(path) | Subvol::PathAndId(path, _) => subvol_path::split(path)?,
         Subvol::Id(id) => subvol_path::of_tree(&fs.reader()?, *id)?,
@@ -289,7 +294,8 @@ unsafe extern "C" fn reconfigure(fc: *mut bindings::fs_context) -> kernel::ffi::
         };
         if sb.is_read_only() != read_only {
             // The VFS sets the flag itself when this succeeds.
-            sb.volume().set_read_only(read_only)?;
+            // SAFETY: The VFS has locked the superblock.
+            unsafe { sb.set_read_only(read_only) }?;
         }
         Ok(0)
     })

@@ -2,13 +2,14 @@
 //! File handles, as `name_to_handle_at` and NFS use them: the C driver's, so that a handle names the same file
 //! under either.
 
-use super::inode::{iget, Inode, ROOT_DIR};
+use super::inode::{iget, live, Inode, ROOT_DIR};
 use super::subvol_path;
 use super::super_block::SuperBlock;
 use super::table::Table;
 use crate::bindings;
 use crate::format::tree_id;
 use crate::subvol;
+use kernel::error::from_err_ptr;
 use kernel::prelude::*;
 
 /// `FILEID_BTRFS_WITHOUT_PARENT`, and the two with a parent in the same or in another subvolume.
@@ -107,9 +108,7 @@ fn dentry_of(
         return Err(ESTALE);
     }
     let stale = |e: Error| if e == ENOENT { ESTALE } else { e };
-    let reader = sb.volume().fs().reader()?;
-    let root = reader.root(tree).map_err(stale)?;
-    let inode = iget(sb, &reader, root, ino).map_err(stale)?;
+    let inode = iget(sb, tree, ino).map_err(stale)?;
     if generation_wanted.is_some_and(|wanted| wanted != generation(&inode)) {
         return Err(ESTALE);
     }
@@ -185,21 +184,42 @@ unsafe extern "C" fn fh_to_parent(
     }
 }
 
+/// The directory that holds subvolume `tree`, as a dentry whose reference is the caller's, and its name there.
+///
+/// # Errors
+///
+/// `ENOENT` if there is no such subvolume or it has no name; what reading gives.
+pub(super) fn place_of_subvolume(
+    sb: &SuperBlock,
+    tree: u64,
+) -> Result<(*mut bindings::dentry, KVec<u8>)> {
+    let (parent, dir, name) = {
+        let view = live(sb.volume().fs(), &[tree_id::ROOT])?;
+        subvol_path::place(&*view, tree)?
+    };
+    let dentry = from_err_ptr(dentry_of(sb, parent, dir, None)?)?;
+    Ok((dentry, name))
+}
+
 /// The directory that a directory is in, across the border of its subvolume.
 fn parent_of(child: &Inode) -> Result<*mut bindings::dentry> {
     let sb = child.super_block();
     let info = child.info();
     if info.ino == ROOT_DIR {
-        let reader = sb.volume().fs().reader()?;
-        let (tree, dir, _) = subvol_path::place(&reader, info.tree)?;
+        let (tree, dir, _) = {
+            let view = live(sb.volume().fs(), &[tree_id::ROOT])?;
+            subvol_path::place(&*view, info.tree)?
+        };
         return dentry_of(sb, tree, dir, None);
     }
-    let (reader, root) = child.tree()?;
     let mut parent = None;
-    subvol::inode::for_each_name(&reader, root, info.ino, &mut |name| {
-        parent = Some(name.parent);
-        Ok(false)
-    })?;
+    {
+        let (view, root) = child.tree()?;
+        subvol::inode::for_each_name(&*view, root, info.ino, &mut |name| {
+            parent = Some(name.parent);
+            Ok(false)
+        })?;
+    }
     dentry_of(sb, info.tree, parent.ok_or(ENOENT)?, None)
 }
 

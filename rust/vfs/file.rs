@@ -1,29 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Regular files: reading, mapping, seeking to data and holes, and the map of extents.
+//! Regular files: reading, seeking to data and holes, and the map of extents.
 
 use super::inode::{self, Inode};
-use super::ioctl;
 use super::table::Table;
+use super::{fallocate, fsync, ioctl, resize, write};
 use crate::bindings;
 use crate::platform;
 use crate::subvol::file_extent::{self, Extent, Kind};
 use crate::subvol::sharing::Sharing;
 use kernel::error::{from_result, to_result};
 use kernel::prelude::*;
-
-/// `file_operations::fsync`. No file is ever changed, so nothing waits to be written.
-///
-/// # Safety
-///
-/// None is needed: the arguments are not looked at.
-pub(super) unsafe extern "C" fn fsync(
-    _file: *mut bindings::file,
-    _start: i64,
-    _end: i64,
-    _datasync: kernel::ffi::c_int,
-) -> kernel::ffi::c_int {
-    0
-}
 
 /// What a seek looks for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,11 +30,13 @@ fn seek(inode: &Inode, offset: i64, find: Find) -> Result<i64> {
     if from >= size {
         return Err(ENXIO);
     }
-    let (reader, root) = inode.tree()?;
-    let sector = reader.fs().geometry.sectorsize;
+    // The tree does not show what is only in memory.
+    resize::flush(inode, from, size)?;
+    let (view, root) = inode.tree()?;
+    let sector = inode.fs().geometry.sectorsize;
     let mut found = None;
     file_extent::for_each(
-        &reader,
+        &*view,
         root,
         inode.info().ino,
         sector,
@@ -190,7 +178,14 @@ fn fiemap_of(
     // SAFETY: As above.
     let only_counted = unsafe { (*info).fi_extents_max } == 0;
     let end = start.saturating_add(*len);
-    let (reader, root) = inode.tree()?;
+    // A view of what is not committed may not be held while the caller's memory is written to.
+    resize::flush(inode, 0, i64::MAX as u64)?;
+    let fs = inode.fs();
+    if !fs.is_read_only() {
+        fs.commit_upto(inode.changed())?;
+    }
+    let reader = fs.reader()?;
+    let root = reader.root(inode.info().tree)?;
     let ino = inode.info().ino;
     let sector = reader.fs().geometry.sectorsize;
     let mut sharing = Sharing::new(&reader, root, ino)?;
@@ -276,11 +271,15 @@ pub(super) static FILE_OPERATIONS: Table<bindings::file_operations> =
         llseek: Some(llseek),
         open: Some(open),
         read_iter: Some(read_iter),
+        write_iter: Some(write::write_iter),
         splice_read: Some(bindings::filemap_splice_read),
-        mmap_prepare: Some(bindings::generic_file_readonly_mmap_prepare),
+        splice_write: Some(bindings::iter_file_splice_write),
+        fallocate: Some(fallocate::fallocate),
+        remap_file_range: Some(fallocate::remap_file_range),
+        mmap_prepare: Some(write::mmap_prepare),
         #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
         get_unmapped_area: Some(bindings::thp_get_unmapped_area),
-        fsync: Some(fsync),
+        fsync: Some(fsync::fsync),
         unlocked_ioctl: Some(ioctl::unlocked_ioctl),
         #[cfg(CONFIG_COMPAT)]
         compat_ioctl: Some(ioctl::compat_ioctl),

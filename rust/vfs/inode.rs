@@ -1,20 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Inodes: their cache, how they are read from a subvolume's tree, and `stat`.
 //!
-//! Each inode carries an [`InodeInfo`] beside the VFS's part. It is plain data that is valid from the moment
-//! the memory is allocated: an inode that loses the race to be inserted, or that is freed half-built, needs
-//! no care. It is written only while the inode is `I_NEW` and never changes after.
+//! Each inode carries an [`InodeInfo`] beside the VFS's part, valid from the moment the memory is allocated: an inode
+//! that loses the race to be inserted, or that is freed half-built, needs no care. Its plain fields are written only
+//! while the inode is `I_NEW`; what changes after is atomic.
+//!
+//! The size, times, owner and mode of an inode in memory are the VFS's; those in the tree follow. A regular file's
+//! size in the tree grows when its data is on disk. All other changes go to the tree first and are taken over from it.
 
+use super::reserved::Reserved;
+use super::subvolume::Subvolume;
 use super::super_block::SuperBlock;
-use super::{dir, file, page_cache, special, symlink, xattr};
+use super::{attributes, dir, file, page_cache, special, symlink, xattr};
 use crate::bindings;
 use crate::format::inode::{inode_flags, InodeItem};
+use crate::platform::NofsScope;
 use crate::subvol;
 use crate::tree::TreeRoot;
-use crate::volume::Reader;
+use crate::volume::{Fs, Live, View};
 use core::cell::UnsafeCell;
+use core::ops::Deref;
 use core::ptr::NonNull;
 use kernel::prelude::*;
+use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::types::Opaque;
 
 /// The number of a subvolume's root directory.
@@ -23,20 +31,45 @@ pub(super) const ROOT_DIR: u64 = 256;
 pub(super) const STAND_IN: u64 = 2;
 
 /// What rbtrfs keeps for an inode.
-#[derive(Clone, Copy, Default)]
 pub(super) struct InodeInfo {
     /// The subvolume's tree; that of the parent for a stand-in.
     pub(super) tree: u64,
     /// The number within the subvolume.
     pub(super) ino: u64,
-    /// The device number that `stat` shows for the subvolume.
-    pub(super) dev: u32,
-    /// `BTRFS_INODE_*` flags.
-    pub(super) flags: u64,
-    /// Bytes that its extents take up.
-    pub(super) nbytes: u64,
+    /// The subvolume; null until the inode is filled in. It lives as long as the volume.
+    subvolume: *const Subvolume,
     /// When it was made: seconds and nanoseconds.
     pub(super) created: (i64, u32),
+    flags: Atomic<u64>,
+    nbytes: Atomic<u64>,
+    changed: Atomic<u64>,
+    /// Of a regular file: a box that `destroy_inode` frees.
+    reserved: *mut Reserved,
+}
+
+impl InodeInfo {
+    const fn new() -> Self {
+        Self {
+            tree: 0,
+            ino: 0,
+            subvolume: core::ptr::null(),
+            created: (0, 0),
+            flags: Atomic::new(0),
+            nbytes: Atomic::new(0),
+            changed: Atomic::new(0),
+            reserved: core::ptr::null_mut(),
+        }
+    }
+
+    /// `BTRFS_INODE_*` flags.
+    pub(super) fn flags(&self) -> u64 {
+        self.flags.load(Relaxed)
+    }
+
+    /// Bytes that its extents take up.
+    pub(super) fn nbytes(&self) -> u64 {
+        self.nbytes.load(Relaxed)
+    }
 }
 
 /// One object of the inode cache.
@@ -113,12 +146,88 @@ impl Inode {
         u64::try_from(size).unwrap_or(0)
     }
 
-    /// A view of the last commit and the inode's tree within it.
-    pub(super) fn tree(&self) -> Result<(Reader, TreeRoot)> {
-        let reader = self.super_block().volume().fs().reader()?;
-        let root = reader.root(self.info().tree)?;
-        Ok((reader, root))
+    pub(super) fn fs(&self) -> &Fs {
+        self.super_block().volume().fs()
     }
+
+    /// The subvolume that it is in.
+    pub(super) fn subvolume(&self) -> &Subvolume {
+        // SAFETY: The pointer is set before the inode is complete, and what it leads to outlives all inodes.
+        unsafe { &*self.info().subvolume }
+    }
+
+    /// A view of the inode's tree as it is now. While it lives no other view may be taken, and nothing be waited for.
+    pub(super) fn tree(&self) -> Result<(LiveView<'_>, TreeRoot)> {
+        let view = live(self.fs(), &[self.info().tree])?;
+        let root = view.tree_root(self.info().tree)?;
+        Ok((view, root))
+    }
+
+    /// The space that is promised to the dirty data of a regular file.
+    pub(super) fn reserved(&self) -> Option<&Reserved> {
+        // SAFETY: The pointer is null or of a box that lives until the inode is destroyed.
+        unsafe { self.info().reserved.as_ref() }
+    }
+
+    /// The transaction that last changed the inode, its names or its data.
+    pub(super) fn changed(&self) -> u64 {
+        self.info().changed.load(Relaxed)
+    }
+
+    /// Notes that transaction `transid` changed the inode.
+    pub(super) fn set_changed(&self, transid: u64) {
+        self.info().changed.store(transid, Relaxed);
+    }
+
+    /// Notes how much space the inode's extents take up.
+    pub(super) fn set_nbytes(&self, nbytes: u64) {
+        self.info().nbytes.store(nbytes, Relaxed);
+        if let Ok(nbytes) = i64::try_from(nbytes) {
+            // SAFETY: The inode is valid; the function takes its lock.
+            unsafe { bindings::inode_set_bytes(self.as_ptr(), nbytes) };
+        }
+    }
+
+    /// Notes that the file may have preallocated space.
+    pub(super) fn set_preallocated(&self) {
+        let flags = self.info().flags();
+        self.info().flags.store(flags | inode_flags::PREALLOC, Relaxed);
+    }
+
+    /// Takes new `BTRFS_INODE_*` flags over.
+    pub(super) fn set_flags(&self, flags: u64) {
+        self.info().flags.store(flags, Relaxed);
+        // SAFETY: The inode is valid.
+        unsafe { attributes::set_vfs_flags(self.as_ptr(), flags) };
+    }
+}
+
+/// A view of what is not committed, with NOFS in force.
+pub(super) struct LiveView<'fs> {
+    // Dropped first: memory must not be waited for while the view holds the writer's mutex.
+    live: Live<'fs>,
+    _nofs: NofsScope,
+}
+
+impl<'fs> Deref for LiveView<'fs> {
+    type Target = Live<'fs>;
+
+    fn deref(&self) -> &Live<'fs> {
+        &self.live
+    }
+}
+
+/// A view of some trees as they are now. See [`Fs::live_of`].
+///
+/// # Errors
+///
+/// `ENOMEM`.
+pub(super) fn live<'fs>(fs: &'fs Fs, trees: &[u64]) -> Result<LiveView<'fs>> {
+    let nofs = NofsScope::enter();
+    Ok(LiveView {
+        live: fs.live_of(trees)?,
+        _nofs: nofs,
+    })
 }
 
 /// A counted reference to an inode.
@@ -188,7 +297,7 @@ unsafe extern "C" fn construct(object: *mut kernel::ffi::c_void) {
     let container: *mut Container = object.cast();
     // SAFETY: By this function's contract.
     unsafe {
-        (*container).info = UnsafeCell::new(InodeInfo::default());
+        (*container).info = UnsafeCell::new(InodeInfo::new());
         bindings::inode_init_once((*container).vfs.get());
     }
 }
@@ -236,8 +345,23 @@ pub(super) unsafe extern "C" fn alloc_inode(
     }
     // SAFETY: The object is ours alone until it is returned.
     unsafe {
-        (*container).info = UnsafeCell::new(InodeInfo::default());
+        (*container).info = UnsafeCell::new(InodeInfo::new());
         (*container).vfs.get()
+    }
+}
+
+/// `super_operations::destroy_inode`: before the grace period, with the volume still there.
+///
+/// # Safety
+///
+/// `inode` came from [`alloc_inode`] and nothing but walks under RCU refers to it.
+pub(super) unsafe extern "C" fn destroy_inode(inode: *mut bindings::inode) {
+    // SAFETY: By this function's contract; such walks do not look at the field.
+    let reserved =
+        unsafe { core::mem::replace(&mut (*info_ptr(inode)).reserved, core::ptr::null_mut()) };
+    if !reserved.is_null() {
+        // SAFETY: `set_operations` made the pointer of a pinned box, which only this function frees.
+        drop(unsafe { Pin::new_unchecked(KBox::from_raw(reserved)) });
     }
 }
 
@@ -309,28 +433,18 @@ struct NewInode<'a> {
 }
 
 impl NewInode<'_> {
-    fn set_common(&mut self, item: &InodeItem, dev: u32) -> Result {
+    fn set_common(&mut self, item: &InodeItem, subvolume: NonNull<Subvolume>) -> Result {
         let size = i64::try_from(item.size.get()).map_err(|_| EUCLEAN)?;
         let nbytes = i64::try_from(item.nbytes.get()).map_err(|_| EUCLEAN)?;
         let flags = item.flags.get();
-        let mut vfs_flags = bindings::S_NOATIME;
-        for (flag, bit) in [
-            (inode_flags::SYNC, bindings::S_SYNC),
-            (inode_flags::IMMUTABLE, bindings::S_IMMUTABLE),
-            (inode_flags::APPEND, bindings::S_APPEND),
-            (inode_flags::DIRSYNC, bindings::S_DIRSYNC),
-        ] {
-            if flags & flag != 0 {
-                vfs_flags |= bit;
-            }
-        }
         let inode = self.inode;
         // SAFETY: The inode is `I_NEW`, so it and its data are ours to fill.
         unsafe {
             let info = info_ptr(inode);
-            (*info).dev = dev;
-            (*info).flags = flags;
-            (*info).nbytes = item.nbytes.get();
+            (*info).subvolume = subvolume.as_ptr();
+            (*info).flags = Atomic::new(flags);
+            (*info).nbytes = Atomic::new(item.nbytes.get());
+            (*info).changed = Atomic::new(item.transid.get());
             (*info).created = (item.otime.sec.get() as i64, item.otime.nsec.get());
 
             (*inode).i_mode = item.mode.get() as bindings::umode_t;
@@ -349,7 +463,7 @@ impl NewInode<'_> {
                 item.ctime.nsec.get(),
             );
             bindings::rbtrfs_inode_set_version(inode, item.sequence.get());
-            bindings::inode_set_flags(inode, vfs_flags, vfs_flags);
+            attributes::set_vfs_flags(inode, flags);
         }
         Ok(())
     }
@@ -359,6 +473,9 @@ impl NewInode<'_> {
         match item.mode.get() & S_IFMT {
             // SAFETY: The inode is `I_NEW` and the tables are statics.
             S_IFREG => unsafe {
+                let reserved = Pin::into_inner_unchecked(Reserved::new()?);
+                (*info_ptr(inode)).reserved = KBox::into_raw(reserved);
+                bindings::rbtrfs_inode_stable_writes(inode);
                 (*inode).i_op = file::INODE_OPERATIONS.as_ptr();
                 bindings::rbtrfs_inode_set_fop(inode, file::FILE_OPERATIONS.as_ptr());
                 (*(*inode).i_mapping).a_ops = page_cache::OPERATIONS.as_ptr();
@@ -404,13 +521,14 @@ impl Drop for NewInode<'_> {
     }
 }
 
-/// The inode `ino` of the subvolume `root`, from the cache or from disk.
+/// The inode `ino` of the subvolume `tree`, from the cache or from its tree. No view may be held: whoever else reads
+/// the inode is waited for.
 ///
 /// # Errors
 ///
 /// `ENOENT` if there is none, `EUCLEAN` if its item makes no sense, `ENOMEM`, or what reading gives.
-pub(super) fn iget(sb: &SuperBlock, reader: &Reader, root: TreeRoot, ino: u64) -> Result<InodeRef> {
-    let mut id = Id { tree: root.id, ino };
+pub(super) fn iget(sb: &SuperBlock, tree: u64, ino: u64) -> Result<InodeRef> {
+    let mut id = Id { tree, ino };
     // SAFETY: The callbacks take the pointer for what it is, and do not keep it.
     let inode = unsafe {
         bindings::iget5_locked(
@@ -427,11 +545,38 @@ pub(super) fn iget(sb: &SuperBlock, reader: &Reader, root: TreeRoot, ino: u64) -
         return Ok(InodeRef(found));
     }
     let mut new = NewInode { inode, sb };
-    let item = subvol::inode::read(reader, root, ino)?;
-    let dev = new.sb.volume().subvol_dev(root.id)?;
-    new.set_common(&item, dev)?;
+    let (item, read_only) = {
+        let view = live(new.sb.volume().fs(), &[tree])?;
+        let item = subvol::inode::read(&*view, view.tree_root(tree)?, ino)?;
+        (item, view.tree_root_item(tree)?.is_read_only())
+    };
+    let subvolume = new.sb.volume().subvolumes().get(tree, read_only)?;
+    // SAFETY: The pointer is good as long as the volume lives.
+    clean(sb, unsafe { subvolume.as_ref() }, tree)?;
+    new.set_common(&item, subvolume)?;
     new.set_operations(&item)?;
     Ok(new.finish())
+}
+
+/// Deletes the orphans of a subvolume that is looked at for the first time since it can be written.
+fn clean(sb: &SuperBlock, subvolume: &Subvolume, tree: u64) -> Result {
+    let fs = sb.volume().fs();
+    if fs.is_read_only() || subvolume.is_read_only() {
+        return Ok(());
+    }
+    // SAFETY: The superblock is valid; the permission is given back below.
+    if !unsafe { bindings::rbtrfs_try_start_internal(sb.as_ptr()) } {
+        // It is frozen: the next one does it.
+        return Ok(());
+    }
+    let cleaned = if subvolume.take_cleaning() {
+        subvol::write::clean_orphans(fs, tree)
+    } else {
+        Ok(())
+    };
+    // SAFETY: As above.
+    unsafe { bindings::rbtrfs_end_internal(sb.as_ptr()) };
+    cleaned
 }
 
 /// An empty directory in the place of a subvolume that is not there: in a snapshot, those within its source.
@@ -449,7 +594,7 @@ pub(super) fn stand_in(parent: &Inode) -> Result<InodeRef> {
     unsafe {
         let info = info_ptr(inode);
         (*info).tree = parent.info().tree;
-        (*info).dev = parent.info().dev;
+        (*info).subvolume = parent.info().subvolume;
         (*info).ino = STAND_IN;
         (*info).created = now;
         (*inode).i_ino = STAND_IN;
@@ -463,97 +608,15 @@ pub(super) fn stand_in(parent: &Inode) -> Result<InodeRef> {
     Ok(InodeRef(found))
 }
 
-/// `inode_operations::getattr`.
-///
-/// # Safety
-///
-/// As the VFS calls it, for an inode of an rbtrfs superblock.
-pub(super) unsafe extern "C" fn getattr(
-    idmap: *mut bindings::mnt_idmap,
-    path: *const bindings::path,
-    stat: *mut bindings::kstat,
-    mask: u32,
-    _flags: kernel::ffi::c_uint,
-) -> kernel::ffi::c_int {
-    const STATX_BTIME: u32 = bindings::STATX_BTIME;
-    // SAFETY: The VFS passes a path that it holds.
-    let inode = unsafe { Inode::of_dentry((*path).dentry) };
-    let info = inode.info();
-    // SAFETY: The VFS passes a `kstat` to be filled in.
-    unsafe {
-        bindings::generic_fillattr(idmap, mask, inode.as_ptr(), stat);
-        let stat = &mut *stat;
-        stat.dev = info.dev;
-        stat.subvol = info.tree;
-        stat.result_mask |= bindings::STATX_SUBVOL | STATX_BTIME;
-        stat.btime.tv_sec = info.created.0;
-        stat.btime.tv_nsec = info.created.1 as isize;
-        stat.blksize = u32::try_from(kernel::page::PAGE_SIZE).unwrap_or(4096);
-        stat.blocks = info
-            .nbytes
-            .div_ceil(SECTOR_SIZE)
-            .saturating_mul(SECTOR_SIZE / 512);
-        for (flag, bit) in [
-            (inode_flags::APPEND, bindings::STATX_ATTR_APPEND),
-            (inode_flags::COMPRESS, bindings::STATX_ATTR_COMPRESSED),
-            (inode_flags::IMMUTABLE, bindings::STATX_ATTR_IMMUTABLE),
-            (inode_flags::NODUMP, bindings::STATX_ATTR_NODUMP),
-        ] {
-            let bit = u64::from(bit);
-            stat.attributes_mask |= bit;
-            if info.flags & flag != 0 {
-                stat.attributes |= bit;
-            }
-        }
-    }
-    0
-}
-
-/// The only sector size that is mounted.
-const SECTOR_SIZE: u64 = 4096;
-
-/// `inode_operations::permission`: as on a read-only filesystem, whatever the mount says, for files cannot be
-/// written yet. The mount itself may be writable: balance changes the volume and no file.
-///
-/// # Safety
-///
-/// As the VFS calls it, for an inode of an rbtrfs superblock.
-pub(super) unsafe extern "C" fn permission(
-    idmap: *mut bindings::mnt_idmap,
-    inode: *mut bindings::inode,
-    mask: kernel::ffi::c_int,
-) -> kernel::ffi::c_int {
-    const MAY_WRITE: i32 = bindings::MAY_WRITE as i32;
-    // SAFETY: The VFS passes an inode that it holds.
-    let mode = u32::from(unsafe { (*inode).i_mode });
-    if mask & MAY_WRITE != 0 && matches!(mode & S_IFMT, S_IFREG | S_IFDIR | S_IFLNK) {
-        return EROFS.to_errno();
-    }
-    // SAFETY: The arguments are the VFS's own.
-    unsafe { bindings::generic_permission(idmap, inode, mask) }
-}
-
-/// `inode_operations::setattr`.
-///
-/// # Safety
-///
-/// None is needed: the arguments are not looked at.
-pub(super) unsafe extern "C" fn setattr(
-    _idmap: *mut bindings::mnt_idmap,
-    _dentry: *mut bindings::dentry,
-    _attr: *mut bindings::iattr,
-) -> kernel::ffi::c_int {
-    EROFS.to_errno()
-}
-
 /// What all kinds of inodes have in common.
 pub(super) const COMMON: bindings::inode_operations = bindings::inode_operations {
-    getattr: Some(getattr),
-    permission: Some(permission),
-    setattr: Some(setattr),
+    getattr: Some(attributes::getattr),
+    permission: Some(attributes::permission),
+    setattr: Some(attributes::setattr),
     listxattr: Some(xattr::list),
     get_inode_acl: Some(xattr::get_inode_acl),
     set_acl: Some(xattr::set_acl),
     fileattr_get: Some(special::fileattr_get),
+    fileattr_set: Some(attributes::fileattr_set),
     ..pin_init::zeroed()
 };

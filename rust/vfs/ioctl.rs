@@ -3,8 +3,9 @@
 
 use super::inode::{iget, Inode, ROOT_DIR};
 use crate::bindings;
+use crate::format::tree_id;
 use crate::send;
-use crate::volume::Fs;
+use crate::volume::{Fs, Reader};
 use core::marker::PhantomData;
 use kernel::error::to_result;
 use kernel::fs::File;
@@ -46,7 +47,11 @@ impl OpenFile<'_> {
         }
     }
 
-    fn inode(&self) -> &Inode {
+    pub(super) fn file(&self) -> *mut bindings::file {
+        self.file
+    }
+
+    pub(super) fn inode(&self) -> &Inode {
         // SAFETY: By the type invariant.
         unsafe { Inode::of_file(self.file) }
     }
@@ -54,6 +59,21 @@ impl OpenFile<'_> {
     /// The volume.
     pub(crate) fn fs(&self) -> &Fs {
         self.inode().super_block().volume().fs()
+    }
+
+    /// A view of the last commit, after one that takes in what is not committed of `tree`.
+    ///
+    /// # Errors
+    ///
+    /// Those of a commit; `ENOMEM`.
+    pub(crate) fn reader_of(&self, tree: u64) -> Result<Reader> {
+        let fs = self.fs();
+        // What is known of subvolumes as a whole changes with each of them.
+        let changed = fs.differs(tree) || tree == tree_id::ROOT;
+        if changed && !fs.is_read_only() {
+            fs.commit()?;
+        }
+        fs.reader()
     }
 
     /// The tree of the subvolume that the file is in.
@@ -100,10 +120,14 @@ impl OpenFile<'_> {
     /// `EACCES` if not, and what reading the inode gives.
     pub(crate) fn may_search(&self, dir: u64) -> Result {
         let sb = self.inode().super_block();
-        let reader = self.fs().reader()?;
-        let dir = iget(sb, &reader, reader.root(self.tree())?, dir)?;
+        let dir = iget(sb, self.tree(), dir)?;
         // SAFETY: The file is open by the type invariant, and `dir` is an inode that we hold.
         to_result(unsafe { bindings::rbtrfs_may_search(self.file, dir.as_ptr()) })
+    }
+
+    /// Has the cleaner look for deleted subvolumes.
+    pub(crate) fn wake_cleaner(&self) {
+        self.inode().super_block().volume().wake_cleaner();
     }
 
     /// Wakes those who poll the sysfs file `exclusive_operation`. To be called when it has changed.
@@ -223,6 +247,12 @@ pub(crate) fn capable_sys_admin() -> bool {
 pub(crate) fn capable_dac_read_search() -> bool {
     // SAFETY: The function looks at the current task's credentials.
     unsafe { bindings::rbtrfs_capable(bindings::CAP_DAC_READ_SEARCH as i32) }
+}
+
+/// Sleeps, and answers whether no signal came.
+pub(crate) fn sleep_interruptible(ms: u32) -> bool {
+    // SAFETY: The function lets the current task sleep, which holds no lock here.
+    unsafe { bindings::msleep_interruptible(ms) == 0 }
 }
 
 /// Calls `f` with the name and the number of the current process.

@@ -11,32 +11,48 @@
 
 pub mod platform;
 
+mod attributes;
 mod bdev;
+mod cleaner;
+mod committer;
 mod context;
 mod control;
 mod dir;
+mod evict;
 mod export;
+mod fallocate;
 mod file;
 mod filesystem;
+mod fsync;
 mod inode;
 mod ioctl;
+mod lock;
+mod manage;
+mod namespace;
 mod options;
 mod page_cache;
+mod reserved;
+mod resize;
 mod resume;
 mod shrinker;
 mod special;
 mod statfs;
 mod subvol_path;
+mod subvolume;
 mod super_block;
 mod symlink;
 mod sysfs;
 mod sysfs_space;
 mod table;
+mod thread;
+mod write;
+mod write_back;
 mod xattr;
 
 pub(crate) use control::Devices;
 pub(crate) use filesystem::Registration;
+pub(crate) use attributes::now;
 pub(crate) use ioctl::{
-    capable_dac_read_search, capable_sys_admin, with_current, zeroed_box, FileSink, OpenFile,
-    UserArg,
+    capable_dac_read_search, capable_sys_admin, sleep_interruptible, with_current, zeroed_box,
+    FileSink, OpenFile, UserArg,
 };

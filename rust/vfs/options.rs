@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Mount options.
 //!
-//! Those of the C driver that concern how files are written are accepted, for files cannot be written yet;
-//! so are hints. Options that would have to change what is read or done, and do not, are refused by name.
+//! Hints of the C driver are accepted, and do nothing: data is never compressed, nor written where it was. Options that would have to change what is read or done, and do not, are refused by name.
 
+use super::committer;
 use crate::volume::OpenOptions;
 use kernel::prelude::*;
 
@@ -22,11 +22,25 @@ pub(super) enum Subvol {
 }
 
 /// What the options of one mount say.
-#[derive(Default)]
 pub(super) struct Options {
     pub(super) subvol: Subvol,
     /// A balance that the mount finds stays paused.
     pub(super) skip_balance: bool,
+    /// How long changes may wait for a commit, in seconds.
+    pub(super) commit_interval: u32,
+    /// Users may delete subvolumes that they own.
+    pub(super) users_may_delete: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            subvol: Subvol::Default,
+            skip_balance: false,
+            commit_interval: committer::INTERVAL,
+            users_may_delete: false,
+        }
+    }
 }
 
 /// The value of an option.
@@ -51,7 +65,7 @@ pub(super) enum Parsed {
 const TOP_LEVEL: u64 = crate::format::tree_id::FS;
 
 /// Hints, and options about how files are written.
-const ACCEPTED_FLAGS: [&[u8]; 27] = [
+const ACCEPTED_FLAGS: [&[u8]; 26] = [
     b"acl",
     b"autodefrag",
     b"noautodefrag",
@@ -74,7 +88,6 @@ const ACCEPTED_FLAGS: [&[u8]; 27] = [
     b"nospace_cache",
     b"treelog",
     b"notreelog",
-    b"user_subvol_rm_allowed",
     b"enospc_debug",
     b"noenospc_debug",
     b"norecovery",
@@ -82,8 +95,7 @@ const ACCEPTED_FLAGS: [&[u8]; 27] = [
 ];
 
 /// Likewise, with a value that is not looked at.
-const ACCEPTED_VALUES: [&[u8]; 8] = [
-    b"commit",
+const ACCEPTED_VALUES: [&[u8]; 7] = [
     b"compress",
     b"compress-force",
     b"discard",
@@ -108,6 +120,8 @@ impl Options {
             (b"source", _) => return Ok(Parsed::NotOurs),
             (b"subvol", Value::Text(path)) => self.set_path(path)?,
             (b"subvolid", Value::Text(id)) => self.set_id(id)?,
+            (b"commit", Value::Text(text)) => self.set_interval(text)?,
+            (b"user_subvol_rm_allowed", Value::Flag) => self.users_may_delete = true,
             (b"skip_balance", Value::Flag) => self.skip_balance = true,
             // The only rescue that there is happens anyway: a volume with a log tree is not replayed.
             (b"rescue", Value::Text(b"nologreplay")) => (),
@@ -125,6 +139,16 @@ impl Options {
         self.subvol = match core::mem::take(&mut self.subvol) {
             Subvol::Id(id) | Subvol::PathAndId(_, id) => Subvol::PathAndId(copy, id),
             Subvol::Default | Subvol::Path(_) => Subvol::Path(copy),
+        };
+        Ok(())
+    }
+
+    fn set_interval(&mut self, text: &[u8]) -> Result {
+        let seconds = number(text).and_then(|seconds| u32::try_from(seconds).ok());
+        self.commit_interval = match seconds {
+            Some(0) => committer::INTERVAL,
+            Some(seconds) => seconds,
+            None => return Err(refuse(b"commit", b"=", text)),
         };
         Ok(())
     }

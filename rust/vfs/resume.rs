@@ -1,55 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The thread that goes on with the balance that a mount found, or that a remount to read-only paused.
 
+use super::thread::{Thread, Turn, Work};
 use crate::balance::control;
-use crate::bindings;
 use crate::volume::Fs;
-use kernel::error::from_err_ptr;
 use kernel::new_mutex;
 use kernel::prelude::*;
 use kernel::sync::Mutex;
 
-/// A thread, with what it works on. Dropping waits for its end.
-struct Thread {
-    task: *mut kernel::bindings::task_struct,
-    _fs: KBox<Fs>,
-}
+/// Goes on with a balance.
+struct Resumed(Fs);
 
-// SAFETY: The functions on tasks may be called from any thread, and `Fs` is `Send`.
-unsafe impl Send for Thread {}
-
-impl Thread {
-    fn start(fs: Fs) -> Result<Self> {
-        let fs = KBox::new(fs, GFP_KERNEL)?;
-        // SAFETY: `run` takes a pointer to an `Fs`, which is not moved, and not freed before the thread has ended.
-        let task = from_err_ptr(unsafe {
-            bindings::rbtrfs_thread_run(Some(run), (&raw const *fs).cast_mut().cast())
-        })?;
-        Ok(Self { task, _fs: fs })
+impl Work for Resumed {
+    fn run(&self, _turn: &Turn) {
+        control::resume_after_mount(&self.0);
     }
-}
-
-impl Drop for Thread {
-    fn drop(&mut self) {
-        // SAFETY: `start` got a reference to the task, which this gives back.
-        unsafe { bindings::rbtrfs_thread_join(self.task) }
-    }
-}
-
-/// # Safety
-///
-/// `data` is the `Fs` of a [`Thread`].
-unsafe extern "C" fn run(data: *mut kernel::ffi::c_void) -> kernel::ffi::c_int {
-    // SAFETY: By this function's contract; `Thread` keeps it until this function has returned.
-    let fs = unsafe { &*data.cast::<Fs>() };
-    control::resume_after_mount(fs);
-    0
 }
 
 /// What a superblock does of its own accord about balance.
 pub(super) struct Resume {
     skip: bool,
-    thread: Pin<KBox<Mutex<Option<Thread>>>>,
+    thread: Pin<KBox<Mutex<Option<Thread<Resumed>>>>>,
 }
 
 impl Resume {
@@ -74,7 +45,7 @@ impl Resume {
             control::skip_resume(fs);
             return Ok(());
         }
-        let thread = Thread::start(fs.clone())?;
+        let thread = Thread::start(c"btrfs-balance", Resumed(fs.clone()))?;
         // One that ran before has ended, or will at once, for only one balance can run.
         let before = self.thread.lock().replace(thread);
         drop(before);

@@ -18,7 +18,7 @@ pub(super) unsafe extern "C" fn fileattr_get(
     attr: *mut kernel::bindings::file_kattr,
 ) -> kernel::ffi::c_int {
     // SAFETY: The VFS passes a dentry that it holds.
-    let flags = unsafe { Inode::of_dentry(dentry) }.info().flags;
+    let flags = unsafe { Inode::of_dentry(dentry) }.info().flags();
     let mut shown = 0;
     for (flag, bit) in [
         (inode_flags::SYNC, bindings::FS_SYNC_FL),

@@ -5,7 +5,8 @@ use super::inode::ROOT_DIR;
 use crate::format::root::RootRef;
 use crate::format::{self, item_type, tree_id, Key};
 use crate::subvol;
-use crate::volume::Reader;
+use crate::tree::Cursor;
+use crate::volume::{Reader, View};
 use kernel::prelude::*;
 
 /// Names, outermost first.
@@ -74,8 +75,8 @@ fn push(names: &mut Path, name: KVec<u8>) -> Result {
 }
 
 /// The tree and the directory that hold the subvolume `tree`, and its name there.
-pub(super) fn place(reader: &Reader, tree: u64) -> Result<(u64, u64, KVec<u8>)> {
-    let mut cursor = reader.cursor(reader.root(tree_id::ROOT)?);
+pub(super) fn place<V: View>(view: &V, tree: u64) -> Result<(u64, u64, KVec<u8>)> {
+    let mut cursor = Cursor::new(view, view.tree_root(tree_id::ROOT)?);
     cursor.seek(&Key::new(tree, item_type::ROOT_BACKREF, 0))?;
     let (key, data) = cursor.item().ok_or(ENOENT)?;
     if !key.is(tree, item_type::ROOT_BACKREF) {

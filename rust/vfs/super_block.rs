@@ -5,24 +5,27 @@
 //! it, after the VFS has put away all inodes; so a mount that fails later on frees it the same way.
 
 use super::bdev::Bdev;
+use super::cleaner::Cleaner;
+use super::committer::Committer;
 use super::filesystem::Filesystem;
 use super::inode::{self, iget, Inode, ROOT_DIR};
 use super::options::Options;
 use super::resume::Resume;
 use super::shrinker::Shrinker;
+use super::subvolume::Subvolumes;
 use super::table::Table;
-use super::{export, statfs, sysfs, xattr};
+use super::{attributes, evict, export, fsync, statfs, sysfs, xattr};
 use crate::balance::control;
 use crate::bindings;
 use crate::device::BlockDevice;
 use crate::format::superblock::compat_ro;
 use crate::format::tree_id;
+use crate::subvol::write::clean_orphans;
 use crate::volume::{Fs, OpenOptions};
 use core::ptr::NonNull;
 use kernel::error::to_result;
-use kernel::new_mutex;
 use kernel::prelude::*;
-use kernel::sync::{Arc, Mutex};
+use kernel::sync::Arc;
 use kernel::types::Opaque;
 
 /// The whole superblock is read-only.
@@ -61,28 +64,49 @@ impl SuperBlock {
         // SAFETY: The superblock is valid.
         unsafe { bindings::rbtrfs_sb_rdonly(self.as_ptr()) }
     }
-}
 
-/// The device number of one subvolume; every subvolume looks like a device of its own.
-struct SubvolDev {
-    tree: u64,
-    dev: u32,
-}
-
-impl SubvolDev {
-    fn new(tree: u64) -> Result<Self> {
-        let mut status = 0;
-        // SAFETY: The pointer is valid for the write.
-        let dev = unsafe { bindings::rbtrfs_new_anon_dev(&mut status) };
-        to_result(status)?;
-        Ok(Self { tree, dev })
+    /// Starts what a writable volume does of its own accord.
+    fn start(&self) -> Result {
+        let volume = self.volume();
+        // SAFETY: `kill` stops the threads before the superblock goes.
+        unsafe {
+            volume.committer.start(self, volume.interval)?;
+            volume.cleaner.start(self)?;
+        }
+        volume.resume.start(&volume.fs)
     }
-}
 
-impl Drop for SubvolDev {
-    fn drop(&mut self) {
-        // SAFETY: The number is ours, and no inode that shows it is left.
-        unsafe { bindings::free_anon_bdev(self.dev) }
+    /// Writes everything and makes the engine refuse to write, which pauses balance; or allows it again, which resumes
+    /// that.
+    ///
+    /// # Errors
+    ///
+    /// What [`Fs::set_read_only`] answers, and what writing gives.
+    ///
+    /// # Safety
+    ///
+    /// The caller has locked the superblock (`s_umount` held for writing).
+    pub(super) unsafe fn set_read_only(&self, read_only: bool) -> Result {
+        let volume = self.volume();
+        if read_only {
+            volume.resume.pause(&volume.fs);
+            volume.committer.stop();
+            volume.cleaner.stop();
+            // SAFETY: By this function's contract.
+            to_result(unsafe { bindings::sync_filesystem(self.as_ptr()) })?;
+            if !volume.fs.is_read_only() {
+                volume.fs.commit()?;
+            }
+        }
+        volume.fs.set_read_only(read_only)?;
+        if !read_only {
+            // Before anybody can make new orphans, which are still in use.
+            for tree in volume.subvolumes.take_cleaning()? {
+                clean_orphans(&volume.fs, tree)?;
+            }
+            self.start()?;
+        }
+        Ok(())
     }
 }
 
@@ -90,10 +114,14 @@ impl Drop for SubvolDev {
 pub(super) struct Volume {
     sysfs: Option<sysfs::VolumeDirectory>,
     _shrinker: Shrinker,
-    /// Sorted by tree.
-    devs: Pin<KBox<Mutex<KVec<SubvolDev>>>>,
+    subvolumes: Subvolumes,
     inode_cache: NonNull<bindings::kmem_cache>,
     resume: Resume,
+    committer: Committer,
+    cleaner: Cleaner,
+    /// Seconds between commits.
+    interval: u32,
+    users_may_delete: bool,
     fs: Fs,
 }
 
@@ -102,9 +130,13 @@ impl Volume {
         let volume = Self {
             sysfs: None,
             _shrinker: Shrinker::new(&fs)?,
-            devs: KBox::pin_init(new_mutex!(KVec::new()), GFP_KERNEL)?,
+            subvolumes: Subvolumes::new()?,
             inode_cache: cache,
             resume: Resume::new(options.skip_balance)?,
+            committer: Committer::new()?,
+            cleaner: Cleaner::new()?,
+            interval: options.commit_interval,
+            users_may_delete: options.users_may_delete,
             fs,
         };
         Ok(KBox::new(volume, GFP_KERNEL)?)
@@ -114,20 +146,15 @@ impl Volume {
         &self.fs
     }
 
-    /// Makes the engine refuse to write, which pauses balance, or allows it again, which resumes it.
-    ///
-    /// # Errors
-    ///
-    /// What [`Fs::set_read_only`] answers.
-    pub(super) fn set_read_only(&self, read_only: bool) -> Result {
-        if read_only {
-            self.resume.pause(&self.fs);
-        }
-        self.fs.set_read_only(read_only)?;
-        if !read_only {
-            self.resume.start(&self.fs)?;
-        }
-        Ok(())
+
+    /// Whether users may delete subvolumes that they own.
+    pub(super) fn users_may_delete(&self) -> bool {
+        self.users_may_delete
+    }
+
+    /// Has the cleaner look for deleted subvolumes.
+    pub(super) fn wake_cleaner(&self) {
+        self.cleaner.wake();
     }
 
     pub(super) fn inode_cache(&self) -> *mut bindings::kmem_cache {
@@ -145,23 +172,8 @@ impl Volume {
         }
     }
 
-    /// The device number for the subvolume `tree`.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`, `EMFILE` when the system has no number left.
-    pub(super) fn subvol_dev(&self, tree: u64) -> Result<u32> {
-        let mut devs = self.devs.lock();
-        match devs.binary_search_by_key(&tree, |known| known.tree) {
-            Ok(at) => devs.get(at).map(|known| known.dev).ok_or(EINVAL),
-            Err(at) => {
-                let new = SubvolDev::new(tree)?;
-                let dev = new.dev;
-                devs.reserve(1, GFP_KERNEL)?;
-                devs.insert_within_capacity(at, new).map_err(|_| ENOMEM)?;
-                Ok(dev)
-            }
-        }
+    pub(super) fn subvolumes(&self) -> &Subvolumes {
+        &self.subvolumes
     }
 }
 
@@ -219,12 +231,10 @@ pub(super) unsafe fn fill(
     };
 
     let fs = sb.volume().fs();
-    let reader = fs.reader()?;
-    let root = iget(sb, &reader, reader.root(tree_id::FS)?, ROOT_DIR)?;
+    let root = iget(sb, tree_id::FS, ROOT_DIR)?;
     if !root.is_dir() {
         return Err(EUCLEAN);
     }
-    drop(reader);
     let directory = filesystem.sysfs().add(fs, sb)?;
     // SAFETY: `d_make_root` takes the reference over. The superblock is still ours alone, so that nobody reads
     // the volume while the field is set.
@@ -236,7 +246,7 @@ pub(super) unsafe fn fill(
         }
     }
     if !sb.is_read_only() {
-        sb.volume().resume.start(fs)?;
+        sb.start()?;
     }
     Ok(())
 }
@@ -253,6 +263,8 @@ pub(super) unsafe extern "C" fn kill(sb: *mut bindings::super_block) {
         // SAFETY: `fill` made the pointer of a box, which lives until below.
         let volume = unsafe { &*volume };
         volume.resume.close(&volume.fs);
+        volume.committer.stop();
+        volume.cleaner.stop();
     }
     // SAFETY: The superblock was set up on a block device.
     unsafe { bindings::kill_block_super(sb) };
@@ -293,22 +305,41 @@ unsafe extern "C" fn show_options(
     0
 }
 
-/// `super_operations::sync_fs`. Every change is committed by the operation that makes it.
+/// `super_operations::put_super`: all inodes are gone; their going may have changed something.
 ///
 /// # Safety
 ///
-/// None is needed: the arguments are not looked at.
-unsafe extern "C" fn sync_fs(
-    _sb: *mut bindings::super_block,
-    _wait: kernel::ffi::c_int,
-) -> kernel::ffi::c_int {
-    0
+/// As the VFS calls it, for a superblock of ours.
+unsafe extern "C" fn put_super(sb: *mut bindings::super_block) {
+    // SAFETY: By this function's contract.
+    let volume = unsafe { SuperBlock::from_raw(sb) }.volume();
+    if !volume.fs.is_read_only() {
+        if let Err(e) = volume.fs.commit() {
+            crate::fs_err!(volume.fs, "the last commit failed: {}", e.to_errno());
+        }
+    }
+}
+
+/// `super_operations::freeze_fs`: nothing changes any more, and all of it goes to disk.
+///
+/// # Safety
+///
+/// As the VFS calls it, for a superblock of ours.
+unsafe extern "C" fn freeze_fs(sb: *mut bindings::super_block) -> kernel::ffi::c_int {
+    // SAFETY: By this function's contract.
+    unsafe { fsync::sync_fs(sb, 1) }
 }
 
 static OPERATIONS: Table<bindings::super_operations> = Table::new(bindings::super_operations {
     alloc_inode: Some(inode::alloc_inode),
+    destroy_inode: Some(inode::destroy_inode),
     free_inode: Some(inode::free_inode),
-    sync_fs: Some(sync_fs),
+    write_inode: Some(attributes::write_inode),
+    drop_inode: Some(evict::drop_inode),
+    evict_inode: Some(evict::evict_inode),
+    put_super: Some(put_super),
+    sync_fs: Some(fsync::sync_fs),
+    freeze_fs: Some(freeze_fs),
     statfs: Some(statfs::statfs),
     show_options: Some(show_options),
     ..pin_init::zeroed()

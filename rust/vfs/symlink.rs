@@ -4,7 +4,7 @@
 use super::inode::{self, Inode};
 use super::table::Table;
 use crate::bindings;
-use crate::subvol;
+use crate::subvol::data::{self, Checksums, Owner};
 use kernel::prelude::*;
 
 /// The longest target that the VFS follows, with its terminator.
@@ -16,11 +16,17 @@ fn target(inode: &Inode) -> Result<KVec<u8>> {
     if size == 0 || size >= PATH_MAX {
         return Err(EUCLEAN);
     }
-    let (reader, root) = inode.tree()?;
     let mut link = KVec::from_elem(0, size + 1, GFP_KERNEL)?;
+    let owner = Owner {
+        tree: inode.info().tree,
+        ino: inode.info().ino,
+        checksums: Checksums::Always,
+    };
+    let mut sectors: KVec<u8> = KVec::from_elem(0, PATH_MAX, GFP_KERNEL)?;
+    data::read_live(inode.fs(), &owner, 0, &mut sectors)?;
     let text = link.get_mut(..size).ok_or(EUCLEAN)?;
-    let read = subvol::data::read_file(&reader, root, inode.info().ino, 0, text)?;
-    if read != size || text.contains(&0) {
+    text.copy_from_slice(sectors.get(..size).ok_or(EUCLEAN)?);
+    if text.contains(&0) {
         return Err(EUCLEAN);
     }
     Ok(link)

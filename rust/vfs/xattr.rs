@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Extended attributes and ACLs.
 
+use super::attributes::{self, id, now, take_over_times};
 use super::inode::Inode;
+use super::lock::Exclusive;
 use super::table::Table;
 use crate::bindings;
 use crate::subvol;
-use kernel::error::from_result;
+use crate::subvol::write::{set_xattr, XattrMode};
+use kernel::error::{from_result, to_result};
 use kernel::prelude::*;
 use kernel::str::as_char_ptr_in_const_context;
 
@@ -14,9 +17,9 @@ fn read(inode: &Inode, name: &CStr, buffer: &mut [u8]) -> Result<usize> {
     if inode.is_stand_in() {
         return Err(ENODATA);
     }
-    let (reader, root) = inode.tree()?;
+    let (view, root) = inode.tree()?;
     let ino = inode.info().ino;
-    subvol::xattr::get(&reader, root, ino, name.to_bytes(), |value| {
+    subvol::xattr::get(&*view, root, ino, name.to_bytes(), |value| {
         if !buffer.is_empty() {
             buffer
                 .get_mut(..value.len())
@@ -60,22 +63,65 @@ unsafe extern "C" fn get(
     })
 }
 
+/// Sets the attribute `name`, or removes it if there is no value.
+fn store(inode: &Inode, name: &[u8], value: Option<&[u8]>, mode: XattrMode) -> Result {
+    let item = set_xattr(inode.fs(), id(inode), name, value, mode, now())?;
+    take_over_times(inode, &item, false);
+    Ok(())
+}
+
+/// Whether attributes may be changed.
+fn check(inode: &Inode) -> Result {
+    inode.subvolume().check_writable()?;
+    if inode.is_stand_in() {
+        return Err(EPERM);
+    }
+    Ok(())
+}
+
 /// `xattr_handler::set`.
 ///
 /// # Safety
 ///
-/// None is needed: the arguments are not looked at.
+/// As the VFS calls it, for an inode of ours, which is locked.
 unsafe extern "C" fn set(
-    _handler: *const bindings::xattr_handler,
+    handler: *const bindings::xattr_handler,
     _idmap: *mut bindings::mnt_idmap,
     _dentry: *mut bindings::dentry,
-    _inode: *mut bindings::inode,
-    _name: *const kernel::ffi::c_char,
-    _value: *const kernel::ffi::c_void,
-    _size: usize,
-    _flags: kernel::ffi::c_int,
+    inode: *mut bindings::inode,
+    name: *const kernel::ffi::c_char,
+    value: *const kernel::ffi::c_void,
+    size: usize,
+    flags: kernel::ffi::c_int,
 ) -> kernel::ffi::c_int {
-    EROFS.to_errno()
+    from_result(|| {
+        // SAFETY: The VFS passes an inode that it holds, and the handler's suffix of a terminated name, which holds the
+        // prefix, too.
+        let (inode, full) = unsafe {
+            let full = CStr::from_char_ptr(bindings::xattr_full_name(handler, name));
+            (Inode::from_raw(inode), full.to_bytes())
+        };
+        check(inode)?;
+        // Properties would have to be checked and applied.
+        if full.starts_with(b"btrfs.") {
+            return Err(EOPNOTSUPP);
+        }
+        let value = if value.is_null() {
+            None
+        } else if size == 0 {
+            Some(&[][..])
+        } else {
+            // SAFETY: The VFS passes a buffer of that size.
+            Some(unsafe { core::slice::from_raw_parts(value.cast::<u8>(), size) })
+        };
+        let mode = match flags as u32 {
+            bindings::XATTR_CREATE => XattrMode::Create,
+            bindings::XATTR_REPLACE => XattrMode::Replace,
+            _ => XattrMode::Set,
+        };
+        store(inode, full, value, mode)?;
+        Ok(0)
+    })
 }
 
 const fn handler(prefix: &'static CStr) -> bindings::xattr_handler {
@@ -118,10 +164,10 @@ fn list_names(inode: &Inode, buffer: &mut [u8]) -> Result<usize> {
     if inode.is_stand_in() {
         return Ok(0);
     }
-    let (reader, root) = inode.tree()?;
+    let (view, root) = inode.tree()?;
     let ino = inode.info().ino;
     let mut used: usize = 0;
-    subvol::xattr::for_each(&reader, root, ino, &mut |entry| {
+    subvol::xattr::for_each(&*view, root, ino, &mut |entry| {
         let end = used.checked_add(entry.name.len()).ok_or(ERANGE)?;
         let next = end.checked_add(1).ok_or(ERANGE)?;
         if !buffer.is_empty() {
@@ -169,10 +215,9 @@ pub(super) unsafe extern "C" fn get_inode_acl(
     if rcu {
         return ECHILD.to_ptr();
     }
-    let name = match typ as u32 {
-        bindings::ACL_TYPE_ACCESS => c"system.posix_acl_access",
-        bindings::ACL_TYPE_DEFAULT => c"system.posix_acl_default",
-        _ => return EINVAL.to_ptr(),
+    let name = match acl_name(typ) {
+        Ok(name) => name,
+        Err(e) => return e.to_ptr(),
     };
     // SAFETY: The VFS passes an inode that it holds.
     match stored_acl(unsafe { Inode::from_raw(inode) }, name) {
@@ -191,6 +236,15 @@ pub(super) unsafe extern "C" fn get_inode_acl(
     }
 }
 
+/// The attribute that an ACL of this type is stored as.
+fn acl_name(typ: kernel::ffi::c_int) -> Result<&'static CStr> {
+    match typ as u32 {
+        bindings::ACL_TYPE_ACCESS => Ok(c"system.posix_acl_access"),
+        bindings::ACL_TYPE_DEFAULT => Ok(c"system.posix_acl_default"),
+        _ => Err(EINVAL),
+    }
+}
+
 fn stored_acl(inode: &Inode, name: &CStr) -> Result<Option<KVec<u8>>> {
     let size = match read(inode, name, &mut []) {
         Ok(0) => return Ok(None),
@@ -204,16 +258,134 @@ fn stored_acl(inode: &Inode, name: &CStr) -> Result<Option<KVec<u8>>> {
     Ok(Some(value))
 }
 
+/// An ACL as it is stored.
+///
+/// # Safety
+///
+/// `acl` is valid.
+unsafe fn encode_acl(acl: *const bindings::posix_acl) -> Result<KVec<u8>> {
+    let mut size = 0;
+    // SAFETY: By this function's contract; the bytes come from kmalloc.
+    let bytes = unsafe {
+        bindings::posix_acl_to_xattr(&raw mut bindings::init_user_ns, acl, &mut size, bindings::GFP_KERNEL)
+    };
+    if bytes.is_null() {
+        return Err(ENOMEM);
+    }
+    // SAFETY: The function allocated that many bytes for us, and filled them in.
+    Ok(unsafe { KVec::from_raw_parts(bytes.cast(), size, size) })
+}
+
 /// `inode_operations::set_acl`.
 ///
 /// # Safety
 ///
-/// None is needed: the arguments are not looked at.
+/// As the VFS calls it, for an inode of ours, which is locked.
 pub(super) unsafe extern "C" fn set_acl(
-    _idmap: *mut bindings::mnt_idmap,
-    _dentry: *mut bindings::dentry,
-    _acl: *mut bindings::posix_acl,
-    _typ: kernel::ffi::c_int,
+    idmap: *mut bindings::mnt_idmap,
+    dentry: *mut bindings::dentry,
+    mut acl: *mut bindings::posix_acl,
+    typ: kernel::ffi::c_int,
 ) -> kernel::ffi::c_int {
-    EROFS.to_errno()
+    from_result(|| {
+        // SAFETY: The VFS passes a dentry that it holds.
+        let inode = unsafe { Inode::of_dentry(dentry) };
+        check(inode)?;
+        let name = acl_name(typ)?;
+        let is_access = typ as u32 == bindings::ACL_TYPE_ACCESS;
+        if !is_access && !inode.is_dir() {
+            return if acl.is_null() { Ok(0) } else { Err(EACCES) };
+        }
+        let old_mode = inode.mode();
+        if is_access && !acl.is_null() {
+            // The part of an ACL that a mode can express goes there.
+            // SAFETY: The arguments are the VFS's own; the inode is locked.
+            unsafe {
+                let mut mode = old_mode as bindings::umode_t;
+                to_result(bindings::posix_acl_update_mode(
+                    idmap,
+                    inode.as_ptr(),
+                    &mut mode,
+                    &mut acl,
+                ))?;
+                (*inode.as_ptr()).i_mode = mode;
+            }
+        }
+        let value = if acl.is_null() {
+            None
+        } else {
+            // SAFETY: The VFS passes a valid one.
+            Some(unsafe { encode_acl(acl) }?)
+        };
+        let stored = match store(inode, name.to_bytes(), value.as_deref(), XattrMode::Set) {
+            Err(e) if e == ENODATA && value.is_none() => Ok(()),
+            other => other,
+        };
+        if let Err(e) = stored {
+            // SAFETY: The inode is locked.
+            unsafe { (*inode.as_ptr()).i_mode = old_mode as bindings::umode_t };
+            return Err(e);
+        }
+        // SAFETY: As above.
+        unsafe { bindings::set_cached_acl(inode.as_ptr(), typ, acl) };
+        if inode.mode() != old_mode {
+            attributes::store(inode)?;
+        }
+        Ok(0)
+    })
+}
+
+/// A counted reference to an ACL, or none.
+struct Acl(*mut bindings::posix_acl);
+
+impl Acl {
+    fn encoded(&self) -> Result<Option<KVec<u8>>> {
+        if self.0.is_null() {
+            return Ok(None);
+        }
+        // SAFETY: The reference keeps it.
+        unsafe { encode_acl(self.0) }.map(Some)
+    }
+}
+
+impl Drop for Acl {
+    fn drop(&mut self) {
+        // SAFETY: The reference is ours, or the pointer null, which the function takes.
+        unsafe { bindings::rbtrfs_acl_release(self.0) }
+    }
+}
+
+/// The ACLs that a new inode gets from its directory, as they are stored.
+pub(super) struct Inherited {
+    access: Option<KVec<u8>>,
+    default: Option<KVec<u8>>,
+}
+
+impl Inherited {
+    /// Those of a new inode in `dir`. Its mode becomes what they, or the caller's umask, leave of it.
+    pub(super) fn from_dir(dir: Exclusive<'_>, mode: &mut bindings::umode_t) -> Result<Self> {
+        let (mut default, mut access) = (Acl(core::ptr::null_mut()), Acl(core::ptr::null_mut()));
+        // SAFETY: The directory is valid; the references that are written become ours.
+        to_result(unsafe {
+            bindings::posix_acl_create(dir.as_ptr(), mode, &mut default.0, &mut access.0)
+        })?;
+        Ok(Self {
+            access: access.encoded()?,
+            default: default.encoded()?,
+        })
+    }
+
+    /// Calls `each` with the name and the value of each.
+    pub(super) fn each<'a>(
+        &'a self,
+        each: &mut dyn FnMut(&'a [u8], &'a [u8]) -> Result,
+    ) -> Result {
+        if let Some(value) = &self.access {
+            each(b"system.posix_acl_access", value)?;
+        }
+        if let Some(value) = &self.default {
+            each(b"system.posix_acl_default", value)?;
+        }
+        Ok(())
+    }
 }

@@ -109,6 +109,13 @@ impl Fs {
     }
 }
 
+impl Fs {
+    /// Whether operations changed `tree` since the last commit.
+    pub fn differs(&self, tree: u64) -> bool {
+        self.running_trees.lock().contains(tree)
+    }
+}
+
 impl Live<'_> {
     /// Lets go of the writer's mutex, and keeps what was seen from being overwritten: data extents that were found
     /// through the view can be read as long as the reader lives.

@@ -121,6 +121,16 @@ unload_btrfs() { modprobe -r btrfs; }
 # Checks a volume that is not mounted, its data included.
 check_volume() { btrfs check --check-data-csum "$1"; }
 
+# What a folder holds: the contents of every file, and all attributes.
+tree_digest() {
+	(cd "$1" && find . -xdev -type f -print0 | LC_ALL=C sort -z | xargs -0 -r sha256sum
+	find . -xdev -printf '%p %y %m %U %G %s %n %T@ %l\n' | LC_ALL=C sort
+	getfattr -R -h -d -m - . 2>/dev/null)
+}
+
+# A source tree to copy about, as a tar archive.
+source_tree() { tar -C "$CHECKOUT" -c rust/send rust/tree rust/vfs rust/ioctl README.md; }
+
 # This test damages the volume on that disk on purpose: the runner is not to check it.
 expect_damage() { echo "$1" >>"$NOTES/damaged"; }
 

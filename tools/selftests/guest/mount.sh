@@ -47,11 +47,6 @@ assert mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)[:] == file.read()"
 check "a direct read gives the same" \
 	cmp "$MNT/random" <(dd if="$MNT/random" iflag=direct bs=1M status=none)
 
-for command in "touch $MNT/new" "rm -f $MNT/inline" "mkdir $MNT/new" "mv $MNT/inline $MNT/new" "chmod 600 $MNT/inline" \
-	"truncate -s 0 $MNT/inline" "setfattr -n user.x -v 1 $MNT/inline" "ln $MNT/inline $MNT/new"; do
-	check_fails "files cannot be written: ${command%% *}" "Read-only file system" $command
-done
-
 second=/mnt/second
 mkdir -p $second
 mount -t btrfs -o subvol=sub/nested "$DISK1" $second
@@ -69,6 +64,10 @@ check_fails "and that must be a subvolume" "mount" mount -t btrfs -o subvol=dir 
 check_fails "an unknown option is refused" "mount" mount -t btrfs -o no_such_option "$DISK1" $second
 
 check "it becomes read-only" mount -o remount,ro "$MNT"
+for command in "touch $MNT/new" "rm -f $MNT/inline" "mkdir $MNT/new" "mv $MNT/inline $MNT/new" "chmod 600 $MNT/inline" \
+	"truncate -s 0 $MNT/inline" "setfattr -n user.x -v 1 $MNT/inline" "ln $MNT/inline $MNT/new"; do
+	check_fails "read-only, files are not written: ${command%% *}" "Read-only file system" $command
+done
 check "and writable again" mount -o remount,rw "$MNT"
 umount "$MNT"
 check "the module unloads" unload_rbtrfs

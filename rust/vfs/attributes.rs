@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: GPL-2.0
+//! What `stat` shows and `chmod`, `chown`, `utimes`, `truncate` and `chattr` change.
+//!
+//! The VFS's copy of mode, owner and times is changed first, and stored in the tree from there. Times that a write
+//! changes are stored when the inode is written back, all others at once.
+
+use super::inode::{Inode, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG};
+use super::lock::Exclusive;
+use super::resize;
+use crate::bindings;
+use crate::format::inode::{inode_flags, InodeItem, Timespec};
+use crate::subvol::write::{update_inode, InodeId};
+use kernel::error::{from_result, to_result};
+use kernel::prelude::*;
+
+/// The only sector size that is mounted.
+const SECTOR_SIZE: u64 = 4096;
+
+/// How the engine names an inode.
+pub(super) fn id(inode: &Inode) -> InodeId {
+    InodeId {
+        tree: inode.info().tree,
+        ino: inode.info().ino,
+    }
+}
+
+/// The present time as it is stored.
+pub(crate) fn now() -> Timespec {
+    let (sec, nsec) = crate::platform::now();
+    timespec(sec, nsec)
+}
+
+fn timespec(sec: i64, nsec: u32) -> Timespec {
+    Timespec {
+        sec: (sec as u64).into(),
+        nsec: nsec.into(),
+    }
+}
+
+/// Sets the flags by which the VFS knows how an inode may be changed.
+///
+/// # Safety
+///
+/// `inode` is valid.
+pub(super) unsafe fn set_vfs_flags(inode: *mut bindings::inode, flags: u64) {
+    const ALL: u32 = bindings::S_NOATIME
+        | bindings::S_SYNC
+        | bindings::S_IMMUTABLE
+        | bindings::S_APPEND
+        | bindings::S_DIRSYNC;
+    let mut vfs_flags = bindings::S_NOATIME;
+    for (flag, bit) in [
+        (inode_flags::SYNC, bindings::S_SYNC),
+        (inode_flags::IMMUTABLE, bindings::S_IMMUTABLE),
+        (inode_flags::APPEND, bindings::S_APPEND),
+        (inode_flags::DIRSYNC, bindings::S_DIRSYNC),
+    ] {
+        if flags & flag != 0 {
+            vfs_flags |= bit;
+        }
+    }
+    // SAFETY: By this function's contract.
+    unsafe { bindings::inode_set_flags(inode, vfs_flags, ALL) };
+}
+
+/// Takes over what an operation on a directory's names changed of the directory.
+pub(super) fn take_over_dir(dir: Exclusive<'_>, item: &InodeItem) {
+    if let Ok(size) = i64::try_from(item.size.get()) {
+        // SAFETY: The inode is valid, and locked.
+        unsafe { bindings::rbtrfs_inode_set_size(dir.as_ptr(), size) };
+    }
+    take_over_times(&dir, item, true);
+}
+
+/// Takes over what an operation on an inode's names changed of the inode.
+pub(super) fn take_over_names(inode: &Inode, item: &InodeItem) {
+    // SAFETY: The inode is valid, and the VFS holds its lock.
+    unsafe { bindings::set_nlink(inode.as_ptr(), item.nlink.get()) };
+    take_over_times(inode, item, false);
+}
+
+/// Takes over the times of an inode, that of its last modification if `modified`.
+pub(super) fn take_over_times(inode: &Inode, item: &InodeItem, modified: bool) {
+    // SAFETY: The inode is valid, and the VFS holds its lock.
+    unsafe {
+        bindings::rbtrfs_inode_set_cmtime(
+            inode.as_ptr(),
+            item.ctime.sec.get() as i64,
+            item.ctime.nsec.get(),
+            modified,
+        );
+    }
+    inode.set_changed(item.transid.get());
+}
+
+/// Notes that transaction `transid` changed an inode at `time`, but not its contents.
+pub(super) fn touch(inode: &Inode, time: Timespec, transid: u64) {
+    // SAFETY: The inode is valid, and the VFS holds its lock or that of its directory.
+    unsafe {
+        bindings::rbtrfs_inode_set_cmtime(
+            inode.as_ptr(),
+            time.sec.get() as i64,
+            time.nsec.get(),
+            false,
+        );
+    }
+    inode.set_changed(transid);
+}
+
+/// Stores the VFS's copy of an inode's attributes in its tree.
+///
+/// # Errors
+///
+/// Those of [`update_inode`].
+pub(super) fn store(inode: &Inode) -> Result {
+    let mut found: bindings::rbtrfs_attributes = pin_init::zeroed();
+    // SAFETY: The inode is valid.
+    unsafe { bindings::rbtrfs_inode_attributes(inode.as_ptr(), &mut found) };
+    let flags = inode.info().flags();
+    let item = update_inode(inode.fs(), id(inode), |item| {
+        item.mode = found.mode.into();
+        item.uid = found.uid.into();
+        item.gid = found.gid.into();
+        // The engine notes by itself that there is preallocated space.
+        item.flags = (flags | item.flags.get() & inode_flags::PREALLOC).into();
+        item.sequence = found.version.max(item.sequence.get()).into();
+        item.atime = timespec(found.atime, found.atime_nsec);
+        item.mtime = timespec(found.mtime, found.mtime_nsec);
+        item.ctime = timespec(found.ctime, found.ctime_nsec);
+        Ok(())
+    })?;
+    inode.set_changed(item.transid.get());
+    Ok(())
+}
+
+/// `super_operations::write_inode`.
+///
+/// # Safety
+///
+/// As the VFS calls it, for an inode of ours.
+pub(super) unsafe extern "C" fn write_inode(
+    inode: *mut bindings::inode,
+    _wbc: *mut bindings::writeback_control,
+) -> kernel::ffi::c_int {
+    // SAFETY: By this function's contract.
+    let inode = unsafe { Inode::from_raw(inode) };
+    if inode.is_stand_in() {
+        return 0;
+    }
+    from_result(|| match store(inode) {
+        Ok(()) => Ok(0),
+        // The subvolume was made read-only or is being deleted: the times of the last write go with it.
+        Err(e) if e == ENOENT || e == EROFS => Ok(0),
+        Err(e) => Err(e),
+    })
+}
+
+/// # Safety
+///
+/// As for [`setattr`].
+unsafe fn set(
+    idmap: *mut bindings::mnt_idmap,
+    dentry: *mut bindings::dentry,
+    attr: *mut bindings::iattr,
+) -> Result {
+    // SAFETY: The VFS passes a dentry that it holds, and has locked its inode.
+    let inode = unsafe { Exclusive::assume(Inode::of_dentry(dentry)) };
+    inode.subvolume().check_writable()?;
+    if inode.is_stand_in() {
+        return Err(EPERM);
+    }
+    // SAFETY: The arguments are the VFS's own.
+    to_result(unsafe { bindings::setattr_prepare(idmap, dentry, attr) })?;
+    // SAFETY: As above.
+    let (valid, size) = unsafe { ((*attr).ia_valid, (*attr).ia_size) };
+    if valid & bindings::ATTR_SIZE != 0 && inode.mode() & S_IFMT == S_IFREG {
+        resize::set_size(inode, u64::try_from(size).map_err(|_| EINVAL)?)?;
+    }
+    // SAFETY: As above.
+    unsafe { bindings::setattr_copy(idmap, inode.as_ptr(), attr) };
+    store(&inode)?;
+    if valid & bindings::ATTR_MODE != 0 {
+        // SAFETY: As above.
+        to_result(unsafe {
+            bindings::posix_acl_chmod(idmap, dentry, inode.mode() as bindings::umode_t)
+        })?;
+    }
+    Ok(())
+}
+
+/// `inode_operations::setattr`.
+///
+/// # Safety
+///
+/// As the VFS calls it, for an inode of ours, which is locked.
+pub(super) unsafe extern "C" fn setattr(
+    idmap: *mut bindings::mnt_idmap,
+    dentry: *mut bindings::dentry,
+    attr: *mut bindings::iattr,
+) -> kernel::ffi::c_int {
+    // SAFETY: By this function's contract.
+    from_result(|| unsafe { set(idmap, dentry, attr) }.map(|()| 0))
+}
+
+/// Which bit of `chattr` stands for which flag.
+const CHATTR: [(u32, u64); 7] = [
+    (bindings::FS_SYNC_FL, inode_flags::SYNC),
+    (bindings::FS_IMMUTABLE_FL, inode_flags::IMMUTABLE),
+    (bindings::FS_APPEND_FL, inode_flags::APPEND),
+    (bindings::FS_NODUMP_FL, inode_flags::NODUMP),
+    (bindings::FS_NOATIME_FL, inode_flags::NOATIME),
+    (bindings::FS_DIRSYNC_FL, inode_flags::DIRSYNC),
+    (bindings::FS_NOCOMP_FL, inode_flags::NOCOMPRESS),
+];
+
+/// The flags that an inode has after `wanted` bits were asked for.
+///
+/// # Errors
+///
+/// `EOPNOTSUPP` for attributes that cannot be set: writing in place and compressing among them.
+fn new_flags(old: u64, wanted: u32) -> Result<u64> {
+    let shown = CHATTR.iter().fold(0, |all, (bit, _)| all | bit);
+    let compressed = if old & inode_flags::COMPRESS != 0 {
+        bindings::FS_COMPR_FL
+    } else {
+        0
+    };
+    let in_place = if old & inode_flags::NODATACOW != 0 {
+        bindings::FS_NOCOW_FL
+    } else {
+        0
+    };
+    // What is there already may stay, or go.
+    if wanted & !(shown | compressed | in_place) != 0 {
+        return Err(EOPNOTSUPP);
+    }
+    let mut flags = old;
+    for (bit, flag) in CHATTR {
+        if wanted & bit != 0 {
+            flags |= flag;
+        } else {
+            flags &= !flag;
+        }
+    }
+    if wanted & bindings::FS_COMPR_FL == 0 {
+        flags &= !inode_flags::COMPRESS;
+    }
+    if flags & inode_flags::COMPRESS != 0 && flags & inode_flags::NOCOMPRESS != 0 {
+        return Err(EINVAL);
+    }
+    if (wanted & bindings::FS_NOCOW_FL == 0) != (in_place == 0) {
+        return Err(EOPNOTSUPP);
+    }
+    Ok(flags)
+}
+
+/// `inode_operations::fileattr_set`.
+///
+/// # Safety
+///
+/// As the VFS calls it, for an inode of ours, which is locked.
+pub(super) unsafe extern "C" fn fileattr_set(
+    _idmap: *mut bindings::mnt_idmap,
+    dentry: *mut bindings::dentry,
+    attr: *mut kernel::bindings::file_kattr,
+) -> kernel::ffi::c_int {
+    from_result(|| {
+        // SAFETY: The VFS passes a dentry that it holds, and has locked its inode.
+        let inode = unsafe { Exclusive::assume(Inode::of_dentry(dentry)) };
+        inode.subvolume().check_writable()?;
+        // SAFETY: The VFS passes what is asked for; the kernel crate knows the type by name alone.
+        let (wanted, more) = unsafe {
+            let attr = attr.cast();
+            (
+                bindings::rbtrfs_kattr_flags(attr),
+                bindings::rbtrfs_kattr_has_fsx(attr),
+            )
+        };
+        if more || inode.is_stand_in() {
+            return Err(EOPNOTSUPP);
+        }
+        let old = inode.info().flags();
+        inode.set_flags(new_flags(old, wanted)?);
+        let time = now();
+        // SAFETY: The inode is valid, and locked.
+        unsafe {
+            bindings::rbtrfs_inode_set_cmtime(
+                inode.as_ptr(),
+                time.sec.get() as i64,
+                time.nsec.get(),
+                false,
+            );
+        }
+        store(&inode).inspect_err(|_| inode.set_flags(old))?;
+        Ok(0)
+    })
+}
+
+/// `inode_operations::getattr`.
+///
+/// # Safety
+///
+/// As the VFS calls it, for an inode of an rbtrfs superblock.
+pub(super) unsafe extern "C" fn getattr(
+    idmap: *mut bindings::mnt_idmap,
+    path: *const bindings::path,
+    stat: *mut bindings::kstat,
+    mask: u32,
+    _flags: kernel::ffi::c_uint,
+) -> kernel::ffi::c_int {
+    const STATX_BTIME: u32 = bindings::STATX_BTIME;
+    // SAFETY: The VFS passes a path that it holds.
+    let inode = unsafe { Inode::of_dentry((*path).dentry) };
+    let info = inode.info();
+    let flags = info.flags();
+    // What is still in memory counts with the space that it will take.
+    let waiting = inode.reserved().map_or(0, |reserved| reserved.bytes());
+    // SAFETY: The VFS passes a `kstat` to be filled in.
+    unsafe {
+        bindings::generic_fillattr(idmap, mask, inode.as_ptr(), stat);
+        let stat = &mut *stat;
+        stat.dev = inode.subvolume().dev();
+        stat.subvol = info.tree;
+        stat.result_mask |= bindings::STATX_SUBVOL | STATX_BTIME;
+        stat.btime.tv_sec = info.created.0;
+        stat.btime.tv_nsec = info.created.1 as isize;
+        stat.blksize = u32::try_from(kernel::page::PAGE_SIZE).unwrap_or(4096);
+        stat.blocks = info
+            .nbytes()
+            .saturating_add(waiting)
+            .div_ceil(SECTOR_SIZE)
+            .saturating_mul(SECTOR_SIZE / 512);
+        for (flag, bit) in [
+            (inode_flags::APPEND, bindings::STATX_ATTR_APPEND),
+            (inode_flags::COMPRESS, bindings::STATX_ATTR_COMPRESSED),
+            (inode_flags::IMMUTABLE, bindings::STATX_ATTR_IMMUTABLE),
+            (inode_flags::NODUMP, bindings::STATX_ATTR_NODUMP),
+        ] {
+            let bit = u64::from(bit);
+            stat.attributes_mask |= bit;
+            if flags & flag != 0 {
+                stat.attributes |= bit;
+            }
+        }
+    }
+    0
+}
+
+/// `inode_operations::permission`: nothing in a read-only subvolume may be written.
+///
+/// # Safety
+///
+/// As the VFS calls it, for an inode of an rbtrfs superblock.
+pub(super) unsafe extern "C" fn permission(
+    idmap: *mut bindings::mnt_idmap,
+    inode: *mut bindings::inode,
+    mask: kernel::ffi::c_int,
+) -> kernel::ffi::c_int {
+    const MAY_WRITE: i32 = bindings::MAY_WRITE as i32;
+    if mask & MAY_WRITE != 0 {
+        // SAFETY: The VFS passes an inode that it holds.
+        let inode = unsafe { Inode::from_raw(inode) };
+        if matches!(inode.mode() & S_IFMT, S_IFREG | S_IFDIR | S_IFLNK) {
+            if inode.subvolume().is_read_only() {
+                return EROFS.to_errno();
+            }
+            if inode.info().flags() & inode_flags::READONLY != 0 {
+                return EACCES.to_errno();
+            }
+        }
+    }
+    // SAFETY: The arguments are the VFS's own.
+    unsafe { bindings::generic_permission(idmap, inode, mask) }
+}

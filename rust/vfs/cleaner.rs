@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The thread that drops the trees of deleted subvolumes.
+
+use super::super_block::SuperBlock;
+use super::thread::{Thread, Turn, Work};
+use crate::bindings;
+use crate::fs_err;
+use crate::subvol::manage::clean_subvolumes;
+use core::ptr::NonNull;
+use kernel::new_mutex;
+use kernel::prelude::*;
+use kernel::sync::Mutex;
+
+/// How long the thread sleeps unless it is woken, in milliseconds.
+const INTERVAL: u32 = 30_000;
+
+struct Cleaning {
+    sb: NonNull<SuperBlock>,
+}
+
+// SAFETY: Superblocks are made to be used from every thread.
+unsafe impl Send for Cleaning {}
+// SAFETY: As above.
+unsafe impl Sync for Cleaning {}
+
+impl Work for Cleaning {
+    fn run(&self, turn: &Turn) {
+        // SAFETY: `Cleaner::stop` is called before the superblock goes.
+        let sb = unsafe { self.sb.as_ref() };
+        loop {
+            // SAFETY: The superblock is valid; the permission is given back below.
+            if unsafe { bindings::rbtrfs_try_start_internal(sb.as_ptr()) } {
+                let fs = sb.volume().fs();
+                if !fs.is_read_only() {
+                    if let Err(e) = clean_subvolumes(fs, &|| turn.is_over()) {
+                        fs_err!(fs, "cleaning up after deleted subvolumes failed: {}", e.to_errno());
+                    }
+                }
+                // SAFETY: As above.
+                unsafe { bindings::rbtrfs_end_internal(sb.as_ptr()) };
+            }
+            if !turn.sleep(INTERVAL) {
+                return;
+            }
+        }
+    }
+}
+
+/// The thread of a volume, when there is one: while the volume is writable.
+pub(super) struct Cleaner(Pin<KBox<Mutex<Option<Thread<Cleaning>>>>>);
+
+impl Cleaner {
+    pub(super) fn new() -> Result<Self> {
+        Ok(Self(KBox::pin_init(new_mutex!(None), GFP_KERNEL)?))
+    }
+
+    /// Starts the thread, in the place of one that runs.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` and what else keeps a thread from starting.
+    ///
+    /// # Safety
+    ///
+    /// [`Self::stop`] is called before the superblock goes.
+    pub(super) unsafe fn start(&self, sb: &SuperBlock) -> Result {
+        let cleaning = Cleaning {
+            sb: NonNull::from(sb),
+        };
+        let thread = Thread::start(c"btrfs-cleaner", cleaning)?;
+        let before = self.0.lock().replace(thread);
+        drop(before);
+        Ok(())
+    }
+
+    /// Ends the thread's sleep.
+    pub(super) fn wake(&self) {
+        if let Some(thread) = &*self.0.lock() {
+            thread.wake();
+        }
+    }
+
+    /// Stops the thread and waits for its end.
+    pub(super) fn stop(&self) {
+        let thread = self.0.lock().take();
+        drop(thread);
+    }
+}

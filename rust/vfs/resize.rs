@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Cutting files off and growing them.
+
+use super::attributes::id;
+use super::inode::Inode;
+use super::lock::{Exclusive, InvalidateGuard};
+use super::write::{self, BLOCK};
+use crate::bindings;
+use crate::format::inode::{inode_flags, InodeItem};
+use crate::subvol::write::{punch, truncate};
+use kernel::error::to_result;
+use kernel::prelude::*;
+
+/// Takes over what an operation on the file's extents changed.
+pub(super) fn take_over_extents(inode: &Inode, item: &InodeItem) {
+    inode.set_nbytes(item.nbytes.get());
+    if item.flags.get() & inode_flags::PREALLOC != 0 {
+        inode.set_preallocated();
+    }
+    inode.set_changed(item.transid.get());
+}
+
+/// Sets the size of a regular file.
+///
+/// # Errors
+///
+/// `EFBIG`, `ENOSPC`, and those of the engine.
+pub(super) fn set_size(inode: Exclusive<'_>, size: u64) -> Result {
+    let old = inode.size();
+    let new = i64::try_from(size).map_err(|_| EFBIG)?;
+    if size > old {
+        write::zero_tail(inode)?;
+    }
+    let _invalidate = InvalidateGuard::lock(inode);
+    if size != old {
+        // What is in the page cache behind the new end goes, and a last block that is cut through is zeroed there; it
+        // is zeroed on disk when the file grows again, for nothing reads behind the end.
+        // SAFETY: The inode is valid, and both of its locks are held.
+        unsafe { bindings::truncate_setsize(inode.as_ptr(), new) };
+    }
+    let item = truncate(inode.fs(), id(&inode), size, super::attributes::now())?;
+    take_over_extents(&inode, &item);
+    Ok(())
+}
+
+/// Makes a hole. The file's size stays.
+///
+/// # Errors
+///
+/// `ENOSPC` for blocks of which only a part becomes a hole, and those of the engine.
+pub(super) fn make_hole(inode: Exclusive<'_>, start: u64, end: u64) -> Result {
+    let end = end.min(inode.size().next_multiple_of(BLOCK));
+    if start >= end {
+        return Ok(());
+    }
+    let (first, last) = (start.next_multiple_of(BLOCK), end - end % BLOCK);
+    if first >= last {
+        return write::zero_range(inode, start, end.min(inode.size()));
+    }
+    write::zero_range(inode, start, first)?;
+    write::zero_range(inode, last, end.min(inode.size()).max(last))?;
+    let _invalidate = InvalidateGuard::lock(inode);
+    drop_cached(inode, first, last)?;
+    let item = punch(inode.fs(), id(&inode), first, last, super::attributes::now())?;
+    take_over_extents(&inode, &item);
+    Ok(())
+}
+
+/// Drops whole blocks from the page cache, with what is dirty in them.
+pub(super) fn drop_cached(inode: Exclusive<'_>, start: u64, end: u64) -> Result {
+    let start = i64::try_from(start).map_err(|_| EFBIG)?;
+    let end = i64::try_from(end).map_err(|_| EFBIG)?;
+    // SAFETY: The inode is valid, and its locks are held.
+    unsafe { bindings::truncate_pagecache_range(inode.as_ptr(), start, end - 1) };
+    Ok(())
+}
+
+/// Writes what is dirty in a part of a file to disk and waits for it.
+///
+/// # Errors
+///
+/// What writing gave.
+pub(super) fn flush(inode: &Inode, start: u64, end: u64) -> Result {
+    let start = i64::try_from(start).map_err(|_| EFBIG)?;
+    let end = i64::try_from(end).unwrap_or(i64::MAX);
+    // SAFETY: The inode is valid.
+    to_result(unsafe {
+        bindings::filemap_write_and_wait_range((*inode.as_ptr()).i_mapping, start, end - 1)
+    })
+}

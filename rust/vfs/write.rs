@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Writing to files, into the page cache; from there `write_back` takes it to the disk.
+//!
+//! What is about to become dirty gets its space first (`reserved`). iomap does the rest: it reads blocks that are
+//! written in part, and knows which blocks of a large folio are dirty. It asks for no addresses, since data is never
+//! written where it was.
+
+use super::inode::Inode;
+use super::lock::{Exclusive, InodeGuard};
+use super::page_cache;
+use super::table::Table;
+use crate::bindings;
+use kernel::error::{from_result, to_result};
+use kernel::prelude::*;
+
+/// The block size, in bytes: that of sectors, of which only one is mounted.
+pub(super) const BLOCK: u64 = 4096;
+
+/// What one mapping covers, and so is reserved at once, in bytes.
+const MAPPING: u64 = 1 << 20;
+
+/// `iomap_ops::iomap_begin`. All of a file is said to be mapped: reading finds out by itself what is a hole.
+///
+/// # Safety
+///
+/// As iomap calls it, for a regular file of ours.
+unsafe extern "C" fn begin(
+    inode: *mut bindings::inode,
+    pos: i64,
+    length: i64,
+    flags: kernel::ffi::c_uint,
+    map: *mut bindings::iomap,
+    _source: *mut bindings::iomap,
+) -> kernel::ffi::c_int {
+    from_result(|| {
+        // SAFETY: iomap passes an inode that its caller holds.
+        let inode = unsafe { Inode::from_raw(inode) };
+        let pos = u64::try_from(pos).map_err(|_| EINVAL)?;
+        let length = u64::try_from(length).map_err(|_| EINVAL)?;
+        let start = pos - pos % BLOCK;
+        let end = pos.checked_add(length.clamp(1, MAPPING)).ok_or(EFBIG)?;
+        let end = end.checked_next_multiple_of(BLOCK).ok_or(EFBIG)?;
+        let sequence = if flags & (bindings::IOMAP_WRITE | bindings::IOMAP_ZERO) != 0 {
+            let reserved = inode.reserved().ok_or(EINVAL)?;
+            reserved.add(inode.fs(), start, end)?
+        } else {
+            0
+        };
+        // SAFETY: iomap passes a mapping to be filled in.
+        let map = unsafe { &mut *map };
+        map.addr = 0;
+        map.offset = i64::try_from(start).map_err(|_| EFBIG)?;
+        map.length = end.saturating_sub(start);
+        map.type_ = bindings::IOMAP_MAPPED as u16;
+        map.validity_cookie = sequence;
+        Ok(0)
+    })
+}
+
+/// `iomap_write_ops::iomap_valid`: whether the blocks of a mapping still have their space.
+///
+/// # Safety
+///
+/// As iomap calls it, with a mapping that [`begin`] has filled in.
+unsafe extern "C" fn valid(inode: *mut bindings::inode, map: *const bindings::iomap) -> bool {
+    // SAFETY: By this function's contract.
+    let (inode, cookie) = unsafe { (Inode::from_raw(inode), (*map).validity_cookie) };
+    inode
+        .reserved()
+        .is_some_and(|reserved| reserved.sequence() == cookie)
+}
+
+/// `iomap_write_ops::read_folio_range`.
+///
+/// # Safety
+///
+/// As iomap calls it: the folio is locked, and the range lies within it and is not uptodate.
+unsafe extern "C" fn read_range(
+    iter: *const bindings::iomap_iter,
+    folio: *mut bindings::folio,
+    pos: i64,
+    len: usize,
+) -> kernel::ffi::c_int {
+    // SAFETY: By this function's contract.
+    let result = unsafe { page_cache::read_range(Inode::from_raw((*iter).inode), folio, pos, len) };
+    from_result(|| result.map(|()| 0))
+}
+
+pub(super) static OPERATIONS: Table<bindings::iomap_ops> = Table::new(bindings::iomap_ops {
+    iomap_begin: Some(begin),
+    ..pin_init::zeroed()
+});
+
+static WRITE_OPERATIONS: Table<bindings::iomap_write_ops> = Table::new(bindings::iomap_write_ops {
+    iomap_valid: Some(valid),
+    read_folio_range: Some(read_range),
+    ..pin_init::zeroed()
+});
+
+/// Zeros a part of a file in the page cache.
+///
+/// # Errors
+///
+/// `ENOSPC`, and what reading the blocks at the ends gives.
+pub(super) fn zero_range(inode: Exclusive<'_>, from: u64, to: u64) -> Result {
+    let pos = i64::try_from(from).map_err(|_| EFBIG)?;
+    let len = i64::try_from(to.saturating_sub(from)).map_err(|_| EFBIG)?;
+    if len == 0 {
+        return Ok(());
+    }
+    // SAFETY: The inode is locked, and is a regular file as the callers see to.
+    to_result(unsafe {
+        bindings::iomap_zero_range(
+            inode.as_ptr(),
+            pos,
+            len,
+            core::ptr::null_mut(),
+            OPERATIONS.as_ptr(),
+            WRITE_OPERATIONS.as_ptr(),
+            core::ptr::null_mut(),
+        )
+    })
+}
+
+/// Prepares a file to grow beyond its end: the rest of its last block becomes zeros, on disk as well, and small
+/// contents that are kept in the tree move to a block.
+pub(super) fn zero_tail(inode: Exclusive<'_>) -> Result {
+    let size = inode.size();
+    zero_range(inode, size, size.next_multiple_of(BLOCK))
+}
+
+/// # Safety
+///
+/// `iocb` and `from` are those of a running `write_iter` call for the file of `inode`.
+unsafe fn write_locked(
+    inode: Exclusive<'_>,
+    iocb: *mut bindings::kiocb,
+    from: *mut bindings::iov_iter,
+) -> Result<isize> {
+    // SAFETY: By this function's contract.
+    let count = unsafe { bindings::generic_write_checks(iocb, from) };
+    if count <= 0 {
+        return status(count);
+    }
+    // SAFETY: As above; the inode is locked.
+    unsafe {
+        to_result(bindings::file_remove_privs((*iocb).ki_filp))?;
+        to_result(bindings::file_update_time((*iocb).ki_filp))?;
+    }
+    // SAFETY: As above.
+    let pos = unsafe { (*iocb).ki_pos };
+    if u64::try_from(pos).map_err(|_| EINVAL)? > inode.size() {
+        zero_tail(inode)?;
+    }
+    // SAFETY: As above; the tables are statics.
+    status(unsafe {
+        bindings::iomap_file_buffered_write(
+            iocb,
+            from,
+            OPERATIONS.as_ptr(),
+            WRITE_OPERATIONS.as_ptr(),
+            core::ptr::null_mut(),
+        )
+    })
+}
+
+fn status(count: isize) -> Result<isize> {
+    if count < 0 {
+        to_result(i32::try_from(count).unwrap_or(-5))?;
+    }
+    Ok(count)
+}
+
+/// `file_operations::write_iter`. A direct write goes through the page cache, and is on disk when it returns.
+///
+/// # Safety
+///
+/// As the VFS calls it, for an open regular file of ours.
+pub(super) unsafe extern "C" fn write_iter(
+    iocb: *mut bindings::kiocb,
+    from: *mut bindings::iov_iter,
+) -> isize {
+    // SAFETY: The VFS passes a file that is open.
+    let inode = unsafe { Inode::of_file((*iocb).ki_filp) };
+    // SAFETY: The request is the caller's own.
+    let direct = unsafe { (*iocb).ki_flags } & bindings::IOCB_DIRECT as i32 != 0;
+    let written = {
+        let guard = InodeGuard::lock(inode);
+        // SAFETY: By this function's contract.
+        unsafe { write_locked(guard.exclusive(), iocb, from) }
+    };
+    let count = match written {
+        Ok(count) => count,
+        Err(e) => return e.to_errno() as isize,
+    };
+    if direct && count > 0 {
+        // SAFETY: The position is that behind what was written, within the inode's mapping.
+        let status = unsafe {
+            let end = (*iocb).ki_pos;
+            bindings::filemap_write_and_wait_range(
+                (*inode.as_ptr()).i_mapping,
+                end - count as i64,
+                end - 1,
+            )
+        };
+        if status != 0 {
+            return status as isize;
+        }
+    }
+    // SAFETY: As above. The function writes more back if the file or the request says so.
+    unsafe { bindings::rbtrfs_write_sync(iocb, count) }
+}
+
+/// `vm_operations_struct::page_mkwrite`: a mapped page is about to be written to.
+///
+/// # Safety
+///
+/// As the memory manager calls it, for a mapping of a regular file of ours.
+unsafe extern "C" fn page_mkwrite(fault: *mut bindings::vm_fault) -> bindings::vm_fault_t {
+    // SAFETY: The fault is on a mapping of an open file. The locks that are taken are given back.
+    unsafe {
+        let file = bindings::rbtrfs_vmf_file(fault);
+        let inode = Inode::of_file(file);
+        let sb = inode.super_block().as_ptr();
+        bindings::rbtrfs_start_pagefault(sb);
+        let result = if bindings::file_update_time(file) != 0 {
+            bindings::vm_fault_reason_VM_FAULT_SIGBUS
+        } else {
+            bindings::rbtrfs_invalidate_lock_shared(inode.as_ptr());
+            let result =
+                bindings::iomap_page_mkwrite(fault, OPERATIONS.as_ptr(), core::ptr::null_mut());
+            bindings::rbtrfs_invalidate_unlock_shared(inode.as_ptr());
+            result
+        };
+        bindings::rbtrfs_end_pagefault(sb);
+        result
+    }
+}
+
+static MAPPING_OPERATIONS: Table<bindings::vm_operations_struct> =
+    Table::new(bindings::vm_operations_struct {
+        fault: Some(bindings::filemap_fault),
+        map_pages: Some(bindings::filemap_map_pages),
+        page_mkwrite: Some(page_mkwrite),
+        ..pin_init::zeroed()
+    });
+
+/// `file_operations::mmap_prepare`.
+///
+/// # Safety
+///
+/// As the memory manager calls it, for an open regular file of ours.
+pub(super) unsafe extern "C" fn mmap_prepare(
+    desc: *mut bindings::vm_area_desc,
+) -> kernel::ffi::c_int {
+    // SAFETY: The description is the caller's, to be filled in; access times are not kept.
+    unsafe { (*desc).vm_ops = MAPPING_OPERATIONS.as_ptr() };
+    0
+}

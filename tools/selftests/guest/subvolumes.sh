@@ -1,0 +1,98 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Subvolumes: received from the C driver's streams, made, snapshotted, changed and deleted; a frozen volume is on disk.
+. "$(dirname "$0")/lib.sh"
+
+LIST=/tmp/subvolumes.list
+
+# A stream of the C driver, full and incremental, and what is in it.
+prepare_streams() {
+	mkfs.btrfs -q -f "$DISK2" && mount "$DISK2" "$MNT" || return
+	btrfs subvolume create "$MNT/sv" >/dev/null || return
+	source_tree | tar -C "$MNT/sv" -x
+	head -c 3M /dev/urandom >"$MNT/sv/random"
+	cp --reflink=always "$MNT/sv/random" "$MNT/sv/clone"
+	setfattr -n user.color -v blue "$MNT/sv/random"
+	ln "$MNT/sv/random" "$MNT/sv/hard" && ln -s nowhere "$MNT/sv/link" && mkfifo "$MNT/sv/fifo"
+	truncate -s 1M "$MNT/sv/sparse"
+	btrfs subvolume snapshot -r "$MNT/sv" "$MNT/one" >/dev/null || return
+	rm -r "$MNT/sv/rust/send" && mv "$MNT/sv/rust/tree" "$MNT/sv/moved"
+	printf changed | dd of="$MNT/sv/random" bs=1 seek=70000 conv=notrunc status=none
+	chmod 700 "$MNT/sv/hard" && truncate -s 1000000 "$MNT/sv/clone"
+	btrfs subvolume snapshot -r "$MNT/sv" "$MNT/two" >/dev/null || return
+	btrfs send -q -f /tmp/one.stream "$MNT/one" && btrfs send -q -p "$MNT/one" -f /tmp/two.stream "$MNT/two" || return
+	tree_digest "$MNT/one" >/tmp/one.digest && tree_digest "$MNT/two" >/tmp/two.digest
+	umount "$MNT"
+}
+
+receive() { btrfs receive -q -f "/tmp/$1.stream" "$MNT" && tree_digest "$MNT/$1" | cmp - "/tmp/$1.digest"; }
+is_read_only() { [ "$(btrfs property get "$1" ro)" = ro=true ] && ! touch "$1/x" 2>/dev/null; }
+snapshots() {
+	mkdir "$MNT/tree" && source_tree | tar -C "$MNT/tree" -x &&
+		btrfs subvolume create "$MNT/sub" >/dev/null && cp -a "$MNT/tree/rust" "$MNT/sub/" && echo dirty >"$MNT/sub/dirty" &&
+		btrfs subvolume snapshot -r "$MNT/sub" "$MNT/snap" >/dev/null && tree_digest "$MNT/sub" >/tmp/snap.digest &&
+		rm -r "$MNT/sub/rust" && echo other >"$MNT/sub/dirty" && tree_digest "$MNT/snap" | cmp - /tmp/snap.digest &&
+		btrfs subvolume snapshot "$MNT/snap" "$MNT/writable" >/dev/null && echo new >"$MNT/writable/new" &&
+		btrfs subvolume list "$MNT" | grep -q writable && is_read_only "$MNT/snap"
+}
+subvolume_flags() {
+	btrfs property set "$MNT/writable" ro true && is_read_only "$MNT/writable" && btrfs property set "$MNT/writable" ro false &&
+		touch "$MNT/writable/again" && mv "$MNT/writable" "$MNT/renamed" && btrfs subvolume show "$MNT/renamed" | grep -q '^renamed'
+}
+delete_subvolumes() {
+	local before
+	btrfs subvolume delete "$MNT/renamed" "$MNT/snap" >/dev/null && ! [ -e "$MNT/snap" ] &&
+		btrfs subvolume delete -c "$MNT/sub" >/dev/null && timeout 60 btrfs subvolume sync "$MNT" >/dev/null &&
+		before=$(btrfs subvolume list "$MNT" | wc -l) && [ "$before" = 2 ]
+}
+
+# What sync promised is on the disk while the volume is in use: a copy of the disk shows it.
+synced_copy() {
+	sync -f "$MNT" && fsfreeze -f "$MNT" && tree_digest "$MNT/tree" >/tmp/copy.digest && dd if="$DISK1" of="$DISK3" bs=1M count=600 status=none
+	local status=$?
+	fsfreeze -u "$MNT"
+	return "$status"
+}
+copy_is_good() {
+	local status
+	btrfs check --check-data-csum "$DISK3" >/dev/null 2>/tmp/check.log || { cat /tmp/check.log && return 1; }
+	btrfstune -m "$DISK3" || return
+	mkdir -p /mnt/copy && mount -o ro "$DISK3" /mnt/copy || return
+	tree_digest /mnt/copy/tree | cmp - /tmp/copy.digest
+	status=$?
+	umount /mnt/copy
+	return "$status"
+}
+
+same_list() { tree_digest "$MNT" | cmp - "$LIST"; }
+
+plan 13
+load_btrfs
+prepare_streams || bail "no streams"
+unload_btrfs
+load_rbtrfs
+mkfs.btrfs -q -f -b 600M "$DISK1" && mount "$DISK1" "$MNT" || bail "the volume does not mount"
+check "receive a full stream" receive one
+check "receive an incremental stream" receive two
+check "what was received is read-only" is_read_only "$MNT/two"
+check "snapshots" snapshots
+check "flags and names of subvolumes" subvolume_flags
+check "deleted subvolumes go" delete_subvolumes
+check "an empty subvolume goes like a folder" sh -c "btrfs subvolume create $MNT/empty >/dev/null && rmdir $MNT/empty && ! [ -e $MNT/empty ]"
+check "the default subvolume is set" sh -c "btrfs subvolume set-default $MNT/one && btrfs subvolume get-default $MNT | grep -q 'path one' && btrfs subvolume set-default 5 $MNT"
+check "freeze" synced_copy
+sync -f "$MNT"
+tree_digest "$MNT" >"$LIST"
+umount "$MNT" || bail "the volume does not unmount"
+mount "$DISK1" "$MNT" || bail "the volume does not mount again"
+check "all of it is there after a remount" same_list
+umount "$MNT"
+unload_rbtrfs
+check "btrfs check finds nothing" check_volume "$DISK1"
+load_btrfs
+mount "$DISK1" "$MNT"
+check "the C driver reads the same" same_list
+umount "$MNT"
+check "a copy of the disk shows what was frozen" copy_is_good
+unload_btrfs
+finish

@@ -1,0 +1,68 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# Files are written by real programs; btrfs check and the C driver see the same afterwards.
+. "$(dirname "$0")/lib.sh"
+
+LIST=/tmp/write.list
+
+copy_tree() {
+	mkdir "$MNT/tar" && source_tree | tar -C "$MNT/tar" -x && cp -a "$MNT/tar" "$MNT/copy" && diff -r "$MNT/tar" "$MNT/copy" &&
+		mkdir /tmp/tree && source_tree | tar -C /tmp/tree -x && diff -r /tmp/tree "$MNT/tar"
+}
+use_rsync() { rsync -a --delete "$MNT/tar/" "$MNT/rsync" && rm -r "$MNT/rsync/rust/send" && rsync -a --delete "$MNT/tar/" "$MNT/rsync" && diff -r "$MNT/tar" "$MNT/rsync"; }
+use_git() {
+	local git=(git -C "$MNT/tar" -c user.name=t -c user.email=t@example.org -c safe.directory='*')
+	"${git[@]}" init -q . && "${git[@]}" add -A && "${git[@]}" commit -q -m one &&
+		echo more >>"$MNT/tar/README.md" && "${git[@]}" commit -q -am two && "${git[@]}" gc -q && "${git[@]}" fsck --full &&
+		git -c safe.directory='*' clone -q "$MNT/tar" "$MNT/clone" && diff -r --exclude=.git "$MNT/tar" "$MNT/clone"
+}
+use_fio() {
+	fio --directory="$MNT" --size=3M --verify=crc32c --verify_fatal=1 --group_reporting --output=/tmp/fio.log \
+		--name=random --rw=randwrite --bs=1k-32k --numjobs=2 --fsync=64 --ioengine=psync \
+		--name=sequential --rw=write --bs=64k --end_fsync=1 --ioengine=psync \
+		--name=mapped --rw=randwrite --bs=4k --ioengine=mmap || { cat /tmp/fio.log && false; }
+}
+
+full_volume() {
+	local i out
+	for i in $(seq 100); do
+		out=$(head -c 16M /dev/zero 2>/dev/null | dd of="$MNT/full/$i" bs=64k 2>&1) || break
+	done
+	grep -q 'No space left' <<<"$out" || { echo "no ENOSPC: $out" && return 1; }
+	sync -f "$MNT" && rm -r "$MNT/full" && sync -f "$MNT" && head -c 16M /dev/zero >"$MNT/after" && sync -f "$MNT" && rm "$MNT/after"
+}
+remount() {
+	echo waiting >"$MNT/waiting" && mount -o remount,ro "$MNT" && ! touch "$MNT/x" 2>/dev/null &&
+		mount -o remount,rw "$MNT" && touch "$MNT/x" && rm "$MNT/x"
+}
+same_list() { tree_digest "$MNT" | cmp - "$LIST"; }
+
+plan 12
+load_rbtrfs
+mkfs.btrfs -q -f -b 300M "$DISK1" && mount "$DISK1" "$MNT" || bail "the volume does not mount"
+
+check "tar and cp -a" copy_tree
+check "rsync" use_rsync
+check "git" use_git
+check "fio with verify" use_fio
+mkdir "$MNT/calls"
+check "system calls" python3 "$GUEST_TESTS/write_calls.py" "$MNT/calls"
+check "acls" sh -c "cd $MNT && mkdir acl && setfacl -d -m u:5:rw acl && touch acl/f && setfacl -m g:6:r acl/f && getfacl -cn acl/f | grep -q '^user:5:rw' && getfacl -cn acl/f | grep -q '^group:6:r--' && chmod 600 acl/f && getfacl -cn acl/f | grep -q '^mask::---'"
+check "chattr" sh -c "cd $MNT && echo x >attr && chattr +i attr && ! rm -f attr && chattr -i +a attr && echo y >>attr && ! sh -c 'echo z >attr' && chattr -a attr"
+mkdir "$MNT/full"
+check "a full volume" full_volume
+check "remount" remount
+sync -f "$MNT"
+tree_digest "$MNT" >"$LIST"
+umount "$MNT" || bail "the volume does not unmount"
+mount "$DISK1" "$MNT" || bail "the volume does not mount again"
+check "all of it is there after a remount" same_list
+umount "$MNT"
+unload_rbtrfs
+check "btrfs check finds nothing" check_volume "$DISK1"
+load_btrfs
+mount "$DISK1" "$MNT"
+check "the C driver reads the same" same_list
+umount "$MNT"
+unload_btrfs
+finish

@@ -1,0 +1,253 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""System calls that change files, each checked by what the volume shows afterwards. Prints what is wrong.
+
+usage: write_calls.py DIRECTORY
+"""
+import ctypes
+import errno
+import fcntl
+import mmap
+import os
+import stat
+import struct
+import sys
+
+libc = ctypes.CDLL(None, use_errno=True)
+failed = 0
+
+
+def expect(what, found, wanted=True):
+    global failed
+    if found != wanted:
+        failed = 1
+        print(f"{what}: {found!r} instead of {wanted!r}")
+
+
+def error_of(call, *args):
+    try:
+        call(*args)
+    except OSError as e:
+        return errno.errorcode[e.errno]
+    return "no error"
+
+
+def rename2(old, new, flags):
+    if libc.renameat2(-100, old.encode(), -100, new.encode(), flags) != 0:
+        raise OSError(ctypes.get_errno(), "renameat2")
+
+
+def fallocate(fd, mode, offset, length):
+    call = libc.fallocate
+    call.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]
+    if call(fd, mode, offset, length) != 0:
+        raise OSError(ctypes.get_errno(), "fallocate")
+
+
+def write(path, data, mode="wb"):
+    with open(path, mode) as f:
+        f.write(data)
+
+
+def read(path):
+    with open(path, "rb") as f:
+        return f.read()
+
+
+def names():
+    write("a", b"a")
+    write("b", b"b")
+    NOREPLACE, EXCHANGE, WHITEOUT = 1, 2, 4
+    expect("rename without replacing", error_of(rename2, "a", "b", NOREPLACE), "EEXIST")
+    rename2("a", "b", EXCHANGE)
+    expect("exchange", (read("a"), read("b")), (b"b", b"a"))
+    rename2("a", "c", WHITEOUT)
+    found = os.stat("a")
+    expect("whiteout", (stat.S_ISCHR(found.st_mode), found.st_rdev), (True, 0))
+    expect("what was renamed", read("c"), b"b")
+    os.unlink("a")
+    os.mkdir("d1")
+    os.mkdir("d2")
+    write("d1/x", b"x")
+    expect("rmdir of a full directory", error_of(os.rmdir, "d1"), "ENOTEMPTY")
+    expect("rename onto a full directory", error_of(os.rename, "d2", "d1"), "ENOTEMPTY")
+    os.rename("d1", "d2")
+    expect("rename onto an empty directory", os.listdir("d2"), ["x"])
+    expect("directory into itself", error_of(os.rename, "d2", "d2/y"), "EINVAL")
+    os.link("c", "hard")
+    expect("links", os.stat("c").st_nlink, 2)
+    os.unlink("c")
+    expect("links after one went", os.stat("hard").st_nlink, 1)
+    expect("names that are too long", error_of(os.mkdir, "n" * 256), "ENAMETOOLONG")
+    os.mkdir("n" * 255)
+    for i in range(300):
+        os.link("hard", f"link-with-quite-a-long-name-{i:03}")
+    expect("many links", os.stat("hard").st_nlink, 301)
+    os.mkfifo("fifo")
+    os.mknod("null", 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    expect("device", os.stat("null").st_rdev, os.makedev(1, 3))
+    os.symlink("t" * 2000, "long-link")
+    expect("long link", os.readlink("long-link"), "t" * 2000)
+
+    fd = os.open(".", os.O_TMPFILE | os.O_RDWR, 0o640)
+    os.write(fd, b"nameless")
+    expect("nameless", os.fstat(fd).st_nlink, 0)
+    FOLLOW = 0x400
+    expect("name for it", libc.linkat(-100, f"/proc/self/fd/{fd}".encode(), -100, b"named", FOLLOW), 0)
+    os.close(fd)
+    expect("named", read("named"), b"nameless")
+    os.close(os.open(".", os.O_TMPFILE | os.O_RDWR))
+
+    fd = os.open("gone", os.O_CREAT | os.O_RDWR)
+    os.unlink("gone")
+    os.write(fd, b"x" * 100000)
+    os.fsync(fd)
+    expect("file without a name", os.pread(fd, 3, 99997), b"xxx")
+    os.close(fd)
+
+
+def data():
+    fd = os.open("data", os.O_CREAT | os.O_RDWR)
+    model = bytearray()
+
+    def put(offset, piece):
+        nonlocal model
+        if len(model) < offset + len(piece):
+            model.extend(bytes(offset + len(piece) - len(model)))
+        model[offset:offset + len(piece)] = piece
+        expect(f"write at {offset}", os.pwrite(fd, piece, offset), len(piece))
+
+    def same(what):
+        expect(what, os.pread(fd, len(model) + 1, 0) == bytes(model))
+
+    put(0, b"small")
+    os.fsync(fd)
+    same("inline")
+    put(3, b"still small" * 20)
+    same("inline, longer")
+    put(9000, b"behind a gap")
+    os.fsync(fd)
+    same("no longer inline")
+    os.truncate(fd, 9005)
+    del model[9005:]
+    os.truncate(fd, 20000)
+    model.extend(bytes(20000 - len(model)))
+    same("cut off and grown")
+    for i in range(200):
+        put((i * 7919) % 400000, bytes([i]) * (1 + (i * 613) % 9000))
+    same("scattered writes")
+    os.fsync(fd)
+    fallocate(fd, 3, 5000, 50000)
+    model[5000:55000] = bytes(50000)
+    same("hole")
+    fallocate(fd, 0x10, 70001, 30000)
+    model[70001:100001] = bytes(30000)
+    same("zeroed range")
+    fallocate(fd, 0, len(model), 100000)
+    model.extend(bytes(100000))
+    same("preallocated")
+    put(len(model) - 50000, b"into preallocated space")
+    os.fsync(fd)
+    same("written to preallocated space")
+    fallocate(fd, 1, len(model), 1 << 20)
+    expect("size kept", os.fstat(fd).st_size, len(model))
+    expect("hole found", os.lseek(fd, 0, os.SEEK_HOLE) <= 8192)
+    expect("data behind it", os.lseek(fd, 8192, os.SEEK_DATA) >= 53248)
+
+    with mmap.mmap(fd, len(model)) as mapped:
+        mapped[10:20] = b"by mapping"
+        mapped[200000:200004] = b"four"
+        model[10:20] = b"by mapping"
+        model[200000:200004] = b"four"
+        same("mapped")
+        mapped.flush()
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    same("mapped, from disk")
+
+    direct = os.open("data", os.O_RDWR | os.O_DIRECT)
+    page = mmap.mmap(-1, 4096)
+    page[:] = b"d" * 4096
+    os.pwritev(direct, [page], 4096)
+    model[4096:8192] = b"d" * 4096
+    same("direct")
+    os.close(direct)
+
+    appended = os.open("data", os.O_WRONLY | os.O_APPEND)
+    os.write(appended, b"tail")
+    model.extend(b"tail")
+    same("appended")
+    os.close(appended)
+    os.pwrite(fd, b"far", 1 << 40)
+    expect("far away", os.fstat(fd).st_size, (1 << 40) + 3)
+    os.truncate(fd, len(model))
+    same("cut off again")
+    os.close(fd)
+
+
+def clones():
+    FICLONE, FICLONERANGE, FIDEDUPERANGE = 0x40049409, 0x4020940D, 0xC0189436
+    content = os.urandom(300000)
+    write("source", content)
+    source = os.open("source", os.O_RDWR)
+    target = os.open("clone", os.O_CREAT | os.O_RDWR)
+    fcntl.ioctl(target, FICLONE, source)
+    expect("clone", read("clone") == content)
+    os.pwrite(target, b"changed", 5)
+    expect("the source of a clone", read("source") == content)
+    fcntl.ioctl(target, FICLONERANGE, struct.pack("qQQQ", source, 4096, 8192, 409600))
+    expect("cloned range", os.pread(target, 8192, 409600) == content[4096:12288])
+    expect("what lies between", os.pread(target, 109600, 300000), bytes(109600))
+    write("same", content)
+    same = os.open("same", os.O_RDWR)
+    args = bytearray(struct.pack("QQHHI", 0, 299008, 1, 0, 0) + struct.pack("qQQiI", same, 0, 0, 0, 0))
+    fcntl.ioctl(source, FIDEDUPERANGE, args)
+    expect("deduplicated", struct.unpack_from("qQQiI", args, 24)[2:4], (299008, 0))
+    expect("content after that", read("same") == content)
+    os.pwrite(same, b"!", 100)
+    args = bytearray(struct.pack("QQHHI", 0, 4096, 1, 0, 0) + struct.pack("qQQiI", same, 0, 0, 0, 0))
+    fcntl.ioctl(source, FIDEDUPERANGE, args)
+    expect("what differs", struct.unpack_from("qQQiI", args, 24)[3], 1)
+    write("tiny", b"tiny")
+    tiny = os.open("tiny", os.O_RDWR)
+    copy = os.open("tiny-clone", os.O_CREAT | os.O_RDWR)
+    fcntl.ioctl(copy, FICLONE, tiny)
+    expect("clone of a small file", read("tiny-clone"), b"tiny")
+    for fd in (source, target, same, tiny, copy):
+        os.close(fd)
+
+
+def attributes():
+    write("attrs", b"x")
+    os.setxattr("attrs", "user.a", b"1")
+    expect("attribute there", error_of(os.setxattr, "attrs", "user.a", b"2", os.XATTR_CREATE), "EEXIST")
+    expect("attribute not there", error_of(os.setxattr, "attrs", "user.b", b"2", os.XATTR_REPLACE), "ENODATA")
+    os.setxattr("attrs", "user.a", b"two", os.XATTR_REPLACE)
+    os.setxattr("attrs", "trusted.t", b"t" * 3000)
+    os.setxattr("attrs", "user.empty", b"")
+    expect("attributes", sorted(os.listxattr("attrs")), ["trusted.t", "user.a", "user.empty"])
+    expect("replaced", os.getxattr("attrs", "user.a"), b"two")
+    expect("empty", os.getxattr("attrs", "user.empty"), b"")
+    os.removexattr("attrs", "user.a")
+    expect("removed", error_of(os.getxattr, "attrs", "user.a"), "ENODATA")
+    os.utime("attrs", ns=(1_000_000_001, 2_000_000_002))
+    found = os.stat("attrs")
+    expect("times", (found.st_atime_ns, found.st_mtime_ns), (1_000_000_001, 2_000_000_002))
+    os.chown("attrs", 1000, 1001)
+    os.chmod("attrs", 0o4755)
+    write("attrs", b"y", "ab")
+    expect("owner", (os.stat("attrs").st_uid, os.stat("attrs").st_gid), (1000, 1001))
+    os.mkdir("sgid")
+    os.chown("sgid", 0, 77)
+    os.chmod("sgid", 0o2755)
+    os.mkdir("sgid/d")
+    expect("group of a directory", (os.stat("sgid/d").st_gid, os.stat("sgid/d").st_mode & 0o2000), (77, 0o2000))
+
+
+os.chdir(sys.argv[1])
+for part in (names, data, clones, attributes):
+    try:
+        part()
+    except OSError as e:
+        failed = 1
+        print(f"{part.__name__}: line {e.__traceback__.tb_lineno}: {e}")
+sys.exit(failed)
