@@ -27,7 +27,7 @@ demo:
 	tools/demo/run.sh
 
 bench:
-	tools/bench/run.sh
+	tools/bench/run.sh $(or $(ROUNDS),3) $(CASES)
 
 rust-analyzer:
 	qemu/rust-analyzer $(KDIR)
@@ -41,7 +41,7 @@ help:
 	@echo 'make test            all tests; test-host and test-guest are its halves'
 	@echo 'make test-guest TESTS="a.sh b.sh"   some of the tests in tools/selftests/guest'
 	@echo 'make soak-send FIRST=0 LAST=999   incremental streams of as many volumes, against the C driver of this machine'
-	@echo 'make bench           compare with the C driver'
+	@echo 'make bench           compare with the C driver; ROUNDS=3 CASES="reading writing"'
 	@echo 'make rust-analyzer   rust-project.json for editors'
 	@echo 'make clean           remove what was built here; the cache ($${RBTRFS_CACHE:-/var/cache/rbtrfs}) stays'
 	@echo

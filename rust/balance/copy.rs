@@ -5,7 +5,7 @@
 //! parent's copy. Where a block's children are referred to by its address, the children outside of the set get
 //! their references moved to the copy's address.
 
-use super::closure::{Block, Closure};
+use super::closure::{Block, Check, Closure};
 use super::moves::Moves;
 use crate::format::extent::FLAG_FULL_BACKREF;
 use crate::format::file_extent::{FileExtentItem, TYPE_INLINE};
@@ -22,17 +22,23 @@ use zerocopy::little_endian::U64;
 use zerocopy::IntoBytes;
 
 /// Copies every block of the set and switches the roots; file extents that are in `moves` point to their new
-/// places in the copies.
+/// places in the copies. `check` is asked at each block whether to go on.
 ///
 /// # Errors
 ///
-/// `ENOSPC`, `ENOMEM`, and those of reading. The transaction is then only good for being aborted.
-pub fn copy(trans: &mut Transaction<'_>, closure: &Closure, moves: &Moves) -> Result<Copies> {
+/// `ENOSPC`, `ENOMEM`, those of reading, and what `check` gives. The transaction is then only good for being given up.
+pub fn copy(
+    trans: &mut Transaction<'_>,
+    closure: &Closure,
+    moves: &Moves,
+    check: Check<'_>,
+) -> Result<Copies> {
     let mut copies = Copies {
         at: RBTree::new(),
         nodesize: u64::from(trans.geometry().nodesize),
     };
     for (level, bytenr, block) in closure.iter() {
+        check()?;
         let node = original(trans, level, bytenr, block)?;
         let copy = trans.copy_block(&node, node.owner())?;
         copies.at.try_create_and_insert(bytenr, copy, GFP_KERNEL)?;
@@ -44,6 +50,7 @@ pub fn copy(trans: &mut Transaction<'_>, closure: &Closure, moves: &Moves) -> Re
     }
     let mut shared = false;
     for (level, bytenr, block) in closure.iter() {
+        check()?;
         copies.move_refs(trans, bytenr, block)?;
         if block.is_full_backref() {
             let node = original(trans, level, bytenr, block)?;

@@ -2,9 +2,10 @@
 //! Emptying a block group, and removing it.
 //!
 //! Work goes in batches. Each is one transaction: some extents of the block group are found, everything that has
-//! to change for them to move is planned by reading alone, and only then is anything changed. Until the changes
-//! begin, a batch can end without a trace, so pausing and cancelling take effect there, too. Batches grow and
-//! shrink so that one takes about [`BATCH_MS`].
+//! to change for them to move is planned by reading alone, and only then is anything changed. Until its commit
+//! begins, a batch can end without a trace, so pausing and cancelling take effect there, too. Batches grow and
+//! shrink so that one takes about [`BATCH_MS`], but do not shrink below what makes their ancestors worth copying: those
+//! of a block that many snapshots share are as many for one such block as for a thousand.
 
 use super::closure::{Check, Closure, Seeds};
 use super::copy::copy;
@@ -118,6 +119,7 @@ impl Batch<'_> {
             return Ok(None);
         }
         let count = plan.count;
+        let copied = plan.closure.as_ref().map_or(0, Closure::len);
         let done = self
             .make_room(&mut trans, &plan)
             .and_then(|()| self.carry_out(&mut trans, &mut plan));
@@ -133,12 +135,14 @@ impl Batch<'_> {
             return Err(error);
         }
         trans.commit()?;
-        self.adapt(platform::uptime_ms().saturating_sub(begun));
+        let took = platform::uptime_ms().saturating_sub(begun);
+        self.adapt(took, copied > count.saturating_mul(2));
         Ok(Some(count))
     }
 
-    fn adapt(&mut self, took: u64) {
-        if took < BATCH_MS / 2 {
+    /// Chooses the size of the next batch after one that took `took` milliseconds, mostly for ancestors or not.
+    fn adapt(&mut self, took: u64, mostly_ancestors: bool) {
+        if took < BATCH_MS / 2 || mostly_ancestors {
             self.limit = self.limit.saturating_mul(2).min(self.most);
         } else if took > BATCH_MS {
             self.limit = (self.limit / 2).max(BATCH_MIN).min(self.most);
@@ -181,11 +185,7 @@ impl Batch<'_> {
     /// Refuses what does not fit while nothing is changed yet.
     fn make_room(&self, trans: &mut Transaction<'_>, plan: &Plan) -> Result {
         let nodesize = u64::from(trans.geometry().nodesize);
-        let paths = plan.seeds.paths.iter().fold(0u64, |sum, path| {
-            sum.saturating_add(u64::from(path.level)).saturating_add(1)
-        });
-        let closure = plan.closure.as_ref().map_or(0, Closure::len) as u64;
-        let nodes = closure.saturating_add(paths).saturating_mul(nodesize);
+        let nodes = plan.blocks().saturating_mul(nodesize);
         let mut data = plan.moves.bytes();
         if data != 0 {
             // What was promised to writers is not there for copies.
@@ -200,7 +200,7 @@ impl Batch<'_> {
         let closure = plan.closure.take().ok_or(EINVAL)?;
         let reader = self.fs.reader()?;
         plan.moves.copy_data(trans, &reader)?;
-        let copies = copy(trans, &closure, &plan.moves)?;
+        let copies = copy(trans, &closure, &plan.moves, self.check)?;
         plan.moves.finish(trans, &reader, &copies)?;
         for path in plan.seeds.paths.iter() {
             edit::cow_to(trans, path.tree, &path.key, path.level)?;
@@ -216,6 +216,16 @@ struct Plan {
     moves: Moves,
     closure: Option<Closure>,
     count: usize,
+}
+
+impl Plan {
+    /// How many tree blocks are copied, at the most.
+    fn blocks(&self) -> u64 {
+        let closure = self.closure.as_ref().map_or(0, Closure::len) as u64;
+        self.seeds.paths.iter().fold(closure, |sum, path| {
+            sum.saturating_add(u64::from(path.level)).saturating_add(1)
+        })
+    }
 }
 
 /// The extents of a block group, in order.

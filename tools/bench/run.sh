@@ -2,11 +2,14 @@
 # SPDX-License-Identifier: GPL-2.0
 # Compares rbtrfs with the C driver: both in one VM, on copies of the same image, in turns. Ends with a table and a
 # chart; the figures stay in build/bench.tsv, the chart in build/bench.svg.
-# usage: run.sh [ROUNDS]
+# usage: run.sh [ROUNDS [PART...]]; parts are reading (send and balance) and writing, both by default.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+rounds=${1:-3}
+[ $# -lt 2 ] && set -- "$rounds" reading writing
+shift
 make --no-print-directory all
 mkdir -p build
-qemu/run --kernel stock --module none --disk 6G --disk 6G --memory 4G --timeout 3600 \
-	-- tools/bench/guest.sh "${1:-5}" > build/bench.tsv
+qemu/run --kernel stock --module none --disk 6G --disk 6G --memory 4G --timeout 7200 \
+	-- tools/bench/guest.sh "$rounds" "$@" > build/bench.tsv
 python3 tools/bench/report.py build/bench.tsv build/bench.svg
