@@ -79,6 +79,25 @@ fn check(inode: &Inode) -> Result {
     Ok(())
 }
 
+/// Whether a property makes sense. How to compress is kept for other drivers; this one never does.
+fn check_property(name: &[u8], value: Option<&[u8]>) -> Result {
+    if name != b"btrfs.compression" {
+        return Err(EINVAL);
+    }
+    let value = value.unwrap_or(b"none");
+    let (method, level) = match value.iter().position(|byte| *byte == b':') {
+        Some(at) => (value.get(..at).unwrap_or(b""), value.get(at + 1..)),
+        None => (value, None),
+    };
+    let takes_level = matches!(method, b"zlib" | b"zstd");
+    match level {
+        Some(level) if takes_level && level.iter().all(u8::is_ascii_digit) => Ok(()),
+        Some(_) => Err(EINVAL),
+        None if takes_level || matches!(method, b"lzo" | b"no" | b"none" | b"") => Ok(()),
+        None => Err(EINVAL),
+    }
+}
+
 /// `xattr_handler::set`.
 ///
 /// # Safety
@@ -102,10 +121,6 @@ unsafe extern "C" fn set(
             (Inode::from_raw(inode), full.to_bytes())
         };
         check(inode)?;
-        // Properties would have to be checked and applied.
-        if full.starts_with(b"btrfs.") {
-            return Err(EOPNOTSUPP);
-        }
         let value = if value.is_null() {
             None
         } else if size == 0 {
@@ -114,6 +129,9 @@ unsafe extern "C" fn set(
             // SAFETY: The VFS passes a buffer of that size.
             Some(unsafe { core::slice::from_raw_parts(value.cast::<u8>(), size) })
         };
+        if full.starts_with(b"btrfs.") {
+            check_property(full, value)?;
+        }
         let mode = match flags as u32 {
             bindings::XATTR_CREATE => XattrMode::Create,
             bindings::XATTR_REPLACE => XattrMode::Replace,
