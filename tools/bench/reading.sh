@@ -33,6 +33,31 @@ snapshots() {
 		btrfs subvolume snapshot -r "$mnt/s" "$mnt/snap-$i" > /dev/null
 	done
 }
+# What changed since a parent, in large volumes: a few names, and one place in a file of many extents.
+renames() {
+	small_files
+	local i
+	for i in $(seq 0 499); do
+		mv "$mnt/s/d$((i % 20))/file-$i" "$mnt/s/d$((i % 20))/renamed-$i"
+	done
+	btrfs subvolume snapshot -r "$mnt/s" "$mnt/later" > /dev/null
+}
+many_extents() {
+	btrfs subvolume create "$mnt/s" > /dev/null
+	python3 - "$mnt/s" <<-'P'
+		import fcntl, os, struct, sys
+		block = os.open(f"{sys.argv[1]}/block", os.O_CREAT | os.O_RDWR)
+		os.write(block, os.urandom(8192))
+		file = os.open(f"{sys.argv[1]}/file", os.O_CREAT | os.O_RDWR)
+		# FICLONERANGE, of one block and the other in turns, which cannot be merged.
+		for n in range(200000):
+		    fcntl.ioctl(file, 0x4020940D, struct.pack("qQQQ", block, n % 2 * 4096, 4096, n * 4096))
+	P
+	btrfs subvolume snapshot -r "$mnt/s" "$mnt/snap" > /dev/null
+	printf x | dd of="$mnt/s/file" bs=1 seek=400000000 conv=notrunc status=none
+	btrfs subvolume snapshot -r "$mnt/s" "$mnt/later" > /dev/null
+}
+send_changes() { btrfs send -q -p "$mnt/snap" "$mnt/later" > /dev/null; }
 send_snap() { btrfs send -q "$mnt/snap" > /dev/null; }
 warm() { cat "$mnt"/snap/* > /dev/null; }
 balance_metadata() { btrfs balance start -m "$mnt" > /dev/null; }
@@ -53,3 +78,7 @@ measure "send one file of 256 MiB, cached" send_snap warm
 make_image snapshots
 measure "balance metadata, 200 snapshots" balance_metadata
 measure "cancel a balance" cancel_balance start_balance
+make_image renames
+measure "send what 500 renames in 20,000 files changed" send_changes
+make_image many_extents
+measure "send one change in 200,000 extents" send_changes
