@@ -33,30 +33,15 @@ const _: () = {
     assert!(both::<u64>(0) != read::<u64>(0));
 };
 
-
 /// Answers for a command that nothing else knows.
 pub(super) fn refuse(cmd: u32) -> Result {
     match cmd {
         SCRUB_CANCEL | SCRUB_PROGRESS if !capable_sys_admin() => Err(EPERM),
         // No scrub runs.
         SCRUB_CANCEL | SCRUB_PROGRESS => Err(ENOTCONN),
-        DEFRAG
-        | DEFRAG_RANGE
-        | RESIZE
-        | ADD_DEV
-        | RM_DEV
-        | RM_DEV_V2
-        | SCRUB
-        | QUOTA_CTL
-        | QGROUP_ASSIGN
-        | QGROUP_CREATE
-        | QGROUP_LIMIT
-        | QUOTA_RESCAN
-        | QUOTA_RESCAN_STATUS
-        | QUOTA_RESCAN_WAIT
-        | DEV_REPLACE
-        | SET_FEATURES
-        | ENCODED_READ => Err(EOPNOTSUPP),
+        DEFRAG | DEFRAG_RANGE | RESIZE | ADD_DEV | RM_DEV | RM_DEV_V2 | SCRUB | QUOTA_CTL
+        | QGROUP_ASSIGN | QGROUP_CREATE | QGROUP_LIMIT | QUOTA_RESCAN | QUOTA_RESCAN_STATUS
+        | QUOTA_RESCAN_WAIT | DEV_REPLACE | SET_FEATURES | ENCODED_READ => Err(EOPNOTSUPP),
         // Receiving decompresses by itself where it is told that there is no such command.
         ENCODED_WRITE => Err(ENOTTY),
         _ => Err(ENOTTY),

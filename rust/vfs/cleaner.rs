@@ -33,7 +33,11 @@ impl Work for Cleaning {
                 let fs = sb.volume().fs();
                 if !fs.is_read_only() {
                     if let Err(e) = clean_subvolumes(fs, &|| turn.is_over()) {
-                        fs_err!(fs, "cleaning up after deleted subvolumes failed: {}", e.to_errno());
+                        fs_err!(
+                            fs,
+                            "cleaning up after deleted subvolumes failed: {}",
+                            e.to_errno()
+                        );
                     }
                 }
                 // SAFETY: As above.

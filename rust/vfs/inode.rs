@@ -191,7 +191,9 @@ impl Inode {
     /// Notes that the file may have preallocated space.
     pub(super) fn set_preallocated(&self) {
         let flags = self.info().flags();
-        self.info().flags.store(flags | inode_flags::PREALLOC, Relaxed);
+        self.info()
+            .flags
+            .store(flags | inode_flags::PREALLOC, Relaxed);
     }
 
     /// Takes new `BTRFS_INODE_*` flags over.

@@ -129,7 +129,8 @@ impl OpenFile<'_> {
     fn snapshot_source(&self, fd: i64) -> Result<u64> {
         let fd = u32::try_from(fd).map_err(|_| EINVAL)?;
         // SAFETY: The function takes any number, and only returns files of the superblock.
-        let file = from_err_ptr(unsafe { bindings::rbtrfs_fget_of(fd, self.super_block().as_ptr()) })?;
+        let file =
+            from_err_ptr(unsafe { bindings::rbtrfs_fget_of(fd, self.super_block().as_ptr()) })?;
         // SAFETY: The file is referenced, and of our superblock.
         let (inode, owned) = unsafe {
             (
@@ -137,7 +138,10 @@ impl OpenFile<'_> {
                 bindings::rbtrfs_inode_owner_or_capable(file),
             )
         };
-        let (tree, is_root) = (inode.info().tree, inode.is_dir() && inode.info().ino == ROOT_DIR);
+        let (tree, is_root) = (
+            inode.info().tree,
+            inode.is_dir() && inode.info().ino == ROOT_DIR,
+        );
         // SAFETY: The reference is ours.
         unsafe { bindings::fput(file) };
         if !owned {

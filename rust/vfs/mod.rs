@@ -49,9 +49,9 @@ mod write;
 mod write_back;
 mod xattr;
 
+pub(crate) use attributes::now;
 pub(crate) use control::Devices;
 pub(crate) use filesystem::Registration;
-pub(crate) use attributes::now;
 pub(crate) use ioctl::{
     capable_dac_read_search, capable_sys_admin, sleep_interruptible, with_current, zeroed_box,
     FileSink, OpenFile, UserArg,

@@ -253,11 +253,7 @@ pub(super) unsafe extern "C" fn link(
 /// # Safety
 ///
 /// As the VFS calls `unlink` and `rmdir`: the directory and the inode are locked.
-unsafe fn remove(
-    dir: *mut bindings::inode,
-    dentry: *mut bindings::dentry,
-    is_dir: bool,
-) -> Result {
+unsafe fn remove(dir: *mut bindings::inode, dentry: *mut bindings::dentry, is_dir: bool) -> Result {
     // SAFETY: By this function's contract.
     let (dir, inode, name) = unsafe {
         let dir = Exclusive::assume(Inode::from_raw(dir));

@@ -61,7 +61,13 @@ pub(super) fn make_hole(inode: Exclusive<'_>, start: u64, end: u64) -> Result {
     write::zero_range(inode, last, end.min(inode.size()).max(last))?;
     let _invalidate = InvalidateGuard::lock(inode);
     drop_cached(inode, first, last)?;
-    let item = punch(inode.fs(), id(&inode), first, last, super::attributes::now())?;
+    let item = punch(
+        inode.fs(),
+        id(&inode),
+        first,
+        last,
+        super::attributes::now(),
+    )?;
     take_over_extents(&inode, &item);
     Ok(())
 }

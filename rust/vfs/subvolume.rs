@@ -117,7 +117,10 @@ impl Subvolumes {
     pub(super) fn get(&self, tree: u64, read_only: bool) -> Result<NonNull<Subvolume>> {
         let mut known = self.0.lock();
         match known.binary_search_by_key(&tree, |known| known.tree) {
-            Ok(at) => known.get(at).map(|known| NonNull::from(&**known)).ok_or(EINVAL),
+            Ok(at) => known
+                .get(at)
+                .map(|known| NonNull::from(&**known))
+                .ok_or(EINVAL),
             Err(at) => {
                 let new = Subvolume::new(tree, read_only)?;
                 let found = NonNull::from(&*new);

@@ -146,7 +146,6 @@ impl Volume {
         &self.fs
     }
 
-
     /// Whether users may delete subvolumes that they own.
     pub(super) fn users_may_delete(&self) -> bool {
         self.users_may_delete

@@ -14,7 +14,9 @@ use crate::bindings;
 use crate::device::WriteIo;
 use crate::format::inode::inode_flags;
 use crate::platform::NofsScope;
-use crate::subvol::write::{insert_data, insert_inline, preallocated, NewData, NewInline, MAX_INLINE};
+use crate::subvol::write::{
+    insert_data, insert_inline, preallocated, NewData, NewInline, MAX_INLINE,
+};
 use crate::volume::in_flight::push_checksums;
 use crate::volume::{DataExtent, Fs};
 use kernel::prelude::*;
@@ -183,7 +185,11 @@ impl Run {
         if self.start != 0 || size == 0 || size > MAX_INLINE as u64 || self.parts.len() != 1 {
             return Ok(false);
         }
-        let Some(data) = self.parts.first().and_then(|part| part.bytes().get(..size as usize)) else {
+        let Some(data) = self
+            .parts
+            .first()
+            .and_then(|part| part.bytes().get(..size as usize))
+        else {
             return Ok(false);
         };
         let item = match insert_inline(inode.fs(), id(inode), NewInline { data }) {
@@ -225,12 +231,7 @@ unsafe extern "C" fn writeback_range(
     }
 }
 
-fn gather(
-    inode: &Inode,
-    pending: &mut *mut kernel::ffi::c_void,
-    pos: u64,
-    part: Part,
-) -> Result {
+fn gather(inode: &Inode, pending: &mut *mut kernel::ffi::c_void, pos: u64, part: Part) -> Result {
     // SAFETY: The pointer is null or was made of a box, below.
     let run = (!pending.is_null()).then(|| unsafe { KBox::<Run>::from_raw(pending.cast()) });
     *pending = core::ptr::null_mut();
@@ -264,7 +265,10 @@ unsafe extern "C" fn writeback_submit(
     // SAFETY: By this function's contract; `gather` made the pointer of a box.
     let (inode, run) = unsafe {
         let run = core::mem::replace(&mut (*context).wb_ctx, core::ptr::null_mut());
-        (Inode::from_raw((*context).inode), KBox::<Run>::from_raw(run.cast()))
+        (
+            Inode::from_raw((*context).inode),
+            KBox::<Run>::from_raw(run.cast()),
+        )
     };
     // What was gathered before the error is good: it is written all the same.
     let result = KBox::into_inner(run).finish(inode);

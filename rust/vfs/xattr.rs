@@ -285,7 +285,12 @@ unsafe fn encode_acl(acl: *const bindings::posix_acl) -> Result<KVec<u8>> {
     let mut size = 0;
     // SAFETY: By this function's contract; the bytes come from kmalloc.
     let bytes = unsafe {
-        bindings::posix_acl_to_xattr(&raw mut bindings::init_user_ns, acl, &mut size, bindings::GFP_KERNEL)
+        bindings::posix_acl_to_xattr(
+            &raw mut bindings::init_user_ns,
+            acl,
+            &mut size,
+            bindings::GFP_KERNEL,
+        )
     };
     if bytes.is_null() {
         return Err(ENOMEM);
@@ -394,10 +399,7 @@ impl Inherited {
     }
 
     /// Calls `each` with the name and the value of each.
-    pub(super) fn each<'a>(
-        &'a self,
-        each: &mut dyn FnMut(&'a [u8], &'a [u8]) -> Result,
-    ) -> Result {
+    pub(super) fn each<'a>(&'a self, each: &mut dyn FnMut(&'a [u8], &'a [u8]) -> Result) -> Result {
         if let Some(value) = &self.access {
             each(b"system.posix_acl_access", value)?;
         }
