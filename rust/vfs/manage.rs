@@ -129,8 +129,8 @@ impl OpenFile<'_> {
     fn snapshot_source(&self, fd: i64) -> Result<u64> {
         let fd = u32::try_from(fd).map_err(|_| EINVAL)?;
         // SAFETY: The function takes any number, and only returns files of the superblock.
-        let file =
-            from_err_ptr(unsafe { bindings::rbtrfs_fget_of(fd, self.super_block().as_ptr()) })?;
+        let file = unsafe { bindings::rbtrfs_fget_of(fd, self.super_block().as_ptr()) };
+        let file = from_err_ptr(file)?;
         // SAFETY: The file is referenced, and of our superblock.
         let (inode, owned) = unsafe {
             (
