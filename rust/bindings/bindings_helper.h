@@ -13,6 +13,7 @@
 #include <linux/falloc.h>
 #include <linux/fiemap.h>
 #include <linux/fileattr.h>
+#include <linux/filelock.h>
 #include <linux/fs.h>
 #include <linux/fs_context.h>
 #include <linux/fs_parser.h>
@@ -23,6 +24,7 @@
 #include <linux/pagemap.h>
 #include <linux/posix_acl.h>
 #include <linux/posix_acl_xattr.h>
+#include <linux/security.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/statfs.h>
@@ -75,6 +77,9 @@ struct dentry *rbtrfs_lookup(struct dentry *base, const char *name, u32 len);
 
 /* Inodes. */
 bool rbtrfs_inode_is_new(struct inode *inode);
+struct inode *rbtrfs_next_unused_inode(struct super_block *sb, struct inode *prev);
+int rbtrfs_init_security(struct inode *inode, struct inode *dir, const u8 *name, u32 len,
+			 initxattrs collect, void *data);
 void rbtrfs_inode_set_fop(struct inode *inode, const struct file_operations *fop);
 void rbtrfs_inode_set_size(struct inode *inode, loff_t size);
 loff_t rbtrfs_inode_size(const struct inode *inode);

@@ -259,6 +259,40 @@ bool rbtrfs_inode_is_new(struct inode *inode)
 	return inode_state_read_once(inode) & I_NEW;
 }
 
+/*
+ * The next inode after prev, or the first one, that nobody uses, with a reference; others may be among them. The
+ * caller has a reference to prev.
+ */
+struct inode *rbtrfs_next_unused_inode(struct super_block *sb, struct inode *prev)
+{
+	struct inode *inode, *found = NULL;
+
+	spin_lock(&sb->s_inode_list_lock);
+	inode = list_prepare_entry(prev, &sb->s_inodes, i_sb_list);
+	list_for_each_entry_continue(inode, &sb->s_inodes, i_sb_list) {
+		spin_lock(&inode->i_lock);
+		/* One in use gives the caller a place to reschedule. */
+		if (!(inode_state_read(inode) & (I_NEW | I_CREATING | I_FREEING | I_WILL_FREE)) &&
+		    (!icount_read(inode) || need_resched())) {
+			__iget(inode);
+			found = inode;
+		}
+		spin_unlock(&inode->i_lock);
+		if (found)
+			break;
+	}
+	spin_unlock(&sb->s_inode_list_lock);
+	return found;
+}
+
+int rbtrfs_init_security(struct inode *inode, struct inode *dir, const u8 *name, u32 len,
+			 initxattrs collect, void *data)
+{
+	const struct qstr qstr = QSTR_LEN(name, len);
+
+	return security_inode_init_security(inode, dir, name ? &qstr : NULL, collect, data);
+}
+
 void rbtrfs_inode_set_fop(struct inode *inode, const struct file_operations *fop)
 {
 	inode->i_fop = fop;

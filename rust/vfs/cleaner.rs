@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The thread that drops the trees of deleted subvolumes.
 
+use super::evict::evict_deleted;
 use super::super_block::SuperBlock;
 use super::thread::{Thread, Turn, Work};
 use crate::bindings;
@@ -28,11 +29,14 @@ impl Work for Cleaning {
         // SAFETY: `Cleaner::stop` is called before the superblock goes.
         let sb = unsafe { self.sb.as_ref() };
         loop {
+            // SAFETY: The superblock is valid, and this thread holds nothing.
+            unsafe { evict_deleted(sb) };
             // SAFETY: The superblock is valid; the permission is given back below.
             if unsafe { bindings::rbtrfs_try_start_internal(sb.as_ptr()) } {
                 let fs = sb.volume().fs();
                 if !fs.is_read_only() {
-                    if let Err(e) = clean_subvolumes(fs, &|| turn.is_over()) {
+                    let claim = |tree| sb.volume().subvolumes().claim(tree);
+                    if let Err(e) = clean_subvolumes(fs, &claim, &|| turn.is_over()) {
                         fs_err!(
                             fs,
                             "cleaning up after deleted subvolumes failed: {}",

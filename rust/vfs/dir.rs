@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Directories: look-up, across the borders of subvolumes, and listing.
 
-use super::inode::{self, iget, live, stand_in, Inode, InodeRef, ROOT_DIR};
+use super::iget::{iget, stand_in};
+use super::inode::{self, live, Inode, InodeRef, ROOT_DIR};
 use super::super_block::SuperBlock;
 use super::table::Table;
 use super::{fsync, ioctl, namespace};
@@ -403,6 +404,7 @@ pub(super) static FILE_OPERATIONS: Table<bindings::file_operations> =
         read: Some(bindings::generic_read_dir),
         iterate_shared: Some(iterate_shared),
         fsync: Some(fsync::fsync),
+        setlease: Some(bindings::generic_setlease),
         unlocked_ioctl: Some(ioctl::unlocked_ioctl),
         #[cfg(CONFIG_COMPAT)]
         compat_ioctl: Some(ioctl::compat_ioctl),

@@ -2,10 +2,12 @@
 //! Inodes that leave memory, for good if they have no names left.
 
 use super::attributes::id;
-use super::inode::Inode;
+use super::inode::{info_ptr, Inode, InodeRef};
+use super::super_block::SuperBlock;
 use crate::bindings;
 use crate::fs_warn;
 use crate::subvol::write;
+use core::ptr::NonNull;
 use kernel::prelude::*;
 
 /// `super_operations::drop_inode`: whether an inode that nobody uses is of no use.
@@ -42,8 +44,14 @@ pub(super) unsafe extern "C" fn evict_inode(inode: *mut bindings::inode) {
             delete(inode);
         }
     }
-    // SAFETY: The pages are gone.
-    unsafe { bindings::clear_inode(inode) };
+    // SAFETY: The pages are gone. An inode that was not filled in is in no subvolume; one that is goes but once.
+    unsafe {
+        bindings::clear_inode(inode);
+        let subvolume = (*info_ptr(inode)).subvolume;
+        if !subvolume.is_null() && (*subvolume).leave() {
+            SuperBlock::from_raw((*inode).i_sb).volume().wake_cleaner();
+        }
+    }
 }
 
 fn delete(inode: &Inode) {
@@ -72,4 +80,29 @@ fn delete(inode: &Inode) {
     }
     // SAFETY: As above.
     unsafe { bindings::rbtrfs_end_internal(sb) };
+}
+
+/// Has the inodes of deleted subvolumes that nobody uses leave memory, so that their trees can be dropped.
+///
+/// # Safety
+///
+/// The superblock stays until this returns, and the caller holds nothing that evicting an inode takes.
+pub(super) unsafe fn evict_deleted(sb: &SuperBlock) {
+    if !sb.volume().subvolumes().has_deleted_in_use() {
+        return;
+    }
+    let mut last: Option<InodeRef> = None;
+    loop {
+        let from = last
+            .as_ref()
+            .map_or(core::ptr::null_mut(), |inode| inode.as_ptr());
+        // SAFETY: The superblock is valid, and the inode referenced.
+        let next = unsafe { bindings::rbtrfs_next_unused_inode(sb.as_ptr(), from) };
+        // SAFETY: The reference is ours. Dropping the last one asks `drop_inode`, which answers what is to go.
+        last = NonNull::new(next).map(|inode| unsafe { InodeRef::from_raw(inode) });
+        if last.is_none() {
+            return;
+        }
+        crate::platform::yield_now();
+    }
 }

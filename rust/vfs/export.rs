@@ -2,7 +2,8 @@
 //! File handles, as `name_to_handle_at` and NFS use them: the C driver's, so that a handle names the same file
 //! under either.
 
-use super::inode::{iget, live, Inode, ROOT_DIR};
+use super::iget::iget;
+use super::inode::{live, Inode, ROOT_DIR};
 use super::subvol_path;
 use super::super_block::SuperBlock;
 use super::table::Table;

@@ -280,6 +280,7 @@ pub(super) static FILE_OPERATIONS: Table<bindings::file_operations> =
         #[cfg(CONFIG_TRANSPARENT_HUGEPAGE)]
         get_unmapped_area: Some(bindings::thp_get_unmapped_area),
         fsync: Some(fsync::fsync),
+        setlease: Some(bindings::generic_setlease),
         unlocked_ioctl: Some(ioctl::unlocked_ioctl),
         #[cfg(CONFIG_COMPAT)]
         compat_ioctl: Some(ioctl::compat_ioctl),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Inodes: their cache, how they are read from a subvolume's tree, and `stat`.
+//! Inodes in memory, and their cache. `iget` fills them in.
 //!
 //! Each inode carries an [`InodeInfo`] beside the VFS's part, valid from the moment the memory is allocated: an inode
 //! that loses the race to be inserted, or that is freed half-built, needs no care. Its plain fields are written only
@@ -11,11 +11,10 @@
 use super::reserved::Reserved;
 use super::subvolume::Subvolume;
 use super::super_block::SuperBlock;
-use super::{attributes, dir, file, page_cache, special, symlink, xattr};
+use super::{attributes, special, xattr};
 use crate::bindings;
-use crate::format::inode::{inode_flags, InodeItem};
+use crate::format::inode::inode_flags;
 use crate::platform::NofsScope;
-use crate::subvol;
 use crate::tree::TreeRoot;
 use crate::volume::{Fs, Live, View};
 use core::cell::UnsafeCell;
@@ -37,14 +36,14 @@ pub(super) struct InodeInfo {
     /// The number within the subvolume.
     pub(super) ino: u64,
     /// The subvolume; null until the inode is filled in. It lives as long as the volume.
-    subvolume: *const Subvolume,
+    pub(super) subvolume: *const Subvolume,
     /// When it was made: seconds and nanoseconds.
     pub(super) created: (i64, u32),
-    flags: Atomic<u64>,
-    nbytes: Atomic<u64>,
-    changed: Atomic<u64>,
+    pub(super) flags: Atomic<u64>,
+    pub(super) nbytes: Atomic<u64>,
+    pub(super) changed: Atomic<u64>,
     /// Of a regular file: a box that `destroy_inode` frees.
-    reserved: *mut Reserved,
+    pub(super) reserved: *mut Reserved,
 }
 
 impl InodeInfo {
@@ -236,6 +235,13 @@ pub(super) fn live<'fs>(fs: &'fs Fs, trees: &[u64]) -> Result<LiveView<'fs>> {
 pub(super) struct InodeRef(NonNull<bindings::inode>);
 
 impl InodeRef {
+    /// # Safety
+    ///
+    /// The reference is the caller's to give, and the inode one of ours that is complete.
+    pub(super) unsafe fn from_raw(inode: NonNull<bindings::inode>) -> Self {
+        Self(inode)
+    }
+
     /// Gives the reference away.
     pub(super) fn into_raw(self) -> *mut bindings::inode {
         let ptr = self.0.as_ptr();
@@ -265,7 +271,7 @@ impl Drop for InodeRef {
 /// # Safety
 ///
 /// `inode` points to the `vfs` field of a live [`Container`].
-unsafe fn info_ptr(inode: *mut bindings::inode) -> *mut InodeInfo {
+pub(super) unsafe fn info_ptr(inode: *mut bindings::inode) -> *mut InodeInfo {
     let vfs: *mut Opaque<bindings::inode> = inode.cast();
     // SAFETY: By this function's contract the result stays within the container.
     let container = unsafe { kernel::container_of!(vfs, Container, vfs) };
@@ -277,10 +283,10 @@ pub(super) const S_IFMT: u32 = bindings::S_IFMT;
 pub(super) const S_IFDIR: u32 = bindings::S_IFDIR;
 pub(super) const S_IFREG: u32 = bindings::S_IFREG;
 pub(super) const S_IFLNK: u32 = bindings::S_IFLNK;
-const S_IFCHR: u32 = bindings::S_IFCHR;
-const S_IFBLK: u32 = bindings::S_IFBLK;
-const S_IFIFO: u32 = bindings::S_IFIFO;
-const S_IFSOCK: u32 = bindings::S_IFSOCK;
+pub(super) const S_IFCHR: u32 = bindings::S_IFCHR;
+pub(super) const S_IFBLK: u32 = bindings::S_IFBLK;
+pub(super) const S_IFIFO: u32 = bindings::S_IFIFO;
+pub(super) const S_IFSOCK: u32 = bindings::S_IFSOCK;
 
 /// The slab cache of inodes; there is one for the module.
 pub(super) struct InodeCache(NonNull<bindings::kmem_cache>);
@@ -378,236 +384,6 @@ pub(super) unsafe extern "C" fn free_inode(inode: *mut bindings::inode) {
     let container = unsafe { kernel::container_of!(vfs, Container, vfs) };
     // SAFETY: The slab allocator finds the cache of an object, and frees it once.
     unsafe { bindings::kfree(container.cast()) }
-}
-
-/// What identifies an inode within a superblock.
-struct Id {
-    tree: u64,
-    ino: u64,
-}
-
-impl Id {
-    fn hash(&self) -> u64 {
-        self.ino ^ self.tree.wrapping_mul(0x9e37_79b9_7f4a_7c15)
-    }
-}
-
-/// # Safety
-///
-/// `inode` is one of ours, `id` points to an [`Id`]; the caller holds the inode hash lock.
-unsafe extern "C" fn test(
-    inode: *mut bindings::inode,
-    id: *mut kernel::ffi::c_void,
-) -> kernel::ffi::c_int {
-    // SAFETY: `iget` passed the pointer.
-    let id = unsafe { &*id.cast::<Id>() };
-    // SAFETY: The inode is in the hash, so `set` has run. These two fields are written there alone, so that
-    // reading them does not race with `iget` filling in the others.
-    unsafe {
-        let info = info_ptr(inode);
-        i32::from((*info).tree == id.tree && (*info).ino == id.ino)
-    }
-}
-
-/// # Safety
-///
-/// As for [`test`]; nobody else knows `inode` yet.
-unsafe extern "C" fn set(
-    inode: *mut bindings::inode,
-    id: *mut kernel::ffi::c_void,
-) -> kernel::ffi::c_int {
-    // SAFETY: `iget` passed the pointer.
-    let id = unsafe { &*id.cast::<Id>() };
-    // SAFETY: The inode is not in the hash yet, so it is ours alone.
-    unsafe {
-        let info = info_ptr(inode);
-        (*info).tree = id.tree;
-        (*info).ino = id.ino;
-        (*inode).i_ino = id.ino;
-    }
-    0
-}
-
-/// An inode that is in the hash but not yet filled in; dropping it makes waiters fail.
-struct NewInode<'a> {
-    inode: *mut bindings::inode,
-    sb: &'a SuperBlock,
-}
-
-impl NewInode<'_> {
-    fn set_common(&mut self, item: &InodeItem, subvolume: NonNull<Subvolume>) -> Result {
-        let size = i64::try_from(item.size.get()).map_err(|_| EUCLEAN)?;
-        let nbytes = i64::try_from(item.nbytes.get()).map_err(|_| EUCLEAN)?;
-        let flags = item.flags.get();
-        let inode = self.inode;
-        // SAFETY: The inode is `I_NEW`, so it and its data are ours to fill.
-        unsafe {
-            let info = info_ptr(inode);
-            (*info).subvolume = subvolume.as_ptr();
-            (*info).flags = Atomic::new(flags);
-            (*info).nbytes = Atomic::new(item.nbytes.get());
-            (*info).changed = Atomic::new(item.transid.get());
-            (*info).created = (item.otime.sec.get() as i64, item.otime.nsec.get());
-
-            (*inode).i_mode = item.mode.get() as bindings::umode_t;
-            (*inode).i_generation = item.generation.get() as u32;
-            bindings::set_nlink(inode, item.nlink.get());
-            bindings::rbtrfs_inode_set_owner(inode, item.uid.get(), item.gid.get());
-            bindings::rbtrfs_inode_set_size(inode, size);
-            bindings::inode_set_bytes(inode, nbytes);
-            bindings::rbtrfs_inode_set_times(
-                inode,
-                item.atime.sec.get() as i64,
-                item.atime.nsec.get(),
-                item.mtime.sec.get() as i64,
-                item.mtime.nsec.get(),
-                item.ctime.sec.get() as i64,
-                item.ctime.nsec.get(),
-            );
-            bindings::rbtrfs_inode_set_version(inode, item.sequence.get());
-            attributes::set_vfs_flags(inode, flags);
-        }
-        Ok(())
-    }
-
-    fn set_operations(&mut self, item: &InodeItem) -> Result {
-        let inode = self.inode;
-        match item.mode.get() & S_IFMT {
-            // SAFETY: The inode is `I_NEW` and the tables are statics.
-            S_IFREG => unsafe {
-                let reserved = Pin::into_inner_unchecked(Reserved::new()?);
-                (*info_ptr(inode)).reserved = KBox::into_raw(reserved);
-                bindings::rbtrfs_inode_stable_writes(inode);
-                (*inode).i_op = file::INODE_OPERATIONS.as_ptr();
-                bindings::rbtrfs_inode_set_fop(inode, file::FILE_OPERATIONS.as_ptr());
-                (*(*inode).i_mapping).a_ops = page_cache::OPERATIONS.as_ptr();
-                bindings::rbtrfs_inode_no_highmem(inode);
-                bindings::rbtrfs_inode_enable_large_folios(inode);
-            },
-            // SAFETY: As above.
-            S_IFDIR => unsafe {
-                (*inode).i_op = dir::INODE_OPERATIONS.as_ptr();
-                bindings::rbtrfs_inode_set_fop(inode, dir::FILE_OPERATIONS.as_ptr());
-            },
-            // SAFETY: As above.
-            S_IFLNK => unsafe {
-                (*inode).i_op = symlink::INODE_OPERATIONS.as_ptr();
-            },
-            S_IFCHR | S_IFBLK | S_IFIFO | S_IFSOCK => {
-                let dev = u32::try_from(item.rdev.get()).map_err(|_| EUCLEAN)?;
-                // SAFETY: As above.
-                unsafe {
-                    (*inode).i_op = special::INODE_OPERATIONS.as_ptr();
-                    bindings::init_special_inode(inode, (*inode).i_mode, dev);
-                }
-            }
-            _ => return Err(EUCLEAN),
-        }
-        Ok(())
-    }
-
-    fn finish(self) -> InodeRef {
-        let inode = self.inode;
-        core::mem::forget(self);
-        // SAFETY: The inode is complete; from here on it is shared.
-        unsafe { bindings::unlock_new_inode(inode) };
-        // SAFETY: `iget5_locked` returned it, so it is not null, with a reference that is ours.
-        InodeRef(unsafe { NonNull::new_unchecked(inode) })
-    }
-}
-
-impl Drop for NewInode<'_> {
-    fn drop(&mut self) {
-        // SAFETY: The inode is `I_NEW` and the reference ours; this marks it bad and wakes who waits.
-        unsafe { bindings::iget_failed(self.inode) }
-    }
-}
-
-/// The inode `ino` of the subvolume `tree`, from the cache or from its tree. No view may be held: whoever else reads
-/// the inode is waited for.
-///
-/// # Errors
-///
-/// `ENOENT` if there is none, `EUCLEAN` if its item makes no sense, `ENOMEM`, or what reading gives.
-pub(super) fn iget(sb: &SuperBlock, tree: u64, ino: u64) -> Result<InodeRef> {
-    let mut id = Id { tree, ino };
-    // SAFETY: The callbacks take the pointer for what it is, and do not keep it.
-    let inode = unsafe {
-        bindings::iget5_locked(
-            sb.as_ptr(),
-            id.hash(),
-            Some(test),
-            Some(set),
-            (&raw mut id).cast(),
-        )
-    };
-    let found = NonNull::new(inode).ok_or(ENOMEM)?;
-    // SAFETY: The inode is referenced.
-    if !unsafe { bindings::rbtrfs_inode_is_new(inode) } {
-        return Ok(InodeRef(found));
-    }
-    let mut new = NewInode { inode, sb };
-    let (item, read_only) = {
-        let view = live(new.sb.volume().fs(), &[tree])?;
-        let item = subvol::inode::read(&*view, view.tree_root(tree)?, ino)?;
-        (item, view.tree_root_item(tree)?.is_read_only())
-    };
-    let subvolume = new.sb.volume().subvolumes().get(tree, read_only)?;
-    // SAFETY: The pointer is good as long as the volume lives.
-    clean(sb, unsafe { subvolume.as_ref() }, tree)?;
-    new.set_common(&item, subvolume)?;
-    new.set_operations(&item)?;
-    Ok(new.finish())
-}
-
-/// Deletes the orphans of a subvolume that is looked at for the first time since it can be written.
-fn clean(sb: &SuperBlock, subvolume: &Subvolume, tree: u64) -> Result {
-    let fs = sb.volume().fs();
-    if fs.is_read_only() || subvolume.is_read_only() {
-        return Ok(());
-    }
-    // SAFETY: The superblock is valid; the permission is given back below.
-    if !unsafe { bindings::rbtrfs_try_start_internal(sb.as_ptr()) } {
-        // It is frozen: the next one does it.
-        return Ok(());
-    }
-    let cleaned = if subvolume.take_cleaning() {
-        subvol::write::clean_orphans(fs, tree)
-    } else {
-        Ok(())
-    };
-    // SAFETY: As above.
-    unsafe { bindings::rbtrfs_end_internal(sb.as_ptr()) };
-    cleaned
-}
-
-/// An empty directory in the place of a subvolume that is not there: in a snapshot, those within its source.
-///
-/// # Errors
-///
-/// `ENOMEM`.
-pub(super) fn stand_in(parent: &Inode) -> Result<InodeRef> {
-    const MODE: u32 = S_IFDIR | 0o755;
-    // SAFETY: The superblock is valid.
-    let inode = unsafe { bindings::new_inode(parent.super_block().as_ptr()) };
-    let found = NonNull::new(inode).ok_or(ENOMEM)?;
-    let now = crate::platform::now();
-    // SAFETY: The inode is in no hash, so it is ours alone until it is returned.
-    unsafe {
-        let info = info_ptr(inode);
-        (*info).tree = parent.info().tree;
-        (*info).subvolume = parent.info().subvolume;
-        (*info).ino = STAND_IN;
-        (*info).created = now;
-        (*inode).i_ino = STAND_IN;
-        (*inode).i_mode = MODE as bindings::umode_t;
-        (*inode).i_op = dir::INODE_OPERATIONS.as_ptr();
-        bindings::rbtrfs_inode_set_fop(inode, dir::FILE_OPERATIONS.as_ptr());
-        bindings::rbtrfs_inode_inherit_owner(inode, parent.as_ptr());
-        bindings::rbtrfs_inode_set_times(inode, now.0, now.1, now.0, now.1, now.0, now.1);
-        bindings::inode_set_flags(inode, bindings::S_NOATIME, bindings::S_NOATIME);
-    }
-    Ok(InodeRef(found))
 }
 
 /// What all kinds of inodes have in common.

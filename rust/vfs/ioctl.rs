@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The way from the VFS to `crate::ioctl`, and what its commands need of the kernel, safe to call.
 
-use super::inode::{iget, Inode, ROOT_DIR};
+use super::iget::iget;
+use super::inode::{Inode, ROOT_DIR};
 use crate::bindings;
 use crate::format::tree_id;
 use crate::send;

@@ -2,7 +2,8 @@
 //! The VFS's part in making and deleting subvolumes: names in directories, permissions, and what is in memory.
 
 use super::attributes::{id, now, take_over_dir};
-use super::inode::{iget, Inode, ROOT_DIR, S_IFDIR};
+use super::iget::iget;
+use super::inode::{Inode, ROOT_DIR, S_IFDIR};
 use super::ioctl::OpenFile;
 use super::lock::{Exclusive, InodeGuard};
 use super::super_block::SuperBlock;

@@ -6,8 +6,10 @@
 
 use super::attributes::{id, now, take_over_dir, take_over_names};
 use super::dir::name_of;
-use super::inode::{iget, Inode, InodeRef, ROOT_DIR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG};
+use super::iget::Unmade;
+use super::inode::{Inode, InodeRef, ROOT_DIR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG};
 use super::lock::Exclusive;
+use super::security::Labels;
 use super::xattr::Inherited;
 use crate::bindings;
 use crate::subvol::manage;
@@ -47,9 +49,6 @@ unsafe fn make(
     check_dir(&dir)?;
     let mut mode = new.mode as bindings::umode_t;
     let acls = Inherited::from_dir(dir, &mut mode)?;
-    let mut xattrs = KVec::new();
-    acls.each(&mut |name, value| Ok(xattrs.push((name, value), GFP_KERNEL)?))?;
-
     let sb = dir.super_block();
     let mut mode = u32::from(mode);
     // SAFETY: By this function's contract; the inode and the superblock are valid.
@@ -64,6 +63,12 @@ unsafe fn make(
         };
         (bindings::rbtrfs_fsuid(idmap, sb.as_ptr()), gid)
     };
+    let inode = Unmade::new(sb, mode, new.rdev, (uid, gid))?;
+    let labels = Labels::of(&inode, &dir, name)?;
+    let mut xattrs = KVec::new();
+    let mut push = |name, value| Ok(xattrs.push((name, value), GFP_KERNEL)?);
+    acls.each(&mut push)?;
+    labels.each(&mut push)?;
     let new = NewInode {
         mode,
         uid,
@@ -82,7 +87,7 @@ unsafe fn make(
         }
         None => write::tmpfile(dir.fs(), id(&dir), &new)?,
     };
-    iget(sb, dir.info().tree, created.ino)
+    inode.made(&dir, created.ino, &created.item)
 }
 
 /// # Safety

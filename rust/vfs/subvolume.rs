@@ -2,11 +2,11 @@
 //! What is kept in memory for each subvolume that was looked at: its device number, and whether it may be written.
 
 use crate::bindings;
-use core::ptr::NonNull;
+use core::ops::Deref;
 use kernel::error::to_result;
 use kernel::new_mutex;
 use kernel::prelude::*;
-use kernel::sync::atomic::{Atomic, Relaxed};
+use kernel::sync::atomic::{Atomic, Full, Relaxed};
 use kernel::sync::Mutex;
 
 /// A subvolume; every one looks like a device of its own.
@@ -15,11 +15,16 @@ pub(super) struct Subvolume {
     dev: u32,
     read_only: Atomic<bool>,
     deleted: Atomic<bool>,
+    /// How many of its inodes are in memory, or [`Self::CLAIMED`].
+    inodes: Atomic<i64>,
     /// Orphans that the last mount left were looked for.
     cleaned: Atomic<bool>,
 }
 
 impl Subvolume {
+    /// No inode may come any more: the tree is being dropped.
+    const CLAIMED: i64 = -1;
+
     fn new(tree: u64, read_only: bool) -> Result<KBox<Self>> {
         let mut status = 0;
         // SAFETY: The pointer is valid for the write.
@@ -30,6 +35,7 @@ impl Subvolume {
             dev,
             read_only: Atomic::new(read_only),
             deleted: Atomic::new(false),
+            inodes: Atomic::new(0),
             cleaned: Atomic::new(false),
         };
         Ok(KBox::new(subvolume, GFP_KERNEL)?)
@@ -60,6 +66,37 @@ impl Subvolume {
         self.deleted.store(true, Relaxed);
     }
 
+    /// Keeps the tree from being dropped.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if that has begun.
+    pub(super) fn enter(&self) -> Result<Entered<'_>> {
+        let mut inodes = self.inodes.load(Relaxed);
+        loop {
+            let more = inodes.checked_add(1).ok_or(EOVERFLOW)?;
+            if inodes == Self::CLAIMED {
+                return Err(ENOENT);
+            }
+            match self.inodes.cmpxchg(inodes, more, Full) {
+                Ok(_) => return Ok(Entered(self)),
+                Err(now) => inodes = now,
+            }
+        }
+    }
+
+    /// Takes an inode back that [`Entered::keep`] counted. Returns whether it was the last one of a deleted subvolume,
+    /// which the cleaner may drop now.
+    pub(super) fn leave(&self) -> bool {
+        self.inodes.fetch_sub(1, Full) == 1 && self.is_deleted()
+    }
+
+    /// Keeps inodes from coming into memory, for good. Answers `false` if some are there.
+    fn claim(&self) -> bool {
+        self.inodes.cmpxchg(0, Self::CLAIMED, Full).is_ok()
+            || self.inodes.load(Relaxed) == Self::CLAIMED
+    }
+
     /// Answers `true` once: the caller is to look for orphans.
     pub(super) fn take_cleaning(&self) -> bool {
         self.cleaned.cmpxchg(false, true, Relaxed).is_ok()
@@ -78,6 +115,33 @@ impl Subvolume {
     }
 }
 
+/// Keeps the tree of a subvolume from being dropped: for a while, or with [`Self::keep`] for the life of an inode.
+pub(super) struct Entered<'a>(&'a Subvolume);
+
+impl Entered<'_> {
+    /// The subvolume, for an inode that calls [`Subvolume::leave`] when it goes.
+    pub(super) fn keep(self) -> *const Subvolume {
+        let subvolume: *const Subvolume = self.0;
+        core::mem::forget(self);
+        subvolume
+    }
+}
+
+impl Deref for Entered<'_> {
+    type Target = Subvolume;
+
+    fn deref(&self) -> &Subvolume {
+        self.0
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        // Whoever had the subvolume deleted wakes the cleaner, which comes again after a while.
+        self.0.leave();
+    }
+}
+
 impl Drop for Subvolume {
     fn drop(&mut self) {
         // SAFETY: The number is ours, and no inode that shows it is left.
@@ -85,8 +149,7 @@ impl Drop for Subvolume {
     }
 }
 
-/// The subvolumes of a volume that were looked at, sorted by tree. None goes before the volume does. The mutex is a
-/// leaf.
+/// The subvolumes of a volume that were looked at, sorted by tree. None goes before this does. The mutex is a leaf.
 pub(super) struct Subvolumes(Pin<KBox<Mutex<KVec<KBox<Subvolume>>>>>);
 
 impl Subvolumes {
@@ -109,25 +172,39 @@ impl Subvolumes {
         Ok(trees)
     }
 
-    /// The subvolume `tree`, which is `read_only` if it is not known yet. It lives as long as `self`.
+    /// The subvolume `tree`, if it was looked at.
+    pub(super) fn find(&self, tree: u64) -> Option<&Subvolume> {
+        let known = self.0.lock();
+        let at = known.binary_search_by_key(&tree, |known| known.tree);
+        let found: *const Subvolume = &**known.get(at.ok()?)?;
+        // SAFETY: The box is kept until `self` goes.
+        Some(unsafe { &*found })
+    }
+
+    /// The subvolume `tree`, which is `read_only` if it is not known yet.
     ///
     /// # Errors
     ///
     /// `ENOMEM`, `EMFILE` when the system has no device number left.
-    pub(super) fn get(&self, tree: u64, read_only: bool) -> Result<NonNull<Subvolume>> {
+    pub(super) fn get(&self, tree: u64, read_only: bool) -> Result<&Subvolume> {
         let mut known = self.0.lock();
-        match known.binary_search_by_key(&tree, |known| known.tree) {
-            Ok(at) => known
-                .get(at)
-                .map(|known| NonNull::from(&**known))
-                .ok_or(EINVAL),
-            Err(at) => {
-                let new = Subvolume::new(tree, read_only)?;
-                let found = NonNull::from(&*new);
-                known.reserve(1, GFP_KERNEL)?;
-                known.insert_within_capacity(at, new).map_err(|_| ENOMEM)?;
-                Ok(found)
-            }
+        if let Err(at) = known.binary_search_by_key(&tree, |known| known.tree) {
+            let new = Subvolume::new(tree, read_only)?;
+            known.reserve(1, GFP_KERNEL)?;
+            known.insert_within_capacity(at, new).map_err(|_| ENOMEM)?;
         }
+        drop(known);
+        self.find(tree).ok_or(EINVAL)
+    }
+
+    /// Whether the tree of a deleted subvolume may be dropped: none of its inodes is in memory, nor will be.
+    pub(super) fn claim(&self, tree: u64) -> bool {
+        self.find(tree).is_none_or(Subvolume::claim)
+    }
+
+    /// Whether deleted subvolumes have inodes in memory.
+    pub(super) fn has_deleted_in_use(&self) -> bool {
+        let in_use = |known: &KBox<Subvolume>| known.is_deleted() && known.inodes.load(Relaxed) > 0;
+        self.0.lock().iter().any(in_use)
     }
 }

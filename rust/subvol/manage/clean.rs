@@ -22,12 +22,18 @@ use kernel::sync::Arc;
 /// How many blocks one operation looks at.
 const STEP: usize = 128;
 
-/// Drops the trees of all deleted subvolumes, in many operations, until `stop` says so. Returns whether all are gone.
+/// Drops the trees of all deleted subvolumes, in many operations, until `stop` says so. `claim` is asked before each:
+/// whether nobody has anything in it open, nor will have; a tree that is in use stays. Returns whether all others are
+/// gone.
 ///
 /// # Errors
 ///
 /// Those of reading and of changing trees; `EROFS`.
-pub fn clean_subvolumes(fs: &Fs, stop: &dyn Fn() -> bool) -> Result<bool> {
+pub fn clean_subvolumes(
+    fs: &Fs,
+    claim: &dyn Fn(u64) -> bool,
+    stop: &dyn Fn() -> bool,
+) -> Result<bool> {
     let mut from = 0;
     loop {
         let (found, generation) = {
@@ -45,6 +51,7 @@ pub fn clean_subvolumes(fs: &Fs, stop: &dyn Fn() -> bool) -> Result<bool> {
         };
         match generation {
             // What is dropped must be what was committed: nobody changes that.
+            Ok(_) if !claim(tree) => (),
             Ok(generation) => {
                 fs.commit_upto(generation)?;
                 if !drop_tree(fs, tree, stop)? {

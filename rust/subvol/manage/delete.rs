@@ -25,7 +25,7 @@ pub struct Deleted {
 }
 
 /// Deletes the subvolume that has the name `name` in directory `dir`. Its tree is dropped by
-/// [`super::clean_subvolumes`]; nobody may use the subvolume any more.
+/// [`super::clean_subvolumes`]; until then who has files in it open may go on using them.
 ///
 /// # Errors
 ///

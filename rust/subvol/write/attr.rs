@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Attributes of inodes.
 
-use super::{check_subvol, read_inode, reserve, write_inode, InodeId};
+use super::{check_files, read_inode, reserve, write_inode, InodeId};
 use crate::format::inode::InodeItem;
 use crate::volume::Fs;
 use kernel::prelude::*;
@@ -18,7 +18,7 @@ pub fn update_inode(
     change: impl FnOnce(&mut InodeItem) -> Result,
 ) -> Result<InodeItem> {
     fs.operate(reserve(1), |trans| {
-        check_subvol(trans, id.tree)?;
+        check_files(trans, id.tree)?;
         let old = read_inode(trans, id)?;
         let mut item = old;
         change(&mut item)?;

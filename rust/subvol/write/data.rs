@@ -5,7 +5,7 @@ use super::extents::{
     drop_range, fill_holes, insert_inline as insert_inline_item, insert_item, whole,
 };
 use super::in_place::Conversion;
-use super::{check_alive, check_subvol, mode, read_inode, write_inode, InodeId, FREEING};
+use super::{check_files, check_whole, mode, read_inode, write_inode, InodeId, FREEING};
 use crate::format::file_extent::TYPE_REG;
 use crate::format::inode::{inode_flags, InodeItem};
 use crate::tree::EditContext;
@@ -62,7 +62,7 @@ pub fn insert_data(fs: &Fs, id: InodeId, mut new: NewData<'_>) -> Result<InodeIt
             return Err(EINVAL);
         }
         // That the subvolume is not read-only was checked when the data was accepted.
-        check_alive(trans, id.tree)?;
+        check_whole(trans, id.tree)?;
 
         let old_end = item.size.get().next_multiple_of(sectorsize);
         if extent.is_in_place() {
@@ -102,7 +102,7 @@ pub fn insert_inline(fs: &Fs, id: InodeId, new: NewInline<'_>) -> Result<InodeIt
         if item.size.get() > len as u64 {
             return Err(EINVAL);
         }
-        check_alive(trans, id.tree)?;
+        check_whole(trans, id.tree)?;
         let freed = drop_range(trans, id, 0, sectorsize)?;
         insert_inline_item(trans, id, new.data)?;
         let nbytes = item.nbytes.get().saturating_add(len as u64);
@@ -126,7 +126,7 @@ pub(super) fn check_writable(
     trans: &crate::volume::Transaction<'_>,
     id: InodeId,
 ) -> Result<InodeItem> {
-    check_subvol(trans, id.tree)?;
+    check_files(trans, id.tree)?;
     let item = read_inode(trans, id)?;
     check_file(&item)?;
     Ok(item)

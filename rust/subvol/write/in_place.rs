@@ -6,7 +6,7 @@
 
 use super::data::check_file;
 use super::extents::{add_ref, extent_key, insert_item, part, read_item};
-use super::{check_subvol, read_inode, InodeId};
+use super::{check_files, read_inode, InodeId};
 use crate::format::file_extent::{compression, FileExtentItem, TYPE_REG};
 use crate::format::item_type;
 use crate::subvol::file_extent;
@@ -129,7 +129,7 @@ impl Conversion {
         start: u64,
         len: u64,
     ) -> Result<Self> {
-        check_subvol(trans, id.tree)?;
+        check_files(trans, id.tree)?;
         let end = offset.checked_add(len).ok_or(EINVAL)?;
         let found = find(trans, id, offset)?.ok_or(EAGAIN)?;
         if found.logical(offset) != Some(start) || found.end() < end {

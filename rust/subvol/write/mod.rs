@@ -94,19 +94,37 @@ pub(super) const FREEING: Reserve = Reserve {
     freeing: true,
 };
 
-/// Checks that the subvolume is not being deleted: what is in it goes with it then.
-pub(super) fn check_alive(trans: &Transaction<'_>, tree: u64) -> Result {
-    if trans.root_item(tree)?.is_dead() {
+/// Checks that the tree of the subvolume is whole. That of a deleted one is as long as somebody has files in it open.
+///
+/// # Errors
+///
+/// `ENOENT` if it is being dropped, or is not there.
+pub(super) fn check_whole(trans: &Transaction<'_>, tree: u64) -> Result {
+    let item = trans.root_item(tree)?;
+    if item.is_dead() && Key::from(item.drop_progress) != Key::MIN {
         return Err(ENOENT);
     }
     Ok(())
 }
 
-/// Checks that the subvolume may be changed.
+/// Checks that files of the subvolume may be changed.
 ///
 /// # Errors
 ///
-/// `EROFS` if it is read-only, `ENOENT` if it is being deleted or is not there.
+/// `EROFS` if it is read-only, and those of [`check_whole`].
+pub(super) fn check_files(trans: &Transaction<'_>, tree: u64) -> Result {
+    check_whole(trans, tree)?;
+    if trans.root_item(tree)?.is_read_only() {
+        return Err(EROFS);
+    }
+    Ok(())
+}
+
+/// Checks that names in the subvolume may be changed.
+///
+/// # Errors
+///
+/// `EROFS` if it is read-only, `ENOENT` if it was deleted or is not there.
 pub(super) fn check_subvol(trans: &Transaction<'_>, tree: u64) -> Result {
     let item = trans.root_item(tree)?;
     if item.is_dead() {

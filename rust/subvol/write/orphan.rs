@@ -2,7 +2,7 @@
 //! Inodes without names: kept while they are open, and removed then, or after the next mount.
 
 use super::extents::drop_range;
-use super::{check_alive, read_inode, truncate, write_inode, InodeId, FREEING};
+use super::{check_whole, read_inode, truncate, write_inode, InodeId, FREEING};
 use crate::format::{item_type, objectid, Key};
 use crate::subvol::file_extent;
 use crate::tree::{edit, Cursor, EditContext, Nodes, TreeRoot};
@@ -60,7 +60,7 @@ pub fn evict(fs: &Fs, id: InodeId) -> Result {
 
 /// Removes some items. Returns whether that was all of them.
 fn evict_step(trans: &mut Transaction<'_>, id: InodeId) -> Result<bool> {
-    check_alive(trans, id.tree)?;
+    check_whole(trans, id.tree)?;
     let mut item = read_inode(trans, id)?;
     if item.nlink.get() != 0 {
         return Err(EBUSY);

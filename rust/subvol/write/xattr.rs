@@ -2,7 +2,7 @@
 //! Changing extended attributes.
 
 use super::entry::{add_entry, check_entry, encode_entry, remove_entry};
-use super::{check_subvol, read_inode, reserve, write_inode, InodeId};
+use super::{check_files, read_inode, reserve, write_inode, InodeId};
 use crate::format::crc::name_hash;
 use crate::format::dir::{file_type, DirItem, NAME_LEN};
 use crate::format::inode::{InodeItem, Timespec};
@@ -71,7 +71,7 @@ pub fn set_xattr(
     now: Timespec,
 ) -> Result<InodeItem> {
     fs.operate(reserve(3), |trans| {
-        check_subvol(trans, id.tree)?;
+        check_files(trans, id.tree)?;
         let mut item = read_inode(trans, id)?;
         let root = EditContext::root(trans, id.tree)?;
         let old = match xattr::get(trans, root, id.ino, name, |old| Ok(old.len())) {

@@ -146,7 +146,7 @@ fn script(fs: &Fs, committed: &mut dyn FnMut(&Fs)) -> Result {
     delete_subvolume(fs, dir, b"sub", now())?;
     fs.commit()?;
     committed(fs);
-    clean_subvolumes(fs, &|| false)?;
+    clean_subvolumes(fs, &|_| true, &|| false)?;
     fs.commit()?;
     committed(fs);
     Ok(())

@@ -195,7 +195,7 @@ fn metadata_fills_a_volume_and_goes_again() {
             Err(e) => panic!("{e:?}"),
         }
     }
-    clean_subvolumes(&fs, &|| false).unwrap();
+    clean_subvolumes(&fs, &|_| true, &|| false).unwrap();
     for n in 200..made {
         let gone = unlink(&fs, ROOT, format!("meta{n}").as_bytes(), now()).unwrap();
         let id = InodeId {

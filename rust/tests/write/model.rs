@@ -267,7 +267,7 @@ impl Model {
             _ => {
                 let mut left = 2;
                 let stop = std::cell::RefCell::new(&mut left);
-                clean_subvolumes(fs, &|| {
+                clean_subvolumes(fs, &|_| true, &|| {
                     **stop.borrow_mut() -= 1;
                     **stop.borrow() == 0
                 })?;

@@ -86,7 +86,7 @@ fn snapshots_come_and_go_in_any_order() {
                 fs.commit().unwrap();
                 scratch.assert_clean(&device);
             }
-            assert!(clean_subvolumes(&fs, &|| false).unwrap());
+            assert!(clean_subvolumes(&fs, &|_| true, &|| false).unwrap());
             fs.commit().unwrap();
             scratch.assert_clean(&device);
         }
@@ -100,6 +100,40 @@ fn snapshots_come_and_go_in_any_order() {
 /// The tree that mkfs makes for relocation by the C driver.
 fn data_reloc(fs: &Fs) -> usize {
     usize::from(fs.reader().unwrap().root(tree_id::DATA_RELOC).is_ok())
+}
+
+/// Files stay what they are for those who have them open.
+#[test]
+fn a_deleted_subvolume_in_use_stays() {
+    let scratch = Scratch::new("write-deleted-in-use");
+    let device = share(make_mem(&scratch, &["-n", "4096"]));
+    let fs = open(&device).unwrap();
+    let (open_one, other) = (
+        subvolume(&fs, "open", 1).unwrap(),
+        subvolume(&fs, "other", 2).unwrap(),
+    );
+    fill_dir(&fs, open_one, 50, 1);
+    fill_dir(&fs, other, 50, 2);
+    let id = file(&fs, open_one, "written later").unwrap();
+    fs.commit().unwrap();
+    delete(&fs, "open").unwrap();
+    delete(&fs, "other").unwrap();
+
+    let claim = |tree| tree != open_one.tree;
+    assert!(clean_subvolumes(&fs, &claim, &|| false).unwrap());
+    fs.commit().unwrap();
+    let is_there = |tree| fs.reader().unwrap().root(tree).is_ok();
+    assert!(is_there(open_one.tree) && !is_there(other.tree));
+    let data = pattern(50_000, 9);
+    fill(&fs, id, &data).unwrap();
+    assert!(read(&fs, id).unwrap() == data);
+    fs.commit().unwrap();
+    scratch.assert_clean(&device);
+
+    assert!(clean_subvolumes(&fs, &|_| true, &|| false).unwrap());
+    fs.commit().unwrap();
+    assert!(!is_there(open_one.tree));
+    scratch.assert_clean(&device);
 }
 
 #[test]
@@ -118,7 +152,7 @@ fn the_cleaner_goes_on_after_a_mount() {
     loop {
         let left = std::cell::Cell::new(1);
         let stop = || left.replace(left.get() - 1) == 0;
-        let done = clean_subvolumes(&fs, &stop).unwrap();
+        let done = clean_subvolumes(&fs, &|_| true, &stop).unwrap();
         fs.commit().unwrap();
         drop(fs);
         scratch.assert_clean(&device);

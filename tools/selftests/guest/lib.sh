@@ -128,6 +128,27 @@ tree_digest() {
 	getfattr -R -h -d -m - . 2>/dev/null)
 }
 
+same_digest() { tree_digest "$MNT" | cmp - /tmp/kept.digest; }
+
+# Five checks of the volume on DISK that is mounted at $MNT by rbtrfs: what is in it is there after a remount, btrfs check
+# finds nothing, and the C driver reads the same. Afterwards nothing is mounted, and no driver loaded.
+check_kept() {
+	local disk=$1
+	sync -f "$MNT"
+	tree_digest "$MNT" >/tmp/kept.digest
+	check "the volume unmounts" umount "$MNT" || return
+	check "and mounts again" mount "$disk" "$MNT" || return
+	check "all of it is there" same_digest
+	umount "$MNT"
+	unload_rbtrfs
+	check "btrfs check finds nothing" check_volume "$disk"
+	load_btrfs
+	mount "$disk" "$MNT"
+	check "the C driver reads the same" same_digest
+	umount "$MNT"
+	unload_btrfs
+}
+
 # A source tree to copy about, as a tar archive.
 source_tree() { tar -C "$CHECKOUT" -c rust/send rust/tree rust/vfs rust/ioctl README.md; }
 

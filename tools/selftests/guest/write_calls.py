@@ -243,8 +243,19 @@ def attributes():
     expect("group of a directory", (os.stat("sgid/d").st_gid, os.stat("sgid/d").st_mode & 0o2000), (77, 0o2000))
 
 
+def leases():
+    write("leased", b"x")
+    fd = os.open("leased", os.O_RDONLY)
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    expect("a lease", fcntl.fcntl(fd, fcntl.F_GETLEASE), fcntl.F_RDLCK)
+    expect("a lease in the way", error_of(os.open, "leased", os.O_WRONLY | os.O_NONBLOCK), "EAGAIN")
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    os.close(fd)
+    os.close(os.open("leased", os.O_WRONLY | os.O_NONBLOCK))
+
+
 os.chdir(sys.argv[1])
-for part in (names, data, clones, attributes):
+for part in (names, data, clones, attributes, leases):
     try:
         part()
     except OSError as e:
