@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod contents;
+pub mod cut;
 pub mod every;
 pub mod proved;
 
@@ -52,10 +53,14 @@ impl Scratch {
 
     /// What is wrong with an image according to `btrfs check`.
     pub fn check(&self, image: &MemDevice) -> core::result::Result<(), String> {
+        self.check_by(image, "original")
+    }
+
+    fn check_by(&self, image: &MemDevice, mode: &str) -> core::result::Result<(), String> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let path = self.path(&format!("checked-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
         image.write_to(&path).unwrap();
-        let result = check(&path);
+        let result = check_by(&path, mode);
         std::fs::remove_file(&path).unwrap();
         result
     }
@@ -63,9 +68,7 @@ impl Scratch {
     /// As [`Self::assert_clean`], by the other one of `btrfs check`'s two ways.
     #[track_caller]
     pub fn assert_clean_lowmem(&self, image: &MemDevice) {
-        let path = self.path("checked");
-        image.write_to(&path).unwrap();
-        if let Err(text) = check_by(&path, "lowmem") {
+        if let Err(text) = self.check_by(image, "lowmem") {
             panic!("btrfs check --mode=lowmem: {text}");
         }
     }
