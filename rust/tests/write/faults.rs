@@ -10,12 +10,14 @@ use crate::support::proved::Proved;
 use crate::support::*;
 use kernel::fault;
 use kernel::prelude::*;
+use rbtrfs_engine::subvol::write::{evict, unlink, InodeId};
 use rbtrfs_engine::volume::Fs;
 use rbtrfs_testdev::{FaultDevice, MemDevice, Op};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::vec::Vec;
 
 /// What a run makes of the volume, without a fault, and with one that costs a number: see [`Run::skipping`].
 struct Expected {
@@ -250,4 +252,46 @@ fn a_flush_that_fails_loses_nothing() {
 #[test]
 fn a_device_that_flushes_no_more_loses_nothing() {
     fail_every(Op::Flush, true);
+}
+
+/// Whoever joins the running transaction first makes usable what readers had kept from being used. That there is no memory
+/// for this is nothing to those whose changes the transaction holds.
+#[test]
+fn failing_to_join_is_the_callers_alone() {
+    let image = share(packed("tiny"));
+    let fs = open(&image).unwrap();
+    let files: Vec<_> = (0..40).map(|n| format!("file{n}")).collect();
+    for name in &files {
+        let id = file(&fs, ROOT, name).unwrap();
+        fill(&fs, id, &pattern(SECTOR as usize, 1)).unwrap();
+    }
+    fs.commit().unwrap();
+    let reader = fs.reader().unwrap();
+    for name in files.iter().step_by(2) {
+        let gone = unlink(&fs, ROOT, name.as_bytes(), now()).unwrap();
+        evict(
+            &fs,
+            InodeId {
+                ino: gone.ino,
+                ..ROOT
+            },
+        )
+        .unwrap();
+    }
+    fs.commit().unwrap();
+    mkdir(&fs, ROOT, "before").unwrap();
+    drop(reader);
+    fault::fail_alloc_after(0);
+    let joined = mkdir(&fs, ROOT, "failed");
+    fault::clear();
+    assert_eq!(joined.err(), Some(ENOMEM));
+    assert!(!fs.is_read_only());
+    mkdir(&fs, ROOT, "after").unwrap();
+    fs.commit().unwrap();
+    drop(fs);
+    let fs = open(&image).unwrap();
+    for (name, there) in [("before", true), ("failed", false), ("after", true)] {
+        assert_eq!(lookup(&fs, ROOT, name).unwrap().is_some(), there, "{name}");
+    }
+    Scratch::new("write-join").assert_clean(&image);
 }
