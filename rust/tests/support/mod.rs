@@ -20,6 +20,7 @@ use rbtrfs_engine::tree::{edit, EditContext, Nodes};
 use rbtrfs_engine::volume::transaction::{Reserve, Transaction};
 use rbtrfs_engine::volume::{Fs, OpenOptions};
 use rbtrfs_testdev::{FileDevice, MemDevice};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -146,19 +147,33 @@ pub fn make_image(scratch: &Scratch, options: &[&str]) -> PathBuf {
         fill(&dir);
     }
     let path = scratch.path("image");
-    let file = std::fs::File::create(&path).unwrap();
-    file.set_len(256 << 20).unwrap();
+    let mut all: Vec<&OsStr> = vec!["--rootdir".as_ref(), dir.as_ref()];
+    all.extend(options.iter().map(OsStr::new));
+    mkfs(&path, 256 << 20, &all);
+    path
+}
+
+fn mkfs(path: &Path, size: u64, options: &[&OsStr]) {
+    let file = std::fs::File::create(path).unwrap();
+    file.set_len(size).unwrap();
     drop(file);
     let output = Command::new("mkfs.btrfs")
         .arg("-q")
-        .arg("--rootdir")
-        .arg(&dir)
         .args(options)
-        .arg(&path)
+        .arg(path)
         .output()
         .expect("these tests need mkfs.btrfs");
     assert!(output.status.success(), "{output:?}");
-    path
+}
+
+/// Makes an image in memory that is as small as can be, with `mkfs.btrfs OPTIONS`, holding no files.
+pub fn make_small(scratch: &Scratch, options: &[&str]) -> MemDevice {
+    let path = scratch.path("image");
+    let options: Vec<&OsStr> = options.iter().map(OsStr::new).collect();
+    mkfs(&path, 128 << 20, &options);
+    let image = MemDevice::from_file(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    image
 }
 
 /// The same in memory.

@@ -30,7 +30,7 @@ fn a_power_cut_leaves_what_was_committed() {
         let fs = open(&device).unwrap();
         let mut model = Model::new(&fs, 77 + seed as u64);
         let mut commits = BTreeMap::from([(fs.generation(), (0, model.clone()))]);
-        for step in 0..250 {
+        for step in 0..160 {
             model.step(&fs).unwrap();
             if step % 8 == 0 {
                 fs.commit().unwrap();

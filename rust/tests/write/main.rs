@@ -6,6 +6,7 @@ mod cuts;
 mod faults;
 mod files;
 mod full;
+mod full_script;
 mod model;
 mod names;
 mod random;

@@ -39,6 +39,8 @@ pub enum StepKind {
 pub struct Step {
     pub number: usize,
     pub kind: StepKind,
+    /// It frees more than it takes: a full volume is no reason to fail.
+    pub freeing: bool,
 }
 
 /// Told of what happens to a script.
@@ -65,10 +67,18 @@ struct Steps<'a> {
 }
 
 impl Steps<'_> {
-    fn take<T>(&mut self, kind: StepKind, mut take: impl FnMut(&Fs) -> Result<T>) -> Result<T> {
+    fn take<T>(
+        &mut self,
+        (kind, freeing): (StepKind, bool),
+        mut take: impl FnMut(&Fs) -> Result<T>,
+    ) -> Result<T> {
         let number = self.number;
         self.number += 1;
-        let step = Step { number, kind };
+        let step = Step {
+            number,
+            kind,
+            freeing,
+        };
         self.watch.before(self.fs, step);
         loop {
             match take(self.fs) {
@@ -79,19 +89,23 @@ impl Steps<'_> {
     }
 
     fn step<T>(&mut self, step: impl FnMut(&Fs) -> Result<T>) -> Result<T> {
-        self.take(StepKind::One, step)
+        self.take((StepKind::One, false), step)
     }
 
     fn numbered<T>(&mut self, tree: u64, step: impl FnMut(&Fs) -> Result<T>) -> Result<T> {
-        self.take(StepKind::Numbered(tree), step)
+        self.take((StepKind::Numbered(tree), false), step)
     }
 
     fn steps<T>(&mut self, step: impl FnMut(&Fs) -> Result<T>) -> Result<T> {
-        self.take(StepKind::Several, step)
+        self.take((StepKind::Several, false), step)
+    }
+
+    fn freeing<T>(&mut self, step: impl FnMut(&Fs) -> Result<T>) -> Result<T> {
+        self.take((StepKind::One, true), step)
     }
 
     fn commit(&mut self) -> Result {
-        self.take(StepKind::Commit, Fs::commit)?;
+        self.take((StepKind::Commit, true), Fs::commit)?;
         self.watch.committed(self.fs);
         Ok(())
     }
@@ -103,7 +117,7 @@ impl Steps<'_> {
     }
 
     fn evict(&mut self, id: InodeId) -> Result {
-        self.step(|fs| evict(fs, id))
+        self.freeing(|fs| evict(fs, id))
     }
 }
 
@@ -138,7 +152,9 @@ pub fn script(fs: &Fs, watch: &mut dyn Watch) -> Result {
     let moved = end(ROOT, b"moved");
     s.step(|fs| rename(fs, end(dir, b"inline"), moved, RenameMode::Replace, now()))?;
     s.step(|fs| rename(fs, end(ROOT, b"link"), moved, RenameMode::Exchange, now()))?;
-    s.steps(|fs| truncate(fs, a, 14_000, now()))?;
+    s.take((StepKind::Several, true), |fs| {
+        truncate(fs, a, 14_000, now())
+    })?;
     s.steps(|fs| truncate(fs, a, 50_000, now()))?;
     s.step(|fs| punch(fs, a, 4096, 8192, now()))?;
     s.steps(|fs| preallocate(fs, b, 4096, 32768, 32768, now()))?;
@@ -190,7 +206,7 @@ pub fn script(fs: &Fs, watch: &mut dyn Watch) -> Result {
         tree: snap,
         ino: 256,
     };
-    let gone = s.step(|fs| unlink(fs, snap, b"f3", now))?.ino;
+    let gone = s.freeing(|fs| unlink(fs, snap, b"f3", now))?.ino;
     let open = s
         .numbered(dir.tree, |fs| tmpfile(fs, dir, &new(mode::REG | 0o600)))?
         .ino;
@@ -207,12 +223,14 @@ pub fn script(fs: &Fs, watch: &mut dyn Watch) -> Result {
     })?;
     s.step(|fs| set_xattr(fs, a, b"user.x", None, XattrMode::Set, now))?;
     s.step(|fs| manage::set_read_only(fs, snap.tree, true))?;
-    s.step(|fs| delete_subvolume(fs, dir, b"sub", now))?;
+    s.freeing(|fs| delete_subvolume(fs, dir, b"sub", now))?;
     s.commit()?;
 
-    s.steps(|fs| clean_subvolumes(fs, &|| false))?;
+    s.take((StepKind::Several, true), |fs| {
+        clean_subvolumes(fs, &|| false)
+    })?;
     for name in [&b"again"[..], b"large", b"symlink"] {
-        let gone = s.step(|fs| unlink(fs, dir, name, now))?;
+        let gone = s.freeing(|fs| unlink(fs, dir, name, now))?;
         if gone.item.nlink.get() == 0 {
             s.evict(InodeId {
                 ino: gone.ino,
@@ -220,7 +238,7 @@ pub fn script(fs: &Fs, watch: &mut dyn Watch) -> Result {
             })?;
         }
     }
-    s.step(|fs| rmdir(fs, ROOT, b"dir", now))?;
+    s.freeing(|fs| rmdir(fs, ROOT, b"dir", now))?;
     s.evict(dir)?;
     s.commit()
 }
@@ -229,15 +247,15 @@ pub fn script(fs: &Fs, watch: &mut dyn Watch) -> Result {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contents {
     /// What can be seen.
-    seen: Vec<(u64, Subvolume)>,
+    pub seen: Vec<(u64, Subvolume)>,
     /// All items, as one number for each tree.
     items: Vec<(u64, u64)>,
     /// The same but for how often inodes were changed.
     uncounted: Vec<(u64, u64)>,
 }
 
-/// As the volume is now.
-pub fn contents(fs: &Fs) -> Contents {
+/// What can be seen of all subvolumes as the volume is now.
+pub fn seen(fs: &Fs) -> Vec<(u64, Subvolume)> {
     let (mut seen, mut todo) = (vec![], vec![tree_id::FS]);
     while let Some(tree) = todo.pop() {
         let subvolume = load(fs, tree).unwrap();
@@ -251,6 +269,12 @@ pub fn contents(fs: &Fs) -> Contents {
         }
         seen.push((tree, subvolume));
     }
+    seen
+}
+
+/// As the volume is now.
+pub fn contents(fs: &Fs) -> Contents {
+    let seen = seen(fs);
     let of_each = |counted| {
         let of = |(tree, _): &(u64, Subvolume)| (*tree, items(fs, *tree, counted));
         seen.iter().map(of).collect()
