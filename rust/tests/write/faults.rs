@@ -64,7 +64,9 @@ struct Again<'a> {
     error: Error,
     /// The step that failed and left the volume writable.
     clean: Option<Step>,
-    /// Called then.
+    /// The generation that the last commit made.
+    promised: u64,
+    /// Called when a step has failed like that.
     repair: &'a dyn Fn(),
     /// Called before every step.
     prepare: &'a dyn Fn(&Fs),
@@ -73,6 +75,10 @@ struct Again<'a> {
 impl Watch for Again<'_> {
     fn before(&mut self, fs: &Fs, _step: Step) {
         (self.prepare)(fs);
+    }
+
+    fn committed(&mut self, fs: &Fs) {
+        self.promised = fs.generation();
     }
 
     fn again(&mut self, fs: &Fs, step: Step, error: Error) -> bool {
@@ -92,9 +98,36 @@ impl Watch for Again<'_> {
     }
 }
 
+impl Again<'_> {
+    /// Looks at the volume after the script, or what the fault left of it, and at what is on the device then.
+    #[track_caller]
+    fn judge<D: core::ops::Deref<Target = Fs>>(
+        &self,
+        fs: D,
+        result: Result,
+        log: &[String],
+        image: &MemDevice,
+        proved: &Proved,
+    ) {
+        let look = |fs: &Fs| match result {
+            Ok(()) => self.expected.assert_last(fs, self.clean),
+            Err(_) => self.expected.run.assert_committed(fs),
+        };
+        if let Err(error) = result {
+            assert_eq!(error, self.error);
+            assert_aborted(&fs, log);
+        }
+        look(&fs);
+        drop(fs);
+        let found = open(&share(image.clone())).unwrap().generation();
+        assert!(found >= self.promised, "{found} after {}", self.promised);
+        proved.assert_by(image, look);
+    }
+}
+
 /// A volume whose transaction was aborted takes no changes, and says why.
 #[track_caller]
-fn assert_aborted(fs: &Fs, log: &[String], run: &Run) {
+fn assert_aborted(fs: &Fs, log: &[String]) {
     assert!(fs.is_read_only());
     assert_eq!(fs.commit(), Err(EROFS));
     assert_eq!(file(fs, ROOT, "no").err(), Some(EROFS));
@@ -104,14 +137,24 @@ fn assert_aborted(fs: &Fs, log: &[String], run: &Run) {
         log.iter().any(|line| line.contains("forced readonly")),
         "{log:?}"
     );
-    run.assert_committed(fs);
 }
 
 #[test]
 fn lack_of_memory_loses_nothing() {
-    let start = packed("tiny");
-    let expected = Expected::new(&start);
-    let proved = Proved::new("write-memory", &start);
+    fail_every_allocation("write-memory", &packed("tiny"));
+}
+
+/// Where holes have items, and free space has none.
+#[test]
+fn lack_of_memory_loses_nothing_of_older_volumes() {
+    let options = ["-n", "4096", "-O", "^no-holes", "-R", "^free-space-tree"];
+    let start = make_small(&Scratch::new("write-older"), &options);
+    fail_every_allocation("write-memory-older", &start);
+}
+
+fn fail_every_allocation(name: &str, start: &MemDevice) {
+    let expected = Expected::new(start);
+    let proved = Proved::new(name, start);
     let (aborted, clean) = (AtomicU64::new(0), AtomicU64::new(0));
     let total = every("allocation", |n| {
         let image = share(start.clone());
@@ -120,6 +163,7 @@ fn lack_of_memory_loses_nothing() {
             expected: &expected,
             error: ENOMEM,
             clean: None,
+            promised: 0,
             repair: &|| (),
             prepare: &|_| (),
         };
@@ -127,20 +171,10 @@ fn lack_of_memory_loses_nothing() {
         let (result, log) = kernel::log::capture(|| script(&fs, &mut again));
         let reached = fault::count() > n;
         fault::clear();
+        assert!(result.is_ok() || reached);
         clean.fetch_add(u64::from(again.clean.is_some()), Ordering::SeqCst);
-        match result {
-            Ok(()) => expected.assert_last(&fs, again.clean),
-            Err(error) => {
-                assert!(error == ENOMEM && reached);
-                assert_aborted(&fs, &log, &expected.run);
-                aborted.fetch_add(1, Ordering::SeqCst);
-            }
-        }
-        drop(fs);
-        proved.assert_by(&image, |fs| match result {
-            Ok(()) => expected.assert_last(fs, again.clean),
-            Err(_) => expected.run.assert_committed(fs),
-        });
+        aborted.fetch_add(u64::from(result.is_err()), Ordering::SeqCst);
+        again.judge(fs, result, &log, &image, &proved);
         reached
     });
     let (aborted, clean) = (aborted.into_inner(), clean.into_inner());
@@ -174,6 +208,7 @@ fn fail_every(op: Op, all: bool) {
             expected: &expected,
             error: EIO,
             clean: None,
+            promised: 0,
             repair: &repair,
             // Or else no step would have to read anything.
             prepare: &|fs| {
@@ -194,20 +229,10 @@ fn fail_every(op: Op, all: bool) {
             proved.assert_holds(&image);
             return reached;
         };
+        assert!(result.is_ok() || reached);
         clean.fetch_add(u64::from(again.clean.is_some()), Ordering::SeqCst);
-        match result {
-            Ok(()) => expected.assert_last(&fs, again.clean),
-            Err(error) => {
-                assert!(error == EIO && reached);
-                assert_aborted(&fs, &log, &expected.run);
-                aborted.fetch_add(1, Ordering::SeqCst);
-            }
-        }
-        drop(fs);
-        proved.assert_by(&image, |fs| match result {
-            Ok(()) => expected.assert_last(fs, again.clean),
-            Err(_) => expected.run.assert_committed(fs),
-        });
+        aborted.fetch_add(u64::from(result.is_err()), Ordering::SeqCst);
+        again.judge(fs, result, &log, &image, &proved);
         reached
     });
     let (aborted, clean) = (aborted.into_inner(), clean.into_inner());
