@@ -152,7 +152,11 @@ impl Fs {
             trans = self.start_locked(self.writer.lock())?;
         }
         let base = &trans.base;
-        self.release_freed(&mut trans.hold.writer.space, base)?;
+        if let Err(error) = self.release_freed(&mut trans.hold.writer.space, base) {
+            // What is left is released by the next one. What operations before did stays.
+            trans.leave();
+            return Err(error);
+        }
         trans.unchecked = true;
         Ok(trans)
     }

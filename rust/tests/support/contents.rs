@@ -31,6 +31,17 @@ pub fn subvolumes(reader: &Reader) -> Vec<u64> {
     ids
 }
 
+/// Takes an item of a subvolume in, but for where data is on the disk.
+pub fn hash_item(hasher: &mut DefaultHasher, key: &Key, bytes: &[u8]) {
+    (key.objectid, key.typ, key.offset).hash(hasher);
+    if key.typ == item_type::EXTENT_DATA && bytes.len() == 53 && bytes[20] != 0 {
+        bytes[..21].hash(hasher);
+        bytes[29..].hash(hasher);
+    } else {
+        bytes.hash(hasher);
+    }
+}
+
 /// One number for each subvolume that stands for all that is in it: items, and what can be read from its files.
 /// Addresses on the disk do not count.
 pub fn contents(reader: &Reader) -> Result<Vec<(u64, u64)>> {
@@ -42,13 +53,7 @@ pub fn contents(reader: &Reader) -> Result<Vec<(u64, u64)>> {
         let mut cursor = reader.cursor(root);
         cursor.seek(&Key::MIN)?;
         while let Some((key, bytes)) = cursor.item() {
-            (key.objectid, key.typ, key.offset).hash(&mut hasher);
-            if key.typ == item_type::EXTENT_DATA && bytes.len() == 53 && bytes[20] != 0 {
-                bytes[..21].hash(&mut hasher);
-                bytes[29..].hash(&mut hasher);
-            } else {
-                bytes.hash(&mut hasher);
-            }
+            hash_item(&mut hasher, &key, bytes);
             if key.typ == item_type::INODE_ITEM {
                 let item: InodeItem = format::read(bytes)?;
                 if item.mode.get() & 0o170000 == 0o100000 {

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod contents;
+pub mod cut;
 pub mod every;
 pub mod proved;
 
@@ -19,6 +20,7 @@ use rbtrfs_engine::tree::{edit, EditContext, Nodes};
 use rbtrfs_engine::volume::transaction::{Reserve, Transaction};
 use rbtrfs_engine::volume::{Fs, OpenOptions};
 use rbtrfs_testdev::{FileDevice, MemDevice};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -52,10 +54,14 @@ impl Scratch {
 
     /// What is wrong with an image according to `btrfs check`.
     pub fn check(&self, image: &MemDevice) -> core::result::Result<(), String> {
+        self.check_by(image, "original")
+    }
+
+    fn check_by(&self, image: &MemDevice, mode: &str) -> core::result::Result<(), String> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let path = self.path(&format!("checked-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
         image.write_to(&path).unwrap();
-        let result = check(&path);
+        let result = check_by(&path, mode);
         std::fs::remove_file(&path).unwrap();
         result
     }
@@ -63,9 +69,7 @@ impl Scratch {
     /// As [`Self::assert_clean`], by the other one of `btrfs check`'s two ways.
     #[track_caller]
     pub fn assert_clean_lowmem(&self, image: &MemDevice) {
-        let path = self.path("checked");
-        image.write_to(&path).unwrap();
-        if let Err(text) = check_by(&path, "lowmem") {
+        if let Err(text) = self.check_by(image, "lowmem") {
             panic!("btrfs check --mode=lowmem: {text}");
         }
     }
@@ -143,19 +147,33 @@ pub fn make_image(scratch: &Scratch, options: &[&str]) -> PathBuf {
         fill(&dir);
     }
     let path = scratch.path("image");
-    let file = std::fs::File::create(&path).unwrap();
-    file.set_len(256 << 20).unwrap();
+    let mut all: Vec<&OsStr> = vec!["--rootdir".as_ref(), dir.as_ref()];
+    all.extend(options.iter().map(OsStr::new));
+    mkfs(&path, 256 << 20, &all);
+    path
+}
+
+fn mkfs(path: &Path, size: u64, options: &[&OsStr]) {
+    let file = std::fs::File::create(path).unwrap();
+    file.set_len(size).unwrap();
     drop(file);
     let output = Command::new("mkfs.btrfs")
         .arg("-q")
-        .arg("--rootdir")
-        .arg(&dir)
         .args(options)
-        .arg(&path)
+        .arg(path)
         .output()
         .expect("these tests need mkfs.btrfs");
     assert!(output.status.success(), "{output:?}");
-    path
+}
+
+/// Makes an image in memory that is as small as can be, with `mkfs.btrfs OPTIONS`, holding no files.
+pub fn make_small(scratch: &Scratch, options: &[&str]) -> MemDevice {
+    let path = scratch.path("image");
+    let options: Vec<&OsStr> = options.iter().map(OsStr::new).collect();
+    mkfs(&path, 128 << 20, &options);
+    let image = MemDevice::from_file(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    image
 }
 
 /// The same in memory.

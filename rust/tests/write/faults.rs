@@ -1,280 +1,322 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Power cuts at any point, devices that fail, and lack of memory: the volume is always what one of its commits made it.
+//! Devices that fail, and lack of memory, at every single place: a step of the script fails for itself alone, and can be
+//! taken again, or its transaction is aborted, and the volume is what the last commit made it.
 
 use crate::files::*;
-use crate::model::{load, Kind, Model, Subvolume, Target};
+use crate::script::*;
+use crate::support::contents::packed;
+use crate::support::every::every;
+use crate::support::proved::Proved;
 use crate::support::*;
 use kernel::fault;
 use kernel::prelude::*;
-use rbtrfs_engine::format::tree_id;
-use rbtrfs_engine::subvol::manage::{self, *};
-use rbtrfs_engine::subvol::write::*;
+use rbtrfs_engine::subvol::write::{evict, unlink, InodeId};
 use rbtrfs_engine::volume::Fs;
-use rbtrfs_testdev::{FaultDevice, MemDevice, Op, RecordingDevice};
+use rbtrfs_testdev::{FaultDevice, MemDevice, Op};
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::vec::Vec;
 
-#[test]
-fn a_power_cut_leaves_what_was_committed() {
-    for seed in 0..2 {
-        let scratch = Scratch::new(&format!("write-cut-{seed}"));
-        let kind = [
-            &["-n", "4096", "-m", "single"][..],
-            &["-n", "16384", "-m", "dup"],
-        ];
-        let device = share(RecordingDevice::new(make_mem(&scratch, kind[seed])));
-        let fs = open(&device).unwrap();
-        let mut model = Model::new(&fs, 77 + seed as u64);
-        let mut commits = BTreeMap::from([(fs.generation(), model.clone())]);
-        for step in 0..250 {
-            model.step(&fs).unwrap();
-            if step % 8 == 0 {
-                fs.commit().unwrap();
-            }
-            commits
-                .entry(fs.generation())
-                .or_insert_with(|| model.clone());
+/// What a run makes of the volume, without a fault, and with one that costs a number: see [`Run::skipping`].
+struct Expected {
+    start: MemDevice,
+    run: Run,
+    skipping: Mutex<BTreeMap<usize, Arc<Run>>>,
+}
+
+impl Expected {
+    fn new(start: &MemDevice) -> Self {
+        Expected {
+            start: start.clone(),
+            run: Run::of(start),
+            skipping: Mutex::default(),
         }
+    }
+
+    fn skipping(&self, step: usize) -> Arc<Run> {
+        let mut runs = self.skipping.lock().unwrap();
+        let run = || Arc::new(Run::skipping(&self.start, Some(step)));
+        runs.entry(step).or_insert_with(run).clone()
+    }
+
+    /// Asserts that a volume is what the script makes of it although the step `failed` was taken twice.
+    #[track_caller]
+    fn assert_last(&self, fs: &Fs, failed: Option<Step>) {
+        let (found, last) = (contents(fs), self.run.last());
+        let what = format!("{failed:?} again");
+        match failed.map(|step| (step.number, step.kind)) {
+            // The number may have been taken before the fault or after it.
+            Some((number, StepKind::Numbered(_))) if found != *last => {
+                let run = self.skipping(number);
+                found.assert_is(run.last(), &what);
+            }
+            Some((_, StepKind::Several)) => found.assert_is_alike(last, &what),
+            _ => found.assert_is(last, &what),
+        }
+    }
+}
+
+/// Looks at the volume when a step failed, and takes it again if nothing else did.
+struct Again<'a> {
+    expected: &'a Expected,
+    error: Error,
+    /// The step that failed and left the volume writable.
+    clean: Option<Step>,
+    /// The generation that the last commit made.
+    promised: u64,
+    /// Called when a step has failed like that.
+    repair: &'a dyn Fn(),
+    /// Called before every step.
+    prepare: &'a dyn Fn(&Fs),
+}
+
+impl Watch for Again<'_> {
+    fn before(&mut self, fs: &Fs, _step: Step) {
+        (self.prepare)(fs);
+    }
+
+    fn committed(&mut self, fs: &Fs) {
+        self.promised = fs.generation();
+    }
+
+    fn again(&mut self, fs: &Fs, step: Step, error: Error) -> bool {
+        assert_eq!(error, self.error, "{step:?}");
+        if fs.is_read_only() {
+            return false;
+        }
+        assert!(self.clean.is_none(), "one fault, one failure");
+        self.clean = Some(step);
+        (self.repair)();
+        if step.kind != StepKind::Several {
+            let (run, what) = (&self.expected.run, format!("{step:?} failed"));
+            contents(fs).assert_is(&run.before[step.number], &what);
+            assert_eq!(used(fs), run.used_before[step.number], "{what}");
+        }
+        true
+    }
+}
+
+impl Again<'_> {
+    /// Looks at the volume after the script, or what the fault left of it, and at what is on the device then.
+    #[track_caller]
+    fn judge<D: core::ops::Deref<Target = Fs>>(
+        &self,
+        fs: D,
+        result: Result,
+        log: &[String],
+        image: &MemDevice,
+        proved: &Proved,
+    ) {
+        let look = |fs: &Fs| match result {
+            Ok(()) => self.expected.assert_last(fs, self.clean),
+            Err(_) => self.expected.run.assert_committed(fs),
+        };
+        if let Err(error) = result {
+            assert_eq!(error, self.error);
+            assert_aborted(&fs, log);
+        }
+        look(&fs);
         drop(fs);
-        let events = device.events().len();
-        let (mut random, mut last, mut within) = (12345u64, 0, 0);
-        for n in 0..=events {
-            let survives = |_| {
-                random = random
-                    .wrapping_mul(6364136223846793005)
-                    .wrapping_add(1442695040888963407);
-                random >> 63 == 0
-            };
-            if n % 3 != 0 && n != events {
-                continue;
-            }
-            let image = share(device.cut_with(n, survives));
-            let fs = open(&image).unwrap();
-            let found = fs.generation();
-            assert!(found >= last, "{n} of {events}: {found} after {last}");
-            if found != last || n % 60 == 0 {
-                // An operation that drops much may commit between two pieces of its work.
-                match commits.get(&found) {
-                    Some(model) => model.assert_same(&fs),
-                    None => within += 1,
-                }
-                drop(fs);
-                scratch.assert_clean_lowmem(&image);
-            }
-            last = found;
-        }
-        assert_eq!(last, *commits.keys().last().unwrap());
-        assert!(within * 4 < commits.len(), "{within} of {}", commits.len());
+        let found = open(&share(image.clone())).unwrap().generation();
+        assert!(found >= self.promised, "{found} after {}", self.promised);
+        proved.assert_by(image, look);
     }
 }
 
-/// Something of everything. `committed` is called after every commit.
-fn script(fs: &Fs, committed: &mut dyn FnMut(&Fs)) -> Result {
-    let dir = mkdir(fs, ROOT, "dir")?;
-    let a = file(fs, dir, "a")?;
-    fill(fs, a, &pattern(40_000, 1))?;
-    let b = file(fs, dir, "b")?;
-    fill(fs, b, &pattern(700, 2))?;
-    set_xattr(fs, a, b"user.x", Some(b"value"), XattrMode::Set, now())?;
-    fs.commit()?;
-    committed(fs);
-    write(fs, a, 8192, &pattern(9000, 3), 40_000)?;
-    link(fs, a.ino, ROOT, b"link", now())?;
-    let end = |dir, name| RenameEnd { dir, name };
-    rename(
-        fs,
-        end(dir, b"b"),
-        end(ROOT, b"moved"),
-        RenameMode::Replace,
-        now(),
-    )?;
-    rename(
-        fs,
-        end(ROOT, b"link"),
-        end(ROOT, b"moved"),
-        RenameMode::Exchange,
-        now(),
-    )?;
-    truncate(fs, a, 20_000, now())?;
-    punch(fs, a, 4096, 8192, now())?;
-    preallocate(fs, b, 4096, 65536, 65536, now())?;
-    let range = CloneRange {
-        src: a,
-        src_offset: 8192,
-        len: 8192,
-        dst: b,
-        dst_offset: 16384,
-        dst_size: 65536,
-    };
-    clone_range(fs, &range, now())?;
-    fs.commit()?;
-    committed(fs);
-    let new = NewSubvolume {
-        uuid: [3; 16],
-        uid: 0,
-        gid: 0,
-        mode: 0o755,
-        now: now(),
-    };
-    let sub = create_subvolume(fs, dir, b"sub", &new)?;
-    let sub = InodeId {
-        tree: sub.tree,
-        ino: 256,
-    };
-    for n in 0..12 {
-        let id = file(fs, sub, &format!("f{n}"))?;
-        fill(fs, id, &pattern(5000, n))?;
-    }
-    let new = NewSnapshot {
-        uuid: [4; 16],
-        read_only: false,
-        now: now(),
-    };
-    let snap = manage::snapshot(fs, sub.tree, ROOT, b"snap", &new)?;
-    let snap = InodeId {
-        tree: snap.tree,
-        ino: 256,
-    };
-    let gone = unlink(fs, snap, b"f3", now())?;
-    fs.commit()?;
-    committed(fs);
-    let gone = InodeId {
-        tree: snap.tree,
-        ino: gone.ino,
-    };
-    evict(fs, gone)?;
-    delete_subvolume(fs, dir, b"sub", now())?;
-    fs.commit()?;
-    committed(fs);
-    clean_subvolumes(fs, &|_| true, &|| false)?;
-    fs.commit()?;
-    committed(fs);
-    Ok(())
-}
-
-/// All subvolumes.
-fn contents(fs: &Fs) -> Vec<(u64, Subvolume)> {
-    let (mut found, mut todo) = (vec![], vec![tree_id::FS]);
-    while let Some(tree) = todo.pop() {
-        let subvolume = load(fs, tree).unwrap();
-        for object in subvolume.values() {
-            if let Kind::Dir(entries) = &object.kind {
-                todo.extend(entries.values().filter_map(|target| match target {
-                    Target::Subvolume(tree) => Some(*tree),
-                    Target::Inode(_) => None,
-                }));
-            }
-        }
-        found.push((tree, subvolume));
-    }
-    found
-}
-
-type Commits = BTreeMap<u64, Vec<(u64, Subvolume)>>;
-
-/// What each commit of [`script`] holds.
-fn reference(start: &MemDevice) -> Commits {
-    let fs = open(&share(start.clone())).unwrap();
-    let mut commits = Commits::from([(fs.generation(), contents(&fs))]);
-    script(&fs, &mut |fs| {
-        commits.insert(fs.generation(), contents(fs));
-    })
-    .unwrap();
-    commits
-}
-
-/// Holds what a later mount sees against the commits. Returns the generation.
+/// A volume whose transaction was aborted takes no changes, and says why.
 #[track_caller]
-fn assert_committed(image: &MemDevice, commits: &Commits, what: &str) -> u64 {
-    let fs = open(&share(image.clone())).unwrap();
-    let generation = fs.generation();
-    let wanted = commits.get(&generation);
-    let wanted = wanted.unwrap_or_else(|| panic!("{what}: generation {generation}"));
-    assert!(contents(&fs) == *wanted, "{what}: generation {generation}");
-    generation
-}
-
-#[test]
-fn a_device_that_fails_loses_nothing() {
-    let scratch = Scratch::new("write-fail");
-    let start = make_mem(&scratch, &["-n", "4096", "-m", "dup"]);
-    let commits = reference(&start);
-    let counts = {
-        let device = share(FaultDevice::new(share(start.clone())));
-        let fs = open(&device).unwrap();
-        device.clear();
-        script(&fs, &mut |_| {}).unwrap();
-        device.counts()
-    };
-    assert!(counts.writes > 100 && counts.flushes >= 5, "{counts:?}");
-    for (op, count, step) in [
-        (Op::Read, counts.reads, 1 + counts.reads / 40),
-        (Op::Write, counts.writes, 1 + counts.writes / 80),
-        (Op::Flush, counts.flushes, 1),
-    ] {
-        for n in (0..count).step_by(step as usize) {
-            for all in [false, true] {
-                let image = share(start.clone());
-                let device = share(FaultDevice::new(image.clone()));
-                let fs = open(&device).unwrap();
-                if all {
-                    device.fail_all_after(op, n);
-                } else {
-                    device.fail_after(op, n);
-                }
-                let result = script(&fs, &mut |_| {});
-                device.clear();
-                let what = format!("{op:?} {n} {all} {result:?}");
-                if result.is_err() && fs.is_read_only() {
-                    assert_eq!(fs.commit(), Err(EROFS), "{what}");
-                    assert_eq!(file(&fs, ROOT, "no").err(), Some(EROFS), "{what}");
-                }
-                drop(fs);
-                let found = assert_committed(&image, &commits, &what);
-                if result.is_ok() {
-                    assert_eq!(found, *commits.keys().last().unwrap(), "{what}");
-                }
-                if n % 8 == 0 {
-                    scratch.assert_clean_lowmem(&image);
-                }
-            }
-        }
-    }
+fn assert_aborted(fs: &Fs, log: &[String]) {
+    assert!(fs.is_read_only());
+    assert_eq!(fs.commit(), Err(EROFS));
+    assert_eq!(file(fs, ROOT, "no").err(), Some(EROFS));
+    let aborted = |line: &String| line.contains("Transaction") && line.contains("aborted");
+    assert!(log.iter().any(aborted), "{log:?}");
+    assert!(
+        log.iter().any(|line| line.contains("forced readonly")),
+        "{log:?}"
+    );
 }
 
 #[test]
 fn lack_of_memory_loses_nothing() {
-    let scratch = Scratch::new("write-memory");
-    let start = make_mem(&scratch, &["-n", "4096", "-m", "single"]);
-    let commits = reference(&start);
-    let total = {
-        let fs = open(&share(start.clone())).unwrap();
-        fault::clear();
-        script(&fs, &mut |_| {}).unwrap();
-        fault::count()
-    };
-    assert!(total > 1000, "{total}");
-    let (mut failed, mut clean) = (0, 0);
-    for n in (0..total).step_by(1 + total as usize / 400) {
+    fail_every_allocation("write-memory", &packed("tiny"));
+}
+
+/// Where holes have items, and free space has none.
+#[test]
+fn lack_of_memory_loses_nothing_of_older_volumes() {
+    let options = ["-n", "4096", "-O", "^no-holes", "-R", "^free-space-tree"];
+    let start = make_small(&Scratch::new("write-older"), &options);
+    fail_every_allocation("write-memory-older", &start);
+}
+
+fn fail_every_allocation(name: &str, start: &MemDevice) {
+    let expected = Expected::new(start);
+    let proved = Proved::new(name, start);
+    let (aborted, clean) = (AtomicU64::new(0), AtomicU64::new(0));
+    let total = every("allocation", |n| {
         let image = share(start.clone());
         let fs = open(&image).unwrap();
+        let mut again = Again {
+            expected: &expected,
+            error: ENOMEM,
+            clean: None,
+            promised: 0,
+            repair: &|| (),
+            prepare: &|_| (),
+        };
         fault::fail_alloc_after(n);
-        let result = script(&fs, &mut |_| {});
+        let (result, log) = kernel::log::capture(|| script(&fs, &mut again));
+        let reached = fault::count() > n;
         fault::clear();
-        failed += u64::from(result.is_err());
-        if result.is_err() && !fs.is_read_only() {
-            // An error before the first change is nobody else's.
-            clean += 1;
-            file(&fs, ROOT, "afterwards").unwrap();
+        assert!(result.is_ok() || reached);
+        clean.fetch_add(u64::from(again.clean.is_some()), Ordering::SeqCst);
+        aborted.fetch_add(u64::from(result.is_err()), Ordering::SeqCst);
+        again.judge(fs, result, &log, &image, &proved);
+        reached
+    });
+    let (aborted, clean) = (aborted.into_inner(), clean.into_inner());
+    println!(
+        "{total} allocations, {clean} clean, {aborted} aborted, {} states",
+        proved.checked()
+    );
+    assert!(total > 1000 && clean > 100 && aborted > 100);
+}
+
+/// Fails every request of a kind, that one alone or all that come after it until a step has failed.
+fn fail_every(op: Op, all: bool) {
+    let start = packed("tiny");
+    let expected = Expected::new(&start);
+    let proved = Proved::new(&format!("write-{op:?}-{all}"), &start);
+    let (aborted, clean) = (AtomicU64::new(0), AtomicU64::new(0));
+    let total = every("request", |n| {
+        let image = share(start.clone());
+        let device = share(FaultDevice::new(image.clone()));
+        if all {
+            device.fail_all_after(op, n);
+        } else {
+            device.fail_after(op, n);
         }
-        drop(fs);
-        let found = assert_committed(&image, &commits, &format!("{n} {result:?}"));
-        if result.is_ok() {
-            assert_eq!(found, *commits.keys().last().unwrap(), "{n}");
+        let reached = Cell::new(false);
+        let repair = || {
+            reached.set(n < device.counts().of(op));
+            device.clear();
+        };
+        let mut again = Again {
+            expected: &expected,
+            error: EIO,
+            clean: None,
+            promised: 0,
+            repair: &repair,
+            // Or else no step would have to read anything.
+            prepare: &|fs| {
+                fs.cache.shrink(0);
+            },
+        };
+        let (fs, log) = kernel::log::capture(|| {
+            let fs = open(&device)?;
+            let result = script(&fs, &mut again);
+            Ok::<_, Error>((fs, result))
+        });
+        if !reached.get() {
+            repair();
         }
-        if n % 16 == 0 {
-            scratch.assert_clean_lowmem(&image);
-        }
+        let reached = reached.get();
+        let Ok((fs, result)) = fs else {
+            assert!(reached && op == Op::Read);
+            proved.assert_holds(&image);
+            return reached;
+        };
+        assert!(result.is_ok() || reached);
+        clean.fetch_add(u64::from(again.clean.is_some()), Ordering::SeqCst);
+        aborted.fetch_add(u64::from(result.is_err()), Ordering::SeqCst);
+        again.judge(fs, result, &log, &image, &proved);
+        reached
+    });
+    let (aborted, clean) = (aborted.into_inner(), clean.into_inner());
+    println!(
+        "{total} {op:?}, {clean} clean, {aborted} aborted, {} states",
+        proved.checked()
+    );
+    match op {
+        // There are two copies of all that is read but the superblock.
+        Op::Read if !all => assert!(total > 50 && clean + aborted == 0),
+        Op::Read => assert!(total > 50 && clean > 10 && aborted > 10),
+        Op::Write => assert!(total > 100 && clean > 5 && aborted > 50),
+        Op::Flush => assert!(total == 5 && aborted == 5),
     }
-    assert!(failed > 100 && clean > 0, "{failed} {clean} of {total}");
+}
+
+#[test]
+fn a_read_that_fails_loses_nothing() {
+    fail_every(Op::Read, false);
+}
+
+#[test]
+fn a_device_that_reads_no_more_loses_nothing() {
+    fail_every(Op::Read, true);
+}
+
+#[test]
+fn a_write_that_fails_loses_nothing() {
+    fail_every(Op::Write, false);
+}
+
+#[test]
+fn a_device_that_writes_no_more_loses_nothing() {
+    fail_every(Op::Write, true);
+}
+
+#[test]
+fn a_flush_that_fails_loses_nothing() {
+    fail_every(Op::Flush, false);
+}
+
+#[test]
+fn a_device_that_flushes_no_more_loses_nothing() {
+    fail_every(Op::Flush, true);
+}
+
+/// Whoever joins the running transaction first makes usable what readers had kept from being used. That there is no memory
+/// for this is nothing to those whose changes the transaction holds.
+#[test]
+fn failing_to_join_is_the_callers_alone() {
+    let image = share(packed("tiny"));
+    let fs = open(&image).unwrap();
+    let files: Vec<_> = (0..40).map(|n| format!("file{n}")).collect();
+    for name in &files {
+        let id = file(&fs, ROOT, name).unwrap();
+        fill(&fs, id, &pattern(SECTOR as usize, 1)).unwrap();
+    }
+    fs.commit().unwrap();
+    let reader = fs.reader().unwrap();
+    for name in files.iter().step_by(2) {
+        let gone = unlink(&fs, ROOT, name.as_bytes(), now()).unwrap();
+        evict(
+            &fs,
+            InodeId {
+                ino: gone.ino,
+                ..ROOT
+            },
+        )
+        .unwrap();
+    }
+    fs.commit().unwrap();
+    mkdir(&fs, ROOT, "before").unwrap();
+    drop(reader);
+    fault::fail_alloc_after(0);
+    let joined = mkdir(&fs, ROOT, "failed");
+    fault::clear();
+    assert_eq!(joined.err(), Some(ENOMEM));
+    assert!(!fs.is_read_only());
+    mkdir(&fs, ROOT, "after").unwrap();
+    fs.commit().unwrap();
+    drop(fs);
+    let fs = open(&image).unwrap();
+    for (name, there) in [("before", true), ("failed", false), ("after", true)] {
+        assert_eq!(lookup(&fs, ROOT, name).unwrap().is_some(), there, "{name}");
+    }
+    Scratch::new("write-join").assert_clean(&image);
 }

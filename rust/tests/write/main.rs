@@ -2,12 +2,15 @@
 //! Writing: operations on files and directories. `btrfs check` judges what they leave on images of `mkfs.btrfs`.
 
 mod basic;
+mod cuts;
 mod faults;
 mod files;
 mod full;
+mod full_script;
 mod model;
 mod names;
 mod random;
+mod script;
 mod subvolumes;
 #[path = "../support/mod.rs"]
 mod support;
