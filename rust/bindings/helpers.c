@@ -260,10 +260,10 @@ bool rbtrfs_inode_is_new(struct inode *inode)
 }
 
 /*
- * The next inode after prev, or the first one, that nobody uses, with a reference; others may be among them. The
- * caller has a reference to prev.
+ * The next complete inode in the cache after prev, or the first one, with a reference. The caller has a reference to
+ * prev.
  */
-struct inode *rbtrfs_next_unused_inode(struct super_block *sb, struct inode *prev)
+struct inode *rbtrfs_next_inode(struct super_block *sb, struct inode *prev)
 {
 	struct inode *inode, *found = NULL;
 
@@ -271,9 +271,8 @@ struct inode *rbtrfs_next_unused_inode(struct super_block *sb, struct inode *pre
 	inode = list_prepare_entry(prev, &sb->s_inodes, i_sb_list);
 	list_for_each_entry_continue(inode, &sb->s_inodes, i_sb_list) {
 		spin_lock(&inode->i_lock);
-		/* One in use gives the caller a place to reschedule. */
-		if (!(inode_state_read(inode) & (I_NEW | I_CREATING | I_FREEING | I_WILL_FREE)) &&
-		    (!icount_read(inode) || need_resched())) {
+		if (!inode_unhashed(inode) &&
+		    !(inode_state_read(inode) & (I_NEW | I_FREEING | I_WILL_FREE))) {
 			__iget(inode);
 			found = inode;
 		}

@@ -82,7 +82,8 @@ fn delete(inode: &Inode) {
     unsafe { bindings::rbtrfs_end_internal(sb) };
 }
 
-/// Has the inodes of deleted subvolumes that nobody uses leave memory, so that their trees can be dropped.
+/// Has the inodes of deleted subvolumes that nobody uses leave memory, so that their trees can be dropped. Names that
+/// were looked up in directories that are open keep theirs, and are forgotten.
 ///
 /// # Safety
 ///
@@ -97,12 +98,24 @@ pub(super) unsafe fn evict_deleted(sb: &SuperBlock) {
             .as_ref()
             .map_or(core::ptr::null_mut(), |inode| inode.as_ptr());
         // SAFETY: The superblock is valid, and the inode referenced.
-        let next = unsafe { bindings::rbtrfs_next_unused_inode(sb.as_ptr(), from) };
-        // SAFETY: The reference is ours. Dropping the last one asks `drop_inode`, which answers what is to go.
-        last = NonNull::new(next).map(|inode| unsafe { InodeRef::from_raw(inode) });
-        if last.is_none() {
+        let next = unsafe { bindings::rbtrfs_next_inode(sb.as_ptr(), from) };
+        let Some(next) = NonNull::new(next) else {
             return;
+        };
+        // SAFETY: The reference is ours, and the inode complete. Dropping the last one asks `drop_inode`, which answers what is to go.
+        let inode = unsafe { InodeRef::from_raw(next) };
+        if inode.subvolume().is_deleted() {
+            // SAFETY: The inode is valid, and so is its dentry until the reference is given back.
+            unsafe {
+                let dentry = bindings::d_find_any_alias(inode.as_ptr());
+                if !dentry.is_null() {
+                    bindings::shrink_dcache_parent(dentry);
+                    bindings::dput(dentry);
+                }
+                bindings::d_prune_aliases(inode.as_ptr());
+            }
         }
+        last = Some(inode);
         crate::platform::yield_now();
     }
 }

@@ -9,6 +9,7 @@ import errno
 import fcntl
 import mmap
 import os
+import signal
 import stat
 import struct
 import sys
@@ -245,6 +246,7 @@ def attributes():
 
 def leases():
     write("leased", b"x")
+    signal.signal(signal.SIGIO, signal.SIG_IGN)
     fd = os.open("leased", os.O_RDONLY)
     fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     expect("a lease", fcntl.fcntl(fd, fcntl.F_GETLEASE), fcntl.F_RDLCK)
