@@ -6,61 +6,40 @@ use rbtrfs_engine::format::{objectid, tree_id};
 use rbtrfs_engine::subvol::dir;
 use std::string::String;
 
-/// A recorded volume, and the streams that the C driver made of it.
-struct Set {
-    volume: &'static [u8],
-    list: &'static str,
+const CASES: &str = "cases";
+const MIXED: &str = "mixed";
+
+fn open_recorded(name: &str) -> Arc<Fs> {
+    open(Arc::new(recordings::volume(name), GFP_KERNEL).unwrap()).unwrap()
 }
 
-macro_rules! set {
-    ($name:literal) => {
-        Set {
-            volume: include_bytes!(concat!("changes/", $name, ".zst")),
-            list: include_str!(concat!("changes/", $name, ".txt")),
-        }
-    };
-}
-
-const CASES: Set = set!("cases");
-const MIXED: Set = set!("mixed");
-
-impl Set {
-    /// The streams of one case, or of all, with the names of their cases.
-    fn streams(&self, case: Option<&str>) -> Vec<(&'static str, Recorded)> {
-        let lines = self.list.lines().map(|line| {
-            let fields: Vec<_> = line.split(' ').collect();
-            let parent = fields[1].parse().unwrap();
-            (fields[0], Recorded::new(Some(parent), &fields[2..]))
-        });
-        lines
-            .filter(|(name, _)| case.is_none_or(|case| case == *name))
-            .collect()
+/// Sends all that was recorded of one case.
+fn check_case(case: &str) {
+    let fs = open_recorded(CASES);
+    let mut streams = recordings::streams(CASES);
+    streams.retain(|stream| stream.name == case);
+    assert_eq!(streams.len(), 8);
+    for wanted in streams {
+        check(&fs, &wanted);
     }
+}
 
-    /// Sends everything, and compares.
-    fn check(&self, case: Option<&str>) {
-        let fs = open(Arc::new(unpack(self.volume), GFP_KERNEL).unwrap()).unwrap();
-        let streams = self.streams(case);
-        assert!(streams.len() >= 8);
-        for (name, wanted) in streams {
-            let stream = stream_of(&fs, &wanted.args()).unwrap();
-            let what = format!(
-                "{name}: root {} parent {:?} flags {} version {} clones {:?}",
-                wanted.root, wanted.parent, wanted.flags, wanted.version, wanted.clones
-            );
-            assert_eq!(stream.len(), wanted.size, "size, {what}");
-            assert_eq!(fnv(&stream), wanted.hash, "hash, {what}");
-        }
+/// Sends all that was recorded of a volume of `seeds` subvolumes with random changes.
+fn check_seeds(name: &str, seeds: usize) {
+    let fs = open_recorded(name);
+    let streams = recordings::streams(name);
+    assert_eq!(streams.len(), 8 * seeds);
+    for wanted in streams {
+        check(&fs, &wanted);
     }
 }
 
 /// The stream of mixed changes that has most in it.
 pub(super) fn richest() -> Subject {
-    let streams = MIXED.streams(None).into_iter();
-    let (_, wanted) = streams.max_by_key(|(_, stream)| stream.size).unwrap();
+    let streams = recordings::streams(MIXED).into_iter();
     Subject {
-        volume: unpack(MIXED.volume),
-        wanted,
+        volume: recordings::volume(MIXED),
+        wanted: streams.max_by_key(|stream| stream.size).unwrap(),
     }
 }
 
@@ -69,15 +48,15 @@ macro_rules! cases {
         $(
             #[test]
             fn $case() {
-                CASES.check(Some(stringify!($case)));
+                check_case(stringify!($case));
             }
         )*
 
         #[test]
         fn every_recorded_case_is_tested() {
             let tested = [$(stringify!($case)),*];
-            for (name, _) in CASES.streams(None) {
-                assert!(tested.contains(&name), "{name}");
+            for stream in recordings::streams(CASES) {
+                assert!(tested.contains(&&*stream.name), "{}", stream.name);
             }
         }
     };
@@ -113,22 +92,47 @@ cases! {
 
 #[test]
 fn random_moves_of_directories() {
-    set!("dirs").check(None);
+    check_seeds("dirs", 90);
 }
 
 #[test]
 fn random_names() {
-    set!("names").check(None);
+    check_seeds("names", 72);
 }
 
 #[test]
 fn random_data() {
-    set!("data").check(None);
+    check_seeds("data", 60);
+}
+
+#[test]
+fn random_data_compressed() {
+    check_seeds("compressed-data", 36);
 }
 
 #[test]
 fn random_changes() {
-    MIXED.check(None);
+    check_seeds(MIXED, 60);
+}
+
+#[test]
+fn random_changes_compressed() {
+    check_seeds("compressed", 36);
+}
+
+#[test]
+fn every_recorded_volume_is_tested() {
+    let tested = [
+        CASES,
+        "compressed",
+        "compressed-data",
+        "data",
+        "dirs",
+        FULL,
+        MIXED,
+        "names",
+    ];
+    assert_eq!(recordings::names(), tested);
 }
 
 /// The tree of a subvolume at the top of the volume.
@@ -163,7 +167,7 @@ fn renames(stream: &[u8]) -> Vec<String> {
 /// The C driver gives up on this one with `ENOENT`.
 #[test]
 fn new_directory_waits() {
-    let fs = open(Arc::new(unpack(CASES.volume), GFP_KERNEL).unwrap()).unwrap();
+    let fs = open_recorded(CASES);
     let args = SendArgs {
         root: tree_of(&fs, "new_directory_waits-sent"),
         parent: Some(tree_of(&fs, "new_directory_waits-parent")),
@@ -192,9 +196,8 @@ fn new_directory_waits() {
 
 #[test]
 fn nothing_changed() {
-    let set = CASES;
-    let fs = open(Arc::new(unpack(set.volume), GFP_KERNEL).unwrap()).unwrap();
-    let (_, wanted) = set.streams(None).remove(0);
+    let fs = open_recorded(CASES);
+    let wanted = recordings::streams(CASES).remove(0);
     let args = SendArgs {
         parent: Some(wanted.root),
         ..wanted.args()
@@ -210,8 +213,8 @@ fn nothing_changed() {
 
 #[test]
 fn parents_are_refused_as_by_the_c_driver() {
-    let fs = open(Arc::new(unpack(CASES.volume), GFP_KERNEL).unwrap()).unwrap();
-    let (_, wanted) = CASES.streams(None).remove(0);
+    let fs = open_recorded(CASES);
+    let wanted = recordings::streams(CASES).remove(0);
     let with = |parent| {
         let args = SendArgs {
             parent: Some(parent),

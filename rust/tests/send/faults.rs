@@ -18,7 +18,7 @@ fn device(image: &MemDevice) -> Arc<dyn BlockDevice> {
 type Case<'a> = (MemDevice, SendArgs<'a>);
 
 /// Streams of a small volume with a little of everything, full and incremental, and the richest of the recorded ones.
-fn cases(richest: &Recorded) -> [Case<'_>; 6] {
+fn cases(richest: &Stream) -> [Case<'_>; 6] {
     let tiny = packed("tiny");
     let args = SendArgs {
         root: 259,

@@ -7,13 +7,7 @@ use super::*;
 fn streams_are_those_of_the_c_driver() {
     let fs = open(Arc::new(volume(), GFP_KERNEL).unwrap()).unwrap();
     for wanted in recorded() {
-        let stream = stream_of(&fs, &wanted.args()).unwrap();
-        let name = format!(
-            "root {} flags {} version {} clones {:?}",
-            wanted.root, wanted.flags, wanted.version, wanted.clones
-        );
-        assert_eq!(stream.len(), wanted.size, "size, {name}");
-        assert_eq!(fnv(&stream), wanted.hash, "hash, {name}");
+        check(&fs, &wanted);
     }
 }
 

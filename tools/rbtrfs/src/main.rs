@@ -4,12 +4,15 @@
 mod balance;
 mod cat;
 mod check;
+mod commands;
+mod dump;
 mod errno;
 mod info;
 mod ls;
 mod open;
 mod path;
 mod progress;
+mod receive;
 mod send;
 
 use clap::{Parser, Subcommand};
@@ -51,6 +54,7 @@ enum Command {
     },
     /// Write the send stream of a read-only subvolume.
     Send(send::Args),
+    Receive(receive::Args),
     /// Relocate block groups.
     Balance(balance::Args),
     /// Read and verify every tree block.
@@ -66,6 +70,7 @@ fn main() -> ExitCode {
         Command::Ls { image, path, long } => ls::run(&image, &path, long),
         Command::Cat { image, path } => cat::run(&image, &path),
         Command::Send(args) => send::run(&args),
+        Command::Receive(args) => receive::run(&args),
         Command::Balance(args) => balance::run(&args),
         Command::CheckNodes { image } => check::run(&image),
     };

@@ -8,24 +8,12 @@ Each case is a generator: what it does before it yields makes the parent, the re
 snapshots are MOUNTPOINT/CASE-parent and MOUNTPOINT/CASE-sent. Prints the names of the cases.
 """
 
-import ctypes
-import fcntl
 import os
 import struct
 import subprocess
 import sys
 
-FICLONERANGE = 0x4020940D
-SETFLAGS = 0x40086602
-NODUMP, NOCOW = 0x40, 0x00800000
-PUNCH, KEEP, ZERO = 2, 1, 16
-BLOCK = 4096
-
-libc = ctypes.CDLL(None, use_errno=True)
-
-
-def run(*command):
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+from send_calls import BLOCK, KEEP, NODUMP, PUNCH, ZERO, clone, fallocate, run, set_flags, snapshot
 
 
 def mkdirs(top, *paths):
@@ -46,24 +34,6 @@ def text(size, start=0):
 def mv(top, *moves):
     for old, new in moves:
         os.rename(f"{top}/{old}", f"{top}/{new}")
-
-
-def fallocate(path, mode, offset, length):
-    fd = os.open(path, os.O_RDWR)
-    if libc.fallocate(fd, mode, ctypes.c_long(offset), ctypes.c_long(length)) != 0:
-        raise OSError(ctypes.get_errno(), path)
-    os.close(fd)
-
-
-def clone(source, target, offset=0, length=0, to=0):
-    with open(source, "rb") as s, os.fdopen(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644), "wb") as t:
-        fcntl.ioctl(t, FICLONERANGE, struct.pack("=qQQQ", s.fileno(), offset, length, to))
-
-
-def set_flags(path, flags):
-    fd = os.open(path, os.O_RDONLY)
-    fcntl.ioctl(fd, SETFLAGS, struct.pack("l", flags))
-    os.close(fd)
 
 
 def move_below_renamed(top):
@@ -401,11 +371,6 @@ CASES = [
     ancestor_loses_its_name, links_into_orphans, first_name_taken, thousand_links, names_like_orphans, deep_paths,
     kinds_change, nested_subvolumes, attributes, holes, many_extents, clones_of_the_parent, hundred_directories,
 ]
-
-
-def snapshot(top, path):
-    os.sync()
-    run("btrfs", "subvolume", "snapshot", "-r", top, path)
 
 
 def replaced_inodes(mount):

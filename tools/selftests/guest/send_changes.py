@@ -12,9 +12,7 @@ the same number differ. The snapshots are MOUNTPOINT/snap-0 and so on. SEND_CHAN
 dirs, data, names, or mixed.
 """
 
-import ctypes
 import errno
-import fcntl
 import os
 import random
 import socket
@@ -23,23 +21,19 @@ import struct
 import subprocess
 import sys
 
-FICLONERANGE = 0x4020940D
-SETFLAGS, GETFLAGS = 0x40086602, 0x80086601
-NOCOW, NODUMP, COMPRESS = 0x00800000, 0x00000040, 0x00000004
-BLOCK = 4096
+import send_calls
+from send_calls import BLOCK, COMPRESS, NODUMP
 
 RECORD = "SEND_RECORD" in os.environ
 
-libc = ctypes.CDLL(None, use_errno=True)
-
 WEIGHTS = {
     "mixed": dict(
-        create=14, mkdir=8, special=3, write=14, truncate=6, punch=6, clone=10, copy=5, link=8, unlink=7, rename=14,
+        create=14, mkdir=8, special=3, write=14, truncate=6, punch=6, clone=10, dedupe=4, copy=5, link=8, unlink=7, rename=14,
         exchange=3, invert=4, rmdir=4, remove_tree=1, attributes=10, subvolume=1, orphan=1, many_links=1, sync=1,
     ),
     "dirs": dict(create=6, mkdir=14, link=3, unlink=3, rename=20, exchange=8, invert=16, rmdir=8, remove_tree=2,
                  attributes=2, subvolume=1, move_dir=25, write=1),
-    "data": dict(create=8, write=25, truncate=14, punch=20, clone=22, copy=6, unlink=3, rename=3, attributes=2, sync=6),
+    "data": dict(create=8, write=25, truncate=14, punch=20, clone=22, dedupe=12, copy=6, unlink=3, rename=3, attributes=2, sync=6),
     "names": dict(create=10, mkdir=4, special=2, link=25, unlink=14, rename=22, exchange=8, many_links=3, rmdir=3,
                   move_dir=6, attributes=1, orphan=1),
 }
@@ -62,10 +56,9 @@ class Tree:
         self.top = f"{self.mount}/base{self.bases}"
         self.bases += 1
         if snapshot is None:
-            command = ["btrfs", "subvolume", "create", self.top]
+            send_calls.subvolume(self.top)
         else:
-            command = ["btrfs", "subvolume", "snapshot", snapshot, self.top]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            send_calls.run("btrfs", "subvolume", "snapshot", snapshot, self.top)
         self.stale = True
 
     def scan(self):
@@ -140,10 +133,10 @@ class Tree:
             f.seek(self.rng.choice([0, 1, BLOCK, 10000, 65536, self.rng.randrange(400000)]))
             f.write(self.data(self.size()))
         if self.rng.random() < 0.3:
-            os.sync()
+            self.sync()
 
     def sync(self):
-        os.sync()
+        send_calls.sync(self.top)
 
     def truncate(self):
         path = self.rng.choice(self.files)
@@ -151,27 +144,44 @@ class Tree:
         os.truncate(path, self.rng.choice(sizes))
 
     def punch(self):
-        fd = os.open(self.rng.choice(self.files), os.O_RDWR)
+        path = self.rng.choice(self.files)
         offset, length = self.rng.randrange(60) * BLOCK, self.rng.randrange(1, 40) * BLOCK
         if self.rng.random() < 0.2:
             offset, length = self.rng.randrange(200000), self.rng.randrange(1, 100000)
         # Preallocation with and without growth, holes, zeros.
-        libc.fallocate(fd, self.rng.choice([0, 1, 3, 3, 3, 0x10, 0x11]), ctypes.c_long(offset), ctypes.c_long(length))
-        os.close(fd)
+        send_calls.fallocate(path, self.rng.choice([0, 1, 3, 3, 3, 0x10, 0x11]), offset, length)
 
-    def clone(self):
+    def range(self):
+        """Two files, where to read in the first, how much, and where in the second it goes."""
         source, target = self.rng.choice(self.files), self.rng.choice(self.files)
         size = os.path.getsize(source)
         offset = self.rng.randrange(size // BLOCK + 1) * BLOCK
         length = self.rng.choice([0, 0, BLOCK, 4 * BLOCK, 16 * BLOCK])
-        to = self.rng.choice([offset, self.rng.randrange(80) * BLOCK, 0])
-        with open(source, "rb") as s, open(target, "r+b") as t:
-            fcntl.ioctl(t, FICLONERANGE, struct.pack("=qQQQ", s.fileno(), offset, length, to))
+        return source, target, offset, length, self.rng.choice([offset, self.rng.randrange(80) * BLOCK, 0])
+
+    def clone(self):
+        send_calls.clone(*self.range())
+
+    def dedupe(self):
+        """Writes into a file what is in another one, and lets them share it."""
+        source, target, offset, length, to = self.range()
+        with open(source, "rb") as f:
+            f.seek(offset)
+            data = f.read(length or -1)
+        with open(target, "r+b") as f:
+            f.seek(to)
+            f.write(data)
+        # A block in part can be shared where both files end in it, and only there.
+        length = len(data)
+        if os.path.getsize(source) > offset + length or os.path.getsize(target) > to + length:
+            length -= length % BLOCK
+        if length:
+            send_calls.dedupe(source, target, offset, length, to)
 
     def copy(self):
         source, path = self.rng.choice(self.files), self.place()
-        with open(source, "rb") as s, open(path, "xb") as t:
-            fcntl.ioctl(t, FICLONERANGE, struct.pack("=qQQQ", s.fileno(), 0, 0, 0))
+        with open(path, "xb"):
+            send_calls.clone(source, path)
 
     def link(self):
         os.link(self.rng.choice(self.files + self.others), self.place(), follow_symlinks=False)
@@ -199,8 +209,7 @@ class Tree:
         """Two names change places."""
         paths = self.dirs[1:] + (self.files + self.others if self.rng.random() < 0.4 else [])
         one, two = self.rng.sample(paths, 2)
-        if libc.renameat2(-100, os.fsencode(one), -100, os.fsencode(two), 2) != 0:
-            raise OSError(ctypes.get_errno(), "renameat2")
+        send_calls.exchange(one, two)
 
     def invert(self):
         """A directory goes into one that was below it."""
@@ -246,7 +255,7 @@ class Tree:
         path = self.place()
         if os.path.lexists(path):
             return
-        subprocess.run(["btrfs", "subvolume", "create", path], check=True, stdout=subprocess.DEVNULL)
+        send_calls.subvolume(path)
 
     def attributes(self):
         path = self.rng.choice(self.files + self.dirs)
@@ -260,10 +269,7 @@ class Tree:
         elif kind == 4 and os.listxattr(path):
             os.removexattr(path, self.rng.choice(os.listxattr(path)))
         elif kind == 5:
-            fd = os.open(path, os.O_RDONLY)
-            flags = struct.pack("l", self.rng.choice([0, NODUMP, COMPRESS]))
-            fcntl.ioctl(fd, SETFLAGS, flags)
-            os.close(fd)
+            send_calls.set_flags(path, self.rng.choice([0, NODUMP, COMPRESS]))
         elif kind == 6:
             os.utime(path, (self.rng.randrange(1 << 31), self.rng.randrange(1 << 31)))
         elif os.path.isfile(path):
@@ -273,7 +279,7 @@ class Tree:
     def change(self):
         self.scan()
         kind = self.rng.choices(list(self.weights), list(self.weights.values()))[0]
-        if kind in ("write", "truncate", "punch", "clone", "copy", "link", "unlink", "many_links", "orphan"):
+        if kind in ("write", "truncate", "punch", "clone", "dedupe", "copy", "link", "unlink", "many_links", "orphan"):
             if not self.files:
                 kind = "create"
         if kind in ("move_dir", "exchange", "invert", "rmdir", "remove_tree", "rename") and len(self.dirs) < 3:
@@ -286,7 +292,7 @@ class Tree:
                                    errno.ENAMETOOLONG, errno.EMLINK, errno.ENODATA, errno.ENOENT, errno.EPERM,
                                    errno.EXDEV, errno.EBUSY, errno.EOPNOTSUPP, errno.ETXTBSY, errno.EADDRINUSE):
                 raise
-        if kind not in ("write", "truncate", "punch", "clone", "attributes", "sync"):
+        if kind not in ("write", "truncate", "punch", "clone", "dedupe", "attributes", "sync"):
             self.stale = True
 
 
@@ -300,11 +306,7 @@ def main():
             tree.new_base(f"{mount}/snap-{tree.rng.randrange(batch - 1)}")
         for _ in range(changes if batch else 2 * changes):
             tree.change()
-        os.sync()
-        subprocess.run(
-            ["btrfs", "subvolume", "snapshot", "-r", tree.top, f"{mount}/snap-{batch}"],
-            check=True, stdout=subprocess.DEVNULL,
-        )
+        send_calls.snapshot(tree.top, f"{mount}/snap-{batch}")
         for held in tree.held:
             held.close()
         tree.held = []

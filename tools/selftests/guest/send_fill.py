@@ -7,29 +7,20 @@ usage: send_fill.py MOUNTPOINT
 What is made depends on nothing but the filesystem it is made on. Each subvolume to be sent is named snap-*.
 """
 
-import ctypes
 import fcntl
 import os
 import random
 import socket
 import stat
 import struct
-import subprocess
 import sys
 
-FICLONE = 0x40049409
-FICLONERANGE = 0x4020940D
-SETFLAGS = 0x40086602
+from send_calls import NOCOW, clone, fallocate, run, set_flags, snapshot
+
 SET_RECEIVED_SUBVOL = 0xC0C89425
-NOCOW, COMPRESS = 0x00800000, 0x00000004
 MiB = 1 << 20
 
 rng = random.Random(7)
-libc = ctypes.CDLL(None, use_errno=True)
-
-
-def run(*command):
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def write(path, data, offset=None):
@@ -48,32 +39,6 @@ def text(size):
     words = b"leaf node slot extent backref chunk transaction commit root ".split()
     out = b" ".join(rng.choice(words) for _ in range(size // 4 + 2))
     return out[:size]
-
-
-def clone(source, target, offset=None, length=0, to=0):
-    with open(source, "rb") as s, open(target, "r+b" if os.path.exists(target) else "w+b") as t:
-        if offset is None:
-            fcntl.ioctl(t, FICLONE, s.fileno())
-        else:
-            fcntl.ioctl(t, FICLONERANGE, struct.pack("=qQQQ", s.fileno(), offset, length, to))
-
-
-def set_flags(path, flags):
-    fd = os.open(path, os.O_RDONLY)
-    fcntl.ioctl(fd, SETFLAGS, struct.pack("=l", flags))
-    os.close(fd)
-
-
-def fallocate(path, mode, offset, length):
-    fd = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
-    if libc.fallocate(fd, mode, ctypes.c_long(offset), ctypes.c_long(length)) != 0:
-        raise OSError(ctypes.get_errno(), "fallocate")
-    os.close(fd)
-
-
-def snapshot(source, name):
-    os.sync()
-    run("btrfs", "subvolume", "snapshot", "-r", source, name)
 
 
 def directories(top):
