@@ -48,6 +48,7 @@ unsigned int rbtrfs_memalloc_nofs_save(void);
 void rbtrfs_memalloc_nofs_restore(unsigned int flags);
 bool rbtrfs_fatal_signal_pending(void);
 void rbtrfs_cond_resched(void);
+bool rbtrfs_may_log(void);
 u32 rbtrfs_crc32c(u32 seed, const void *data, size_t len);
 
 /* Block devices. */

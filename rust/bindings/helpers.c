@@ -82,6 +82,13 @@ void rbtrfs_cond_resched(void)
 	cond_resched();
 }
 
+bool rbtrfs_may_log(void)
+{
+	static DEFINE_RATELIMIT_STATE(state, DEFAULT_RATELIMIT_INTERVAL, 100);
+
+	return __ratelimit(&state);
+}
+
 u32 rbtrfs_crc32c(u32 seed, const void *data, size_t len)
 {
 	return crc32c(seed, data, len);

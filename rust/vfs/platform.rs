@@ -260,6 +260,13 @@ pub fn yield_now() {
     unsafe { bindings::rbtrfs_cond_resched() }
 }
 
+/// Whether one more line may go to the log of those that come in any number, a line for each bad sector. The kernel says
+/// how many were left out.
+pub fn may_log() -> bool {
+    // SAFETY: The function has a lock of its own.
+    unsafe { bindings::rbtrfs_may_log() }
+}
+
 /// The real time, in seconds and nanoseconds.
 pub fn now() -> (i64, u32) {
     let mut time = bindings::timespec64::default();

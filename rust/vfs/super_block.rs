@@ -6,7 +6,7 @@
 
 use super::bdev::Bdev;
 use super::cleaner::Cleaner;
-use super::committer::Committer;
+use super::committer::{self, Committer};
 use super::filesystem::Filesystem;
 use super::iget::iget;
 use super::inode::{self, Inode, ROOT_DIR};
@@ -100,14 +100,28 @@ impl SuperBlock {
             }
         }
         volume.fs.set_read_only(read_only)?;
-        if !read_only {
-            // Before anybody can make new orphans, which are still in use.
-            for tree in volume.subvolumes.take_cleaning()? {
-                clean_orphans(&volume.fs, tree)?;
-            }
-            self.start()?;
+        if read_only {
+            return Ok(());
         }
-        Ok(())
+        self.begin_writing().inspect_err(|_| {
+            volume.resume.pause(&volume.fs);
+            volume.committer.stop();
+            volume.cleaner.stop();
+            // A commit that fails makes the volume read-only as well.
+            let _ = volume
+                .fs
+                .commit()
+                .and_then(|()| volume.fs.set_read_only(true));
+        })
+    }
+
+    fn begin_writing(&self) -> Result {
+        let volume = self.volume();
+        // Before anybody can make new orphans, which are still in use.
+        for tree in volume.subvolumes.take_cleaning()? {
+            clean_orphans(&volume.fs, tree)?;
+        }
+        self.start()
     }
 }
 
@@ -295,6 +309,12 @@ unsafe extern "C" fn show_options(
     // to a subvolume is that of its dentry.
     unsafe {
         bindings::rbtrfs_seq_puts(seq, space_cache.as_char_ptr());
+        if volume.users_may_delete {
+            bindings::rbtrfs_seq_puts(seq, c",user_subvol_rm_allowed".as_char_ptr());
+        }
+        if volume.interval != committer::INTERVAL {
+            bindings::seq_printf(seq, c",commit=%u".as_char_ptr(), volume.interval);
+        }
         bindings::seq_printf(
             seq,
             c",subvolid=%llu,subvol=".as_char_ptr(),

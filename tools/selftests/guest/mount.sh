@@ -3,7 +3,7 @@
 # Mounting: a volume that the C driver filled looks the same through rbtrfs, file by file; subvolumes, options,
 # read-only and back, and file systems' names.
 . "$(dirname "$0")/lib.sh"
-plan 30
+plan 31
 
 describe() { python3 "$GUEST_TESTS/mount_describe.py" "$1"; }
 extents() { (cd "$MNT" && filefrag -v random sparse inline preallocated large.* && lsattr -d . ./*); }
@@ -25,6 +25,9 @@ unload_btrfs
 expect_log 'a filesystem .btrfs. is registered already'
 load_rbtrfs
 
+mount -t btrfs -o commit=7,user_subvol_rm_allowed "$DISK1" "$MNT"
+check "options are shown" grep -q ',user_subvol_rm_allowed,commit=7,' <(options "$MNT")
+umount "$MNT"
 check "a volume of the C driver mounts" mount -t btrfs "$DISK1" "$MNT"
 describe "$MNT" >/tmp/found
 check "it looks the same" diff /tmp/expected /tmp/found
