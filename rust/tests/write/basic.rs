@@ -139,6 +139,26 @@ fn preallocated_space_is_used_once() {
 }
 
 #[test]
+fn space_behind_the_end_is_given_back() {
+    let scratch = Scratch::new("write-trim");
+    let device = share(make_mem(&scratch, KINDS[0]));
+    let fs = open(&device).unwrap();
+    let a = file(&fs, ROOT, "a").unwrap();
+    preallocate(&fs, a, 0, 16 * SECTOR, 0, now()).unwrap();
+    // Growing keeps what is there.
+    let item = truncate(&fs, a, 5 * SECTOR, now()).unwrap();
+    assert_eq!(item.nbytes.get(), 16 * SECTOR);
+    let item = trim(&fs, a).unwrap();
+    assert_eq!(
+        (item.size.get(), item.nbytes.get()),
+        (5 * SECTOR, 5 * SECTOR)
+    );
+    assert_eq!(parts(&fs, a).len(), 1);
+    fs.commit().unwrap();
+    scratch.assert_clean(&device);
+}
+
+#[test]
 fn small_files_are_cloned_to_where_they_have_no_place() {
     for kind in KINDS {
         let scratch = Scratch::new("write-clone-inline");
