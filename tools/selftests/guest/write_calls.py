@@ -243,6 +243,18 @@ def attributes():
     expect("group of a directory", (os.stat("sgid/d").st_gid, os.stat("sgid/d").st_mode & 0o2000), (77, 0o2000))
 
 
+def clock():
+    for i in range(100):
+        made = os.open(f"clock-{i}", os.O_CREAT | os.O_RDWR)
+        before = os.fstat(made).st_ctime_ns
+        os.write(made, b"x")
+        after = os.fstat(made)
+        os.close(made)
+        if min(after.st_mtime_ns, after.st_ctime_ns) < before:
+            expect("a file that is written to looks older than when it was made", i, None)
+            break
+
+
 def leases():
     write("leased", b"x")
     fd = os.open("leased", os.O_RDONLY)
@@ -284,7 +296,7 @@ def handles():
 
 
 os.chdir(sys.argv[1])
-for part in (names, data, clones, attributes, leases, handles):
+for part in (names, data, clones, attributes, clock, leases, handles):
     try:
         part()
     except OSError as e:
