@@ -8,9 +8,10 @@ use super::subvol_path;
 use super::super_block::SuperBlock;
 use super::table::Table;
 use crate::bindings;
+use crate::format::dir::NAME_LEN;
 use crate::format::tree_id;
 use crate::subvol;
-use kernel::error::from_err_ptr;
+use kernel::error::{from_err_ptr, from_result};
 use kernel::prelude::*;
 
 /// `FILEID_BTRFS_WITHOUT_PARENT`, and the two with a parent in the same or in another subvolume.
@@ -234,11 +235,67 @@ unsafe extern "C" fn get_parent(child: *mut bindings::dentry) -> *mut bindings::
     into_ptr(parent_of(unsafe { Inode::of_dentry(child) }))
 }
 
+/// The name that `child` has in `parent`, of names beside each other the first. The VFS would look for the number of
+/// the child in a listing, which for the root directory of a subvolume is not there.
+fn name_in(parent: &Inode, child: &Inode) -> Result<KVec<u8>> {
+    let (tree, dir) = (parent.info().tree, parent.info().ino);
+    if child.info().ino == ROOT_DIR {
+        let view = live(child.fs(), &[tree_id::ROOT])?;
+        let (holder, holding, name) = subvol_path::place(&*view, child.info().tree)?;
+        return if (holder, holding) == (tree, dir) {
+            Ok(name)
+        } else {
+            Err(ENOENT)
+        };
+    }
+    if child.info().tree != tree {
+        return Err(ENOENT);
+    }
+    let mut found = None;
+    let (view, root) = child.tree()?;
+    subvol::inode::for_each_name(&*view, root, child.info().ino, &mut |name| {
+        if name.parent != dir {
+            return Ok(true);
+        }
+        let mut copy = KVec::with_capacity(name.name.len(), GFP_KERNEL)?;
+        copy.extend_from_slice(name.name, GFP_KERNEL)?;
+        found = Some(copy);
+        Ok(false)
+    })?;
+    found.ok_or(ENOENT)
+}
+
+/// `export_operations::get_name`.
+///
+/// # Safety
+///
+/// As the VFS calls it, for dentries of ours, with room for [`NAME_LEN`] bytes and a terminator.
+unsafe extern "C" fn get_name(
+    parent: *mut bindings::dentry,
+    name: *mut kernel::ffi::c_char,
+    child: *mut bindings::dentry,
+) -> kernel::ffi::c_int {
+    from_result(|| {
+        // SAFETY: The VFS passes dentries that it holds.
+        let found = unsafe { name_in(Inode::of_dentry(parent), Inode::of_dentry(child)) }?;
+        if found.len() > NAME_LEN {
+            return Err(EUCLEAN);
+        }
+        // SAFETY: There is room, as just checked.
+        unsafe {
+            core::ptr::copy_nonoverlapping(found.as_ptr(), name.cast(), found.len());
+            *name.add(found.len()) = 0;
+        }
+        Ok(0)
+    })
+}
+
 pub(super) static OPERATIONS: Table<bindings::export_operations> =
     Table::new(bindings::export_operations {
         encode_fh: Some(encode_fh),
         fh_to_dentry: Some(fh_to_dentry),
         fh_to_parent: Some(fh_to_parent),
         get_parent: Some(get_parent),
+        get_name: Some(get_name),
         ..pin_init::zeroed()
     });

@@ -3,7 +3,7 @@
 
 use super::attributes::{id, now};
 use super::inode::{Inode, S_IFMT, S_IFREG};
-use super::lock::{Exclusive, InodeGuard, InvalidateGuard};
+use super::lock::{Exclusive, InodeGuard, InvalidatePair};
 use super::resize::{drop_cached, flush, make_hole, take_over_extents};
 use super::write::{zero_tail, BLOCK};
 use crate::bindings;
@@ -114,8 +114,13 @@ impl<'a> Pair<'a> {
         Self { first, second }
     }
 
-    fn second(&self) -> Exclusive<'_> {
+    fn first(&self) -> Exclusive<'_> {
         // SAFETY: It is locked as long as this lives.
+        unsafe { Exclusive::assume(self.first) }
+    }
+
+    fn second(&self) -> Exclusive<'_> {
+        // SAFETY: As above.
         unsafe { Exclusive::assume(self.second) }
     }
 }
@@ -160,6 +165,8 @@ unsafe fn remap(
         return Err(EAGAIN);
     }
     let pair = Pair::lock(source, target);
+    // What is compared must stay as it is until it is shared, whoever writes to it through a mapping.
+    let _invalidate = InvalidatePair::lock(pair.first(), pair.second());
     // SAFETY: The inodes are locked. The function writes back what is dirty in both ranges, and takes privileges away.
     to_result(unsafe {
         bindings::generic_remap_file_range_prep(from, from_offset, to, to_offset, &mut len, flags)
@@ -174,7 +181,6 @@ unsafe fn remap(
         zero_tail(target)?;
         flush(&target, 0, i64::MAX as u64)?;
     }
-    let _invalidate = InvalidateGuard::lock(target);
     drop_cached(target, to_offset, end.next_multiple_of(BLOCK))?;
     let range = CloneRange {
         src: id(source),

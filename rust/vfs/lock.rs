@@ -87,3 +87,43 @@ impl Drop for InvalidateGuard<'_> {
         unsafe { bindings::rbtrfs_invalidate_unlock(self.inode.as_ptr()) }
     }
 }
+
+/// Keeps the page caches of two inodes, which may be the same one, from being filled and from becoming dirty through
+/// mappings.
+#[must_use = "the locks are given up when the guard is dropped"]
+pub(super) struct InvalidatePair<'a> {
+    first: &'a Inode,
+    second: &'a Inode,
+    _task: PhantomData<NotThreadSafe>,
+}
+
+impl<'a> InvalidatePair<'a> {
+    /// Within the locks of both inodes.
+    pub(super) fn lock(first: Exclusive<'a>, second: Exclusive<'a>) -> Self {
+        let (first, second) = (first.inode(), second.inode());
+        // SAFETY: The inodes are valid; `drop` unlocks them, in the same task.
+        unsafe {
+            bindings::filemap_invalidate_lock_two(
+                (*first.as_ptr()).i_mapping,
+                (*second.as_ptr()).i_mapping,
+            );
+        }
+        Self {
+            first,
+            second,
+            _task: PhantomData,
+        }
+    }
+}
+
+impl Drop for InvalidatePair<'_> {
+    fn drop(&mut self) {
+        // SAFETY: `lock` locked them, in this task.
+        unsafe {
+            bindings::filemap_invalidate_unlock_two(
+                (*self.first.as_ptr()).i_mapping,
+                (*self.second.as_ptr()).i_mapping,
+            );
+        }
+    }
+}

@@ -267,11 +267,12 @@ pub fn may_log() -> bool {
     unsafe { bindings::rbtrfs_may_log() }
 }
 
-/// The real time, in seconds and nanoseconds.
+/// The real time, in seconds and nanoseconds. It is the clock from which the VFS takes the times of inodes: by a finer
+/// one, what a write changes would look older than the file that was made just before.
 pub fn now() -> (i64, u32) {
     let mut time = bindings::timespec64::default();
     // SAFETY: The pointer is valid for the write.
-    unsafe { bindings::ktime_get_real_ts64(&mut time) };
+    unsafe { bindings::ktime_get_coarse_real_ts64(&mut time) };
     (time.tv_sec, u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 

@@ -7,7 +7,7 @@ use super::lock::{Exclusive, InvalidateGuard};
 use super::write::{self, BLOCK};
 use crate::bindings;
 use crate::format::inode::{inode_flags, InodeItem};
-use crate::subvol::write::{punch, truncate};
+use crate::subvol::write::{punch, trim, truncate};
 use kernel::error::to_result;
 use kernel::prelude::*;
 
@@ -38,7 +38,11 @@ pub(super) fn set_size(inode: Exclusive<'_>, size: u64) -> Result {
         // SAFETY: The inode is valid, and both of its locks are held.
         unsafe { bindings::truncate_setsize(inode.as_ptr(), new) };
     }
-    let item = truncate(inode.fs(), id(&inode), size, super::attributes::now())?;
+    let mut item = truncate(inode.fs(), id(&inode), size, super::attributes::now())?;
+    if size <= old && item.flags.get() & inode_flags::PREALLOC != 0 {
+        // The tree may know of a smaller file still, which has space behind its end by right.
+        item = trim(inode.fs(), id(&inode))?;
+    }
     take_over_extents(&inode, &item);
     Ok(())
 }

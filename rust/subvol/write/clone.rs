@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Reflinks: file ranges that share extents.
 
-use super::data::{check_file, check_writable};
+use super::data::{check_file, check_writable, insert_data, NewData};
 use super::extents::{drop_range, extent_key, fill_holes, insert_inline, insert_item, read_item};
 use super::{read_inode, reserve, write_inode, InodeId};
 use crate::format::file_extent::{compression, FileExtentItem};
 use crate::format::inode::{inode_flags, InodeItem, Timespec};
 use crate::format::item_type;
+use crate::subvol::data::{read_live, Checksums, Owner};
 use crate::subvol::file_extent::{self, Kind};
+use crate::subvol::inode;
 use crate::tree::{Cursor, EditContext};
-use crate::volume::{Fs, Transaction};
+use crate::volume::in_flight::push_checksums;
+use crate::volume::{Fs, Transaction, View};
 use kernel::prelude::*;
 
 /// What is to be shared. All offsets are in bytes, multiples of the sector size.
@@ -33,6 +36,8 @@ pub struct CloneRange {
 enum Source {
     Nothing,
     Inline(KVec<u8>),
+    /// Inline data that is compressed.
+    Packed,
     Extent(FileExtentItem),
 }
 
@@ -43,7 +48,7 @@ enum Source {
 /// # Errors
 ///
 /// `EINVAL` for offsets that are not aligned, files of which only one has checksums, and overlapping ranges of one
-/// file; `EOPNOTSUPP` for inline data that would not be at the start of the destination; `ENOENT`, `EROFS`, `ENOSPC`.
+/// file; `ENOENT`, `EROFS`, `ENOSPC`; what reading gives for inline data, which is copied where it has no place.
 pub fn clone_range(fs: &Fs, range: &CloneRange, now: Timespec) -> Result<InodeItem> {
     let sectorsize = u64::from(fs.geometry.sectorsize);
     let CloneRange {
@@ -65,7 +70,10 @@ pub fn clone_range(fs: &Fs, range: &CloneRange, now: Timespec) -> Result<InodeIt
     }
     let mut at = src_offset;
     while at < src_end {
-        at = fs.operate(reserve(8), |trans| clone_step(trans, range, at, now))?;
+        at = match fs.operate(reserve(8), |trans| clone_step(trans, range, at, now))? {
+            Step::Shared(end) => end,
+            Step::NoPlace => copy_sector(fs, range, at)?,
+        };
         crate::platform::yield_now();
     }
     fs.operate(reserve(4), |trans| {
@@ -81,13 +89,57 @@ pub fn clone_range(fs: &Fs, range: &CloneRange, now: Timespec) -> Result<InodeIt
     })
 }
 
-/// Shares one extent, from `at` in the source on. Returns where it goes on.
+/// What came of sharing one extent.
+enum Step {
+    /// All up to this offset in the source is done.
+    Shared(u64),
+    /// The source has inline data, which has its place at the start of a file that has nothing else.
+    NoPlace,
+}
+
+/// Copies the sector at `at` in the source. Returns where it goes on.
+fn copy_sector(fs: &Fs, range: &CloneRange, at: u64) -> Result<u64> {
+    let sectorsize = u64::from(fs.geometry.sectorsize);
+    let mut data = KVec::from_elem(0, sectorsize as usize, GFP_KERNEL)?;
+    let owner = Owner {
+        tree: range.src.tree,
+        ino: range.src.ino,
+        checksums: Checksums::Always,
+    };
+    read_live(fs, &owner, at, &mut data)?;
+    let offset = range
+        .dst_offset
+        .saturating_add(at.saturating_sub(range.src_offset));
+    let mut reservation = fs.reserve_data(sectorsize)?;
+    let extent = fs.alloc_data(Some(&mut reservation), sectorsize)?;
+    extent.write(0, &data)?;
+    let has_sums = {
+        let live = fs.live(range.dst.tree)?;
+        let item = inode::read(&live, live.tree_root(range.dst.tree)?, range.dst.ino)?;
+        item.flags.get() & inode_flags::NODATASUM == 0
+    };
+    let mut sums = KVVec::new();
+    if has_sums {
+        push_checksums(&data, fs.geometry.sectorsize, &mut sums)?;
+    }
+    let end = offset.saturating_add(sectorsize);
+    let new = NewData {
+        offset,
+        extent,
+        sums: &sums,
+        size: end.min(range.dst_size),
+    };
+    insert_data(fs, range.dst, new)?;
+    Ok(at.saturating_add(sectorsize))
+}
+
+/// Shares one extent, from `at` in the source on.
 fn clone_step(
     trans: &mut Transaction<'_>,
     range: &CloneRange,
     at: u64,
     now: Timespec,
-) -> Result<u64> {
+) -> Result<Step> {
     let sectorsize = u64::from(trans.fs().geometry.sectorsize);
     let mut item = check_writable(trans, range.dst)?;
     let src_item = read_inode(trans, range.src)?;
@@ -104,18 +156,21 @@ fn clone_step(
         .saturating_add(start.saturating_sub(range.src_offset));
     let len = stop.saturating_sub(start);
     let to_end = to.saturating_add(len);
-    if let Source::Inline(data) = &source {
-        // Inline data has its place at the start of a file that has nothing else.
-        let fits = to == 0 && item.size.get() <= data.len() as u64;
-        if !fits || range.dst_size > sectorsize {
-            return Err(EOPNOTSUPP);
+    match &source {
+        Source::Packed => return Ok(Step::NoPlace),
+        Source::Inline(data) => {
+            let fits = to == 0 && item.size.get() <= data.len() as u64;
+            if !fits || range.dst_size > sectorsize {
+                return Ok(Step::NoPlace);
+            }
         }
+        Source::Nothing | Source::Extent(_) => {}
     }
 
     let freed = drop_range(trans, range.dst, to, to_end)?;
     let mut added = 0u64;
     match source {
-        Source::Nothing => {
+        Source::Nothing | Source::Packed => {
             let eof = item.size.get().max(range.dst_size);
             let eof = eof.next_multiple_of(sectorsize);
             fill_holes(trans, range.dst, to, to_end.min(eof))?;
@@ -142,7 +197,7 @@ fn clone_step(
     item.ctime = now;
     item.mtime = now;
     write_inode(trans, range.dst, &mut item)?;
-    Ok(stop)
+    Ok(Step::Shared(stop))
 }
 
 /// Where an item starts that ends at `end`.
@@ -164,9 +219,7 @@ fn find_source(
         let end = extent.end().next_multiple_of(sectorsize.into());
         let source = match extent.kind {
             Kind::Hole => Source::Nothing,
-            Kind::Inline(inline) if inline.compression != compression::NONE => {
-                return Err(EOPNOTSUPP);
-            }
+            Kind::Inline(inline) if inline.compression != compression::NONE => Source::Packed,
             Kind::Inline(inline) => {
                 let mut data = KVec::new();
                 data.extend_from_slice(inline.data, GFP_KERNEL)?;

@@ -8,8 +8,9 @@ use crate::format::file_extent::{compression, INLINE_HEAD_SIZE};
 use crate::format::inode::{InodeItem, Timespec};
 use crate::format::item_type;
 use crate::subvol::file_extent::{self, Kind};
+use crate::subvol::inode;
 use crate::tree::{edit, Cursor, EditContext};
-use crate::volume::{Fs, Transaction};
+use crate::volume::{Fs, Transaction, View};
 use kernel::prelude::*;
 
 /// How many extent items one operation drops, and how large a range is punched at once.
@@ -63,6 +64,18 @@ fn shrink_to(fs: &Fs, id: InodeId, size: u64) -> Result<bool> {
         }
         crate::platform::yield_now();
     }
+}
+
+/// Drops the space that was preallocated behind the end of a file. [`truncate`] does so where it makes a file smaller;
+/// who holds data that is yet to be written may know of a larger file that becomes smaller.
+///
+/// # Errors
+///
+/// `ENOENT`, `EROFS`.
+pub fn trim(fs: &Fs, id: InodeId) -> Result<InodeItem> {
+    cut(fs, id)?;
+    let live = fs.live(id.tree)?;
+    inode::read(&live, live.tree_root(id.tree)?, id.ino)
 }
 
 /// Drops all that lies behind the end of a file.

@@ -137,3 +137,70 @@ fn preallocated_space_is_used_once() {
         });
     }
 }
+
+#[test]
+fn space_behind_the_end_is_given_back() {
+    let scratch = Scratch::new("write-trim");
+    let device = share(make_mem(&scratch, KINDS[0]));
+    let fs = open(&device).unwrap();
+    let a = file(&fs, ROOT, "a").unwrap();
+    preallocate(&fs, a, 0, 16 * SECTOR, 0, now()).unwrap();
+    // Growing keeps what is there.
+    let item = truncate(&fs, a, 5 * SECTOR, now()).unwrap();
+    assert_eq!(item.nbytes.get(), 16 * SECTOR);
+    let item = trim(&fs, a).unwrap();
+    assert_eq!(
+        (item.size.get(), item.nbytes.get()),
+        (5 * SECTOR, 5 * SECTOR)
+    );
+    assert_eq!(parts(&fs, a).len(), 1);
+    fs.commit().unwrap();
+    scratch.assert_clean(&device);
+}
+
+#[test]
+fn small_files_are_cloned_to_where_they_have_no_place() {
+    for kind in KINDS {
+        let scratch = Scratch::new("write-clone-inline");
+        let device = share(make_mem(&scratch, kind));
+        let fs = open(&device).unwrap();
+        let small = pattern(1234, 1);
+        let source = file(&fs, ROOT, "source").unwrap();
+        fill(&fs, source, &small).unwrap();
+        // Behind the end of a file, within one, and far behind the end of an empty one.
+        let cases = [(3 * SECTOR, 3), (SECTOR, 3), (8 * SECTOR, 0)];
+        let mut wanted = vec![];
+        for (n, (at, sectors)) in cases.into_iter().enumerate() {
+            let mut data = pattern((sectors * SECTOR) as usize, 2);
+            let name = format!("target-{n}");
+            let target = file(&fs, ROOT, &name).unwrap();
+            fill(&fs, target, &data).unwrap();
+            let size = (data.len() as u64).max(at + small.len() as u64);
+            let range = CloneRange {
+                src: source,
+                src_offset: 0,
+                len: SECTOR,
+                dst: target,
+                dst_offset: at,
+                dst_size: size,
+            };
+            let item = clone_range(&fs, &range, now()).unwrap();
+            assert_eq!(item.size.get(), size);
+            let at = at as usize;
+            data.resize(size as usize, 0);
+            let sector = at + SECTOR as usize;
+            let end = sector.min(data.len());
+            data[at..end].fill(0);
+            data[at..at + small.len()].copy_from_slice(&small);
+            assert!(read(&fs, target).unwrap() == data);
+            wanted.push((name, data));
+        }
+        fs.commit().unwrap();
+        scratch.assert_clean(&device);
+        mounted(&scratch, &device, |dir| {
+            for (name, data) in &wanted {
+                assert!(std::fs::read(dir.join(name)).unwrap() == *data);
+            }
+        });
+    }
+}

@@ -244,6 +244,18 @@ def attributes():
     expect("group of a directory", (os.stat("sgid/d").st_gid, os.stat("sgid/d").st_mode & 0o2000), (77, 0o2000))
 
 
+def clock():
+    for i in range(100):
+        made = os.open(f"clock-{i}", os.O_CREAT | os.O_RDWR)
+        before = os.fstat(made).st_ctime_ns
+        os.write(made, b"x")
+        after = os.fstat(made)
+        os.close(made)
+        if min(after.st_mtime_ns, after.st_ctime_ns) < before:
+            expect("a file that is written to looks older than when it was made", i, None)
+            break
+
+
 def leases():
     write("leased", b"x")
     signal.signal(signal.SIGIO, signal.SIG_IGN)
@@ -256,8 +268,37 @@ def leases():
     os.close(os.open("leased", os.O_WRONLY | os.O_NONBLOCK))
 
 
+def handle_of(path):
+    handle = ctypes.create_string_buffer(struct.pack("Ii", 128, 0), 136)
+    mount = ctypes.c_int()
+    if libc.name_to_handle_at(-100, path.encode(), handle, ctypes.byref(mount), 0) != 0:
+        raise OSError(ctypes.get_errno(), "name_to_handle_at")
+    return handle
+
+
+def handles():
+    SUBVOL_CREATE = 0x5000940E
+    mount = os.open(".", os.O_RDONLY)
+    fcntl.ioctl(mount, SUBVOL_CREATE, struct.pack("q4088s", 0, b"handles"))
+    os.makedirs("handles/d1/d2")
+    paths = ["handles", "handles/d1", "handles/d1/d2"]
+    known = [(path, os.stat(path), handle_of(path)) for path in paths]
+    os.sync()
+    # What the dcache does not hold is found from the inode upwards.
+    write("/proc/sys/vm/drop_caches", b"2")
+    for path, wanted, handle in reversed(known):
+        fd = libc.open_by_handle_at(mount, handle, os.O_RDONLY | os.O_DIRECTORY)
+        if fd < 0:
+            expect(f"handle of {path}", errno.errorcode[ctypes.get_errno()], "a file")
+            continue
+        expect(f"handle of {path}", os.path.samestat(os.fstat(fd), wanted))
+        expect(f"path of {path}", os.readlink(f"/proc/self/fd/{fd}"), os.path.realpath(path))
+        os.close(fd)
+    os.close(mount)
+
+
 os.chdir(sys.argv[1])
-for part in (names, data, clones, attributes, leases):
+for part in (names, data, clones, attributes, clock, leases, handles):
     try:
         part()
     except OSError as e:
