@@ -72,6 +72,14 @@ pub trait BlockDevice: Send + Sync {
         all
     }
 
+    /// Does the same, and calls `meanwhile` while the device is at work, or after it if the device cannot do that. If the
+    /// writes could not even be begun it is not called.
+    fn write_many_while(&self, ios: &[WriteIo<'_>], meanwhile: &mut dyn FnMut()) -> Result {
+        let all = self.write_many(ios);
+        meanwhile();
+        all
+    }
+
     /// Writes `buf` to `offset`; it is durable when this returns. It orders nothing that was written before.
     fn write_fua(&self, offset: u64, buf: &[u8]) -> Result;
 

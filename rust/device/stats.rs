@@ -181,6 +181,10 @@ impl BlockDevice for CountedDevice {
         self.note(Stat::Write, self.inner.write_many(ios))
     }
 
+    fn write_many_while(&self, ios: &[WriteIo<'_>], meanwhile: &mut dyn FnMut()) -> Result {
+        self.note(Stat::Write, self.inner.write_many_while(ios, meanwhile))
+    }
+
     fn write_fua(&self, offset: u64, buf: &[u8]) -> Result {
         self.note(Stat::Write, self.inner.write_fua(offset, buf))
     }

@@ -196,7 +196,7 @@ impl Bdev {
         }
     }
 
-    /// Issues `requests`, waits for all of them, and gives each its result.
+    /// Issues `requests`, calls `meanwhile`, waits for all of them, and gives each its result.
     ///
     /// # Safety
     ///
@@ -207,6 +207,7 @@ impl Bdev {
         op: Op,
         count: usize,
         request: &mut dyn FnMut(usize) -> (u64, *mut u8, usize),
+        meanwhile: &mut dyn FnMut(),
         result: &mut dyn FnMut(usize, Result),
     ) -> Result {
         // Memory for an I/O must not wait for a filesystem to write some back.
@@ -232,6 +233,7 @@ impl Bdev {
         }
         // SAFETY: Started above, in this function.
         unsafe { bindings::blk_finish_plug(&mut plug) };
+        meanwhile();
         batch.put();
         batch.done.wait_for_completion();
 
@@ -256,7 +258,15 @@ impl Bdev {
         };
         let data = buf.as_ptr().cast_mut();
         // SAFETY: A write only reads the buffer, which is borrowed until the call returns.
-        unsafe { self.run(op, 1, &mut |_| (offset, data, buf.len()), &mut |_, _| ()) }
+        unsafe {
+            self.run(
+                op,
+                1,
+                &mut |_| (offset, data, buf.len()),
+                &mut || (),
+                &mut |_, _| (),
+            )
+        }
     }
 }
 
@@ -310,6 +320,7 @@ impl BlockDevice for Bdev {
                 Op::READ,
                 requests.len(),
                 &mut |i| requests.get(i).copied().unwrap_or(nothing),
+                &mut || (),
                 &mut |_, result| drop(results.push_within_capacity(result)),
             )
         };
@@ -333,6 +344,10 @@ impl BlockDevice for Bdev {
     }
 
     fn write_many(&self, ios: &[WriteIo<'_>]) -> Result {
+        self.write_many_while(ios, &mut || ())
+    }
+
+    fn write_many_while(&self, ios: &[WriteIo<'_>], meanwhile: &mut dyn FnMut()) -> Result {
         let mut bounces: KVec<KVVec<u8>> = KVec::new();
         let mut requests: KVec<(u64, *mut u8, usize)> = KVec::with_capacity(ios.len(), GFP_KERNEL)?;
         for io in ios {
@@ -354,6 +369,7 @@ impl BlockDevice for Bdev {
                 Op::WRITE.with(Op::SYNC),
                 requests.len(),
                 &mut |i| requests.get(i).copied().unwrap_or(nothing),
+                meanwhile,
                 &mut |_, _| (),
             )
         }

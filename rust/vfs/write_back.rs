@@ -18,7 +18,7 @@ use crate::subvol::write::{
     insert_data, insert_inline, preallocated, NewData, NewInline, MAX_INLINE,
 };
 use crate::volume::in_flight::push_checksums;
-use crate::volume::{DataExtent, Fs};
+use crate::volume::{DataExtent, DataReservation};
 use kernel::prelude::*;
 
 /// The longest run, in bytes.
@@ -74,9 +74,29 @@ impl Run {
         Ok(())
     }
 
-    /// Writes the run and ends the writeback of its folios, whatever comes of it.
-    fn finish(self, inode: &Inode) -> Result {
-        let result = self.write(inode);
+    /// Calls `each` with the bytes from `from` to `to` of the run, piece by piece, and where in the run each begins.
+    fn for_each<'a>(
+        &'a self,
+        from: u64,
+        to: u64,
+        each: &mut dyn FnMut(u64, &'a [u8]) -> Result,
+    ) -> Result {
+        let mut at = 0u64;
+        for part in self.parts.iter() {
+            let (start, bytes) = (at, part.bytes());
+            at = at.saturating_add(bytes.len() as u64);
+            let (first, last) = (start.max(from), at.min(to));
+            if first < last {
+                let range =
+                    first.saturating_sub(start) as usize..last.saturating_sub(start) as usize;
+                each(first, bytes.get(range).ok_or(EINVAL)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the writeback of the folios.
+    fn ended(self, inode: &Inode, result: Result) -> Result {
         if let Err(e) = result {
             // SAFETY: The inode is valid.
             unsafe { bindings::rbtrfs_mapping_set_error(inode.as_ptr(), e.to_errno()) };
@@ -86,97 +106,6 @@ impl Run {
             unsafe { bindings::iomap_finish_folio_write(inode.as_ptr(), part.folio, part.len) };
         }
         result
-    }
-}
-
-impl Run {
-    /// Writes the run, and makes the tree show it.
-    fn write(&self, inode: &Inode) -> Result {
-        let reserved = inode.reserved().ok_or(EINVAL)?;
-        let mut promise = reserved.take(self.start, self.end());
-        if self.write_inline(inode)? {
-            return Ok(());
-        }
-        let fs = inode.fs();
-        let checked = inode.info().flags() & inode_flags::NODATASUM == 0;
-        let size = inode.size();
-        let mut in_place = inode.info().flags() & inode_flags::PREALLOC != 0;
-        let mut done = 0;
-        while done < self.len {
-            let offset = self.start.saturating_add(done);
-            let want = self.len.saturating_sub(done);
-            // Space that the file has preallocated holds nothing that could be overwritten.
-            let found = if in_place {
-                preallocated(fs, id(inode), offset, want)?
-            } else {
-                None
-            };
-            let used = found.is_some();
-            let extent = match found {
-                Some(extent) => extent,
-                None => fs.alloc_data(promise.as_mut(), want)?,
-            };
-            let len = extent.len();
-            let mut sums = KVVec::new();
-            self.write_to(fs, &extent, done, checked.then_some(&mut sums))?;
-            let inserted = insert_data(
-                fs,
-                id(inode),
-                NewData {
-                    offset,
-                    extent,
-                    sums: &sums,
-                    size: offset.saturating_add(len).min(size),
-                },
-            );
-            match inserted {
-                Ok(item) => take_over_extents(inode, &item),
-                Err(e) if e == EAGAIN && used => {
-                    // The file has lost the space meanwhile.
-                    in_place = false;
-                    continue;
-                }
-                Err(e) => return Err(e),
-            }
-            if let (true, Some(promise)) = (used, promise.as_mut()) {
-                promise.release(len);
-            }
-            done = done.saturating_add(len);
-        }
-        Ok(())
-    }
-
-    /// Writes the part of the run that begins `done` bytes into it and fits `extent`.
-    fn write_to(
-        &self,
-        fs: &Fs,
-        extent: &DataExtent,
-        done: u64,
-        mut sums: Option<&mut KVVec<u8>>,
-    ) -> Result {
-        let end = done.saturating_add(extent.len());
-        let mut writes = KVVec::new();
-        let mut at = 0u64;
-        for part in self.parts.iter() {
-            let bytes = part.bytes();
-            let (from, to) = (at.max(done), at.saturating_add(bytes.len() as u64).min(end));
-            let start = at;
-            at = at.saturating_add(bytes.len() as u64);
-            if from >= to {
-                continue;
-            }
-            let buf = bytes
-                .get(from.saturating_sub(start) as usize..to.saturating_sub(start) as usize)
-                .ok_or(EINVAL)?;
-            if let Some(sums) = sums.as_deref_mut() {
-                push_checksums(buf, fs.geometry.sectorsize, sums)?;
-            }
-            let within = from.saturating_sub(done);
-            for offset in extent.mirrors(within, buf.len() as u64)?.iter() {
-                writes.push(WriteIo { offset, buf }, GFP_KERNEL)?;
-            }
-        }
-        fs.device.write_many(&writes)
     }
 
     /// Puts a small file's contents into the tree, if that is what the run is.
@@ -202,6 +131,209 @@ impl Run {
     }
 }
 
+/// A part of a run that has a place on the device.
+struct Piece {
+    /// Where it begins in the run, in bytes.
+    at: u64,
+    extent: DataExtent,
+    sums: KVVec<u8>,
+}
+
+/// A run that has its place and its checksums, and is not written yet.
+struct Placed {
+    run: Run,
+    pieces: KVec<Piece>,
+    promise: Option<DataReservation>,
+}
+
+impl Placed {
+    /// Finds a place for a run. Nothing is left of one that went into the tree as a small file's contents, or for
+    /// which there is no place: the error is the file's then, and is answered too.
+    fn new(run: Run, inode: &Inode) -> Result<Option<Self>> {
+        match Self::place(&run, inode) {
+            Ok(Some((pieces, promise))) => Ok(Some(Self {
+                run,
+                pieces,
+                promise,
+            })),
+            Ok(None) => run.ended(inode, Ok(())).map(|()| None),
+            Err(e) => run.ended(inode, Err(e)).map(|()| None),
+        }
+    }
+
+    fn place(run: &Run, inode: &Inode) -> Result<Option<(KVec<Piece>, Option<DataReservation>)>> {
+        let reserved = inode.reserved().ok_or(EINVAL)?;
+        let mut promise = reserved.take(run.start, run.end());
+        if run.write_inline(inode)? {
+            return Ok(None);
+        }
+        let in_place = inode.info().flags() & inode_flags::PREALLOC != 0;
+        let mut pieces = KVec::new();
+        let mut at = 0;
+        while at < run.len {
+            let piece = Piece::new(run, inode, at, in_place, promise.as_mut())?;
+            at = at.saturating_add(piece.extent.len());
+            pieces.push(piece, GFP_KERNEL)?;
+        }
+        Ok(Some((pieces, promise)))
+    }
+
+    /// Writes the run, makes the tree show it, and ends the writeback of its folios, whatever comes of it. While the
+    /// device is at work, `meanwhile` is called, unless it does not come to that.
+    fn write(mut self, inode: &Inode, meanwhile: &mut dyn FnMut()) -> Result {
+        let written = self.to_device(inode, meanwhile);
+        let pieces = core::mem::take(&mut self.pieces);
+        let shown = written.and_then(|()| {
+            for piece in pieces {
+                self.show(inode, piece)?;
+            }
+            Ok(())
+        });
+        self.run.ended(inode, shown)
+    }
+
+    fn to_device(&self, inode: &Inode, meanwhile: &mut dyn FnMut()) -> Result {
+        let mut writes = KVVec::new();
+        for piece in self.pieces.iter() {
+            piece.writes(&self.run, &mut writes)?;
+        }
+        inode.fs().device.write_many_while(&writes, meanwhile)
+    }
+
+    /// Enters a piece that was written into the tree.
+    fn show(&mut self, inode: &Inode, piece: Piece) -> Result {
+        let (at, len, in_place) = (piece.at, piece.extent.len(), piece.extent.is_in_place());
+        match piece.show(&self.run, inode) {
+            // The file has lost the space meanwhile.
+            Err(e) if e == EAGAIN && in_place => self.write_again(inode, at, len),
+            Ok(()) if in_place => {
+                if let Some(promise) = &mut self.promise {
+                    promise.release(len);
+                }
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Writes `len` bytes that lost their place to a new one.
+    fn write_again(&mut self, inode: &Inode, mut at: u64, len: u64) -> Result {
+        let end = at.saturating_add(len);
+        while at < end {
+            let piece = Piece::new(&self.run, inode, at, false, self.promise.as_mut())?;
+            at = at.saturating_add(piece.extent.len());
+            let mut writes = KVVec::new();
+            piece.writes(&self.run, &mut writes)?;
+            inode.fs().device.write_many(&writes)?;
+            piece.show(&self.run, inode)?;
+        }
+        Ok(())
+    }
+}
+
+impl Piece {
+    /// Finds a place for what begins `at` bytes into the run, or for the first part of that: in space that the file has
+    /// preallocated, which holds nothing that could be overwritten, if `in_place`.
+    fn new(
+        run: &Run,
+        inode: &Inode,
+        at: u64,
+        in_place: bool,
+        promise: Option<&mut DataReservation>,
+    ) -> Result<Self> {
+        let fs = inode.fs();
+        let want = run.len.saturating_sub(at);
+        let found = if in_place {
+            preallocated(fs, id(inode), run.start.saturating_add(at), want)?
+        } else {
+            None
+        };
+        let extent = match found {
+            Some(extent) => extent,
+            None => fs.alloc_data(promise, want)?,
+        };
+        let mut sums = KVVec::new();
+        if inode.info().flags() & inode_flags::NODATASUM == 0 {
+            let end = at.saturating_add(extent.len());
+            run.for_each(at, end, &mut |_, bytes| {
+                push_checksums(bytes, fs.geometry.sectorsize, &mut sums)
+            })?;
+        }
+        Ok(Self { at, extent, sums })
+    }
+
+    /// Adds the writes that bring the piece to the device, every copy of it.
+    fn writes<'a>(&self, run: &'a Run, writes: &mut KVVec<WriteIo<'a>>) -> Result {
+        let end = self.at.saturating_add(self.extent.len());
+        run.for_each(self.at, end, &mut |at, buf| {
+            let within = at.saturating_sub(self.at);
+            for offset in self.extent.mirrors(within, buf.len() as u64)?.iter() {
+                writes.push(WriteIo { offset, buf }, GFP_KERNEL)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Enters it into the tree.
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN` if its place was a preallocated one, and the file has lost that.
+    fn show(self, run: &Run, inode: &Inode) -> Result {
+        let offset = run.start.saturating_add(self.at);
+        let end = offset.saturating_add(self.extent.len());
+        let data = NewData {
+            offset,
+            extent: self.extent,
+            sums: &self.sums,
+            size: end.min(inode.size()),
+        };
+        let item = insert_data(inode.fs(), id(inode), data)?;
+        take_over_extents(inode, &item);
+        Ok(())
+    }
+}
+
+/// What one call of [`writepages`] has under way: while a run is on its way to the device, the next one gets its
+/// checksums.
+struct Writeback {
+    gathering: Run,
+    placed: Option<Placed>,
+}
+
+impl Writeback {
+    /// Finds a place for the run that was gathered, and writes the one before it.
+    fn turn(&mut self, inode: &Inode, next: u64) -> Result {
+        let full = core::mem::replace(&mut self.gathering, Run::new(next));
+        if full.len == 0 {
+            return Ok(());
+        }
+        let Some(before) = self.placed.take() else {
+            self.placed = Placed::new(full, inode)?;
+            return Ok(());
+        };
+        let (mut full, mut placed) = (Some(full), Ok(None));
+        let written = before.write(inode, &mut || {
+            if let Some(full) = full.take() {
+                placed = Placed::new(full, inode);
+            }
+        });
+        if let Some(full) = full {
+            placed = Placed::new(full, inode);
+        }
+        self.placed = placed?;
+        written
+    }
+
+    fn finish(mut self, inode: &Inode) -> Result {
+        let turned = self.turn(inode, 0);
+        match self.placed.take() {
+            Some(last) => turned.and(last.write(inode, &mut || ())),
+            None => turned,
+        }
+    }
+}
+
 /// `iomap_writeback_ops::writeback_range`: adds a range of a folio to the run, after writing what it does not go on.
 ///
 /// # Safety
@@ -214,7 +346,7 @@ unsafe extern "C" fn writeback_range(
     len: u32,
     _end: u64,
 ) -> isize {
-    // SAFETY: By this function's contract; `writepages` made the context, whose `wb_ctx` is null or one of our runs.
+    // SAFETY: By this function's contract; `writepages` made the context, whose `wb_ctx` is null or ours.
     let (inode, pending, into) = unsafe {
         let inode = Inode::from_raw((*context).inode);
         let into = pos.saturating_sub(bindings::rbtrfs_folio_pos(folio) as u64);
@@ -232,46 +364,41 @@ unsafe extern "C" fn writeback_range(
 }
 
 fn gather(inode: &Inode, pending: &mut *mut kernel::ffi::c_void, pos: u64, part: Part) -> Result {
-    // SAFETY: The pointer is null or was made of a box, below.
-    let run = (!pending.is_null()).then(|| unsafe { KBox::<Run>::from_raw(pending.cast()) });
-    *pending = core::ptr::null_mut();
-    let mut run = match run {
-        Some(run) if run.takes(pos) => run,
-        other => {
-            if let Some(full) = other {
-                // A failure is the file's, and is found there; the writeback of what follows goes on.
-                let _ = KBox::into_inner(full).finish(inode);
-            }
-            KBox::new(Run::new(pos), GFP_KERNEL)?
-        }
-    };
-    let pushed = run.push(part);
-    if run.len == 0 {
-        return pushed;
+    if pending.is_null() {
+        let new = Writeback {
+            gathering: Run::new(pos),
+            placed: None,
+        };
+        *pending = KBox::into_raw(KBox::new(new, GFP_KERNEL)?).cast();
     }
-    *pending = KBox::into_raw(run).cast();
-    pushed
+    // SAFETY: The pointer was made of a box, just now or in an earlier call for the same context.
+    let writeback = unsafe { &mut *pending.cast::<Writeback>() };
+    if !writeback.gathering.takes(pos) {
+        // A failure is the file's, and is found there; the writeback of what follows goes on.
+        let _ = writeback.turn(inode, pos);
+    }
+    writeback.gathering.push(part)
 }
 
-/// `iomap_writeback_ops::writeback_submit`: writes the last run.
+/// `iomap_writeback_ops::writeback_submit`: writes the last runs.
 ///
 /// # Safety
 ///
-/// As iomap calls it, with a context of [`writepages`] that has a run.
+/// As iomap calls it, with a context of [`writepages`] that has a `wb_ctx`.
 unsafe extern "C" fn writeback_submit(
     context: *mut bindings::iomap_writepage_ctx,
     error: kernel::ffi::c_int,
 ) -> kernel::ffi::c_int {
     // SAFETY: By this function's contract; `gather` made the pointer of a box.
-    let (inode, run) = unsafe {
-        let run = core::mem::replace(&mut (*context).wb_ctx, core::ptr::null_mut());
+    let (inode, writeback) = unsafe {
+        let writeback = core::mem::replace(&mut (*context).wb_ctx, core::ptr::null_mut());
         (
             Inode::from_raw((*context).inode),
-            KBox::<Run>::from_raw(run.cast()),
+            KBox::<Writeback>::from_raw(writeback.cast()),
         )
     };
     // What was gathered before the error is good: it is written all the same.
-    let result = KBox::into_inner(run).finish(inode);
+    let result = KBox::into_inner(writeback).finish(inode);
     if error != 0 {
         return error;
     }
