@@ -48,12 +48,13 @@ pub(super) unsafe fn set_vfs_flags(inode: *mut bindings::inode, flags: u64) {
         | bindings::S_IMMUTABLE
         | bindings::S_APPEND
         | bindings::S_DIRSYNC;
-    let mut vfs_flags = bindings::S_NOATIME;
+    let mut vfs_flags = 0;
     for (flag, bit) in [
         (inode_flags::SYNC, bindings::S_SYNC),
         (inode_flags::IMMUTABLE, bindings::S_IMMUTABLE),
         (inode_flags::APPEND, bindings::S_APPEND),
         (inode_flags::DIRSYNC, bindings::S_DIRSYNC),
+        (inode_flags::NOATIME, bindings::S_NOATIME),
     ] {
         if flags & flag != 0 {
             vfs_flags |= bit;
@@ -131,6 +132,26 @@ pub(super) fn store(inode: &Inode) -> Result {
     })?;
     inode.set_changed(item.transid.get());
     Ok(())
+}
+
+/// `inode_operations::update_time`: times of reading and writing, in memory, from where `write_inode` stores them.
+///
+/// # Safety
+///
+/// As the VFS calls it, for an inode of ours.
+pub(super) unsafe extern "C" fn update_time(
+    inode: *mut bindings::inode,
+    typ: bindings::fs_update_time,
+    flags: kernel::ffi::c_uint,
+) -> kernel::ffi::c_int {
+    // SAFETY: By this function's contract.
+    let found = unsafe { Inode::from_raw(inode) };
+    // The VFS knows of read-only mounts, and not of read-only subvolumes.
+    if let Err(e) = found.subvolume().check_writable() {
+        return e.to_errno();
+    }
+    // SAFETY: As above.
+    unsafe { bindings::generic_update_time(inode, typ, flags) }
 }
 
 /// `super_operations::write_inode`.
