@@ -94,6 +94,20 @@ pub(super) fn take_over_times(inode: &Inode, item: &InodeItem, modified: bool) {
     inode.set_changed(item.transid.get());
 }
 
+/// Notes that an inode changes now, in its contents if `modified`. [`store`] is to follow.
+pub(super) fn take_over_now(inode: &Inode, modified: bool) {
+    let time = now();
+    // SAFETY: The inode is valid, and the VFS holds its lock.
+    unsafe {
+        bindings::rbtrfs_inode_set_cmtime(
+            inode.as_ptr(),
+            time.sec.get() as i64,
+            time.nsec.get(),
+            modified,
+        );
+    }
+}
+
 /// Notes that transaction `transid` changed an inode at `time`, but not its contents.
 pub(super) fn touch(inode: &Inode, time: Timespec, transid: u64) {
     // SAFETY: The inode is valid, and the VFS holds its lock or that of its directory.
@@ -195,7 +209,14 @@ unsafe fn set(
     // SAFETY: As above.
     let (valid, size) = unsafe { ((*attr).ia_valid, (*attr).ia_size) };
     if valid & bindings::ATTR_SIZE != 0 && inode.mode() & S_IFMT == S_IFREG {
-        resize::set_size(inode, u64::try_from(size).map_err(|_| EINVAL)?)?;
+        const TIMES: u32 = bindings::ATTR_MTIME | bindings::ATTR_CTIME;
+        let size = u64::try_from(size).map_err(|_| EINVAL)?;
+        let changes = size != inode.size();
+        resize::set_size(inode, size)?;
+        // The VFS leaves it to us to see whether `truncate` changes anything.
+        if changes && valid & TIMES == 0 {
+            take_over_now(&inode, true);
+        }
     }
     // SAFETY: As above.
     unsafe { bindings::setattr_copy(idmap, inode.as_ptr(), attr) };
@@ -302,16 +323,7 @@ pub(super) unsafe extern "C" fn fileattr_set(
         }
         let old = inode.info().flags();
         inode.set_flags(new_flags(old, wanted)?);
-        let time = now();
-        // SAFETY: The inode is valid, and locked.
-        unsafe {
-            bindings::rbtrfs_inode_set_cmtime(
-                inode.as_ptr(),
-                time.sec.get() as i64,
-                time.nsec.get(),
-                false,
-            );
-        }
+        take_over_now(&inode, false);
         store(&inode).inspect_err(|_| inode.set_flags(old))?;
         Ok(0)
     })
