@@ -346,8 +346,11 @@ pub(super) unsafe extern "C" fn getattr(
     let inode = unsafe { Inode::of_dentry((*path).dentry) };
     let info = inode.info();
     let flags = info.flags();
-    // What is still in memory counts with the space that it will take.
+    // What is still in memory counts with the space that it will take; where it replaces what is on disk, as it does in
+    // a file that has no holes, it takes no more.
     let waiting = inode.reserved().map_or(0, |reserved| reserved.bytes());
+    let whole = inode.size().next_multiple_of(SECTOR_SIZE);
+    let space = info.nbytes().saturating_add(waiting).min(whole);
     // SAFETY: The VFS passes a `kstat` to be filled in.
     unsafe {
         bindings::generic_fillattr(idmap, mask, inode.as_ptr(), stat);
@@ -358,9 +361,8 @@ pub(super) unsafe extern "C" fn getattr(
         stat.btime.tv_sec = info.created.0;
         stat.btime.tv_nsec = info.created.1 as isize;
         stat.blksize = u32::try_from(kernel::page::PAGE_SIZE).unwrap_or(4096);
-        stat.blocks = info
-            .nbytes()
-            .saturating_add(waiting)
+        stat.blocks = space
+            .max(info.nbytes())
             .div_ceil(SECTOR_SIZE)
             .saturating_mul(SECTOR_SIZE / 512);
         for (flag, bit) in [
