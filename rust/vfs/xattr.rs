@@ -74,7 +74,7 @@ fn store(inode: &Inode, name: &[u8], value: Option<&[u8]>, mode: XattrMode) -> R
 fn check(inode: &Inode) -> Result {
     inode.subvolume().check_writable()?;
     if inode.is_stand_in() {
-        return Err(EPERM);
+        return Err(EOPNOTSUPP);
     }
     Ok(())
 }
