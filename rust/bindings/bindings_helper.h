@@ -116,6 +116,7 @@ struct rbtrfs_attributes {
 	u32 mode, uid, gid;
 };
 void rbtrfs_inode_attributes(struct inode *inode, struct rbtrfs_attributes *found);
+void rbtrfs_file_accessed(struct file *file);
 void rbtrfs_inode_set_cmtime(struct inode *inode, s64 sec, u32 nsec, bool modified);
 u32 rbtrfs_fsuid(struct mnt_idmap *idmap, struct super_block *sb);
 u32 rbtrfs_fsgid(struct mnt_idmap *idmap, struct super_block *sb);

@@ -517,6 +517,11 @@ void rbtrfs_invalidate_unlock_shared(struct inode *inode)
 	filemap_invalidate_unlock_shared(inode->i_mapping);
 }
 
+void rbtrfs_file_accessed(struct file *file)
+{
+	file_accessed(file);
+}
+
 /* What is written back does not change under its checksum. */
 void rbtrfs_inode_stable_writes(struct inode *inode)
 {

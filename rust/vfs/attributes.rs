@@ -48,12 +48,13 @@ pub(super) unsafe fn set_vfs_flags(inode: *mut bindings::inode, flags: u64) {
         | bindings::S_IMMUTABLE
         | bindings::S_APPEND
         | bindings::S_DIRSYNC;
-    let mut vfs_flags = bindings::S_NOATIME;
+    let mut vfs_flags = 0;
     for (flag, bit) in [
         (inode_flags::SYNC, bindings::S_SYNC),
         (inode_flags::IMMUTABLE, bindings::S_IMMUTABLE),
         (inode_flags::APPEND, bindings::S_APPEND),
         (inode_flags::DIRSYNC, bindings::S_DIRSYNC),
+        (inode_flags::NOATIME, bindings::S_NOATIME),
     ] {
         if flags & flag != 0 {
             vfs_flags |= bit;
@@ -91,6 +92,20 @@ pub(super) fn take_over_times(inode: &Inode, item: &InodeItem, modified: bool) {
         );
     }
     inode.set_changed(item.transid.get());
+}
+
+/// Notes that an inode changes now, in its contents if `modified`. [`store`] is to follow.
+pub(super) fn take_over_now(inode: &Inode, modified: bool) {
+    let time = now();
+    // SAFETY: The inode is valid, and the VFS holds its lock.
+    unsafe {
+        bindings::rbtrfs_inode_set_cmtime(
+            inode.as_ptr(),
+            time.sec.get() as i64,
+            time.nsec.get(),
+            modified,
+        );
+    }
 }
 
 /// Notes that transaction `transid` changed an inode at `time`, but not its contents.
@@ -131,6 +146,26 @@ pub(super) fn store(inode: &Inode) -> Result {
     })?;
     inode.set_changed(item.transid.get());
     Ok(())
+}
+
+/// `inode_operations::update_time`: times of reading and writing, in memory, from where `write_inode` stores them.
+///
+/// # Safety
+///
+/// As the VFS calls it, for an inode of ours.
+pub(super) unsafe extern "C" fn update_time(
+    inode: *mut bindings::inode,
+    typ: bindings::fs_update_time,
+    flags: kernel::ffi::c_uint,
+) -> kernel::ffi::c_int {
+    // SAFETY: By this function's contract.
+    let found = unsafe { Inode::from_raw(inode) };
+    // The VFS knows of read-only mounts, and not of read-only subvolumes.
+    if let Err(e) = found.subvolume().check_writable() {
+        return e.to_errno();
+    }
+    // SAFETY: As above.
+    unsafe { bindings::generic_update_time(inode, typ, flags) }
 }
 
 /// `super_operations::write_inode`.
@@ -174,7 +209,14 @@ unsafe fn set(
     // SAFETY: As above.
     let (valid, size) = unsafe { ((*attr).ia_valid, (*attr).ia_size) };
     if valid & bindings::ATTR_SIZE != 0 && inode.mode() & S_IFMT == S_IFREG {
-        resize::set_size(inode, u64::try_from(size).map_err(|_| EINVAL)?)?;
+        const TIMES: u32 = bindings::ATTR_MTIME | bindings::ATTR_CTIME;
+        let size = u64::try_from(size).map_err(|_| EINVAL)?;
+        let changes = size != inode.size();
+        resize::set_size(inode, size)?;
+        // The VFS leaves it to us to see whether `truncate` changes anything.
+        if changes && valid & TIMES == 0 {
+            take_over_now(&inode, true);
+        }
     }
     // SAFETY: As above.
     unsafe { bindings::setattr_copy(idmap, inode.as_ptr(), attr) };
@@ -281,16 +323,7 @@ pub(super) unsafe extern "C" fn fileattr_set(
         }
         let old = inode.info().flags();
         inode.set_flags(new_flags(old, wanted)?);
-        let time = now();
-        // SAFETY: The inode is valid, and locked.
-        unsafe {
-            bindings::rbtrfs_inode_set_cmtime(
-                inode.as_ptr(),
-                time.sec.get() as i64,
-                time.nsec.get(),
-                false,
-            );
-        }
+        take_over_now(&inode, false);
         store(&inode).inspect_err(|_| inode.set_flags(old))?;
         Ok(0)
     })
@@ -313,8 +346,11 @@ pub(super) unsafe extern "C" fn getattr(
     let inode = unsafe { Inode::of_dentry((*path).dentry) };
     let info = inode.info();
     let flags = info.flags();
-    // What is still in memory counts with the space that it will take.
+    // What is still in memory counts with the space that it will take; where it replaces what is on disk, as it does in
+    // a file that has no holes, it takes no more.
     let waiting = inode.reserved().map_or(0, |reserved| reserved.bytes());
+    let whole = inode.size().next_multiple_of(SECTOR_SIZE);
+    let space = info.nbytes().saturating_add(waiting).min(whole);
     // SAFETY: The VFS passes a `kstat` to be filled in.
     unsafe {
         bindings::generic_fillattr(idmap, mask, inode.as_ptr(), stat);
@@ -325,9 +361,8 @@ pub(super) unsafe extern "C" fn getattr(
         stat.btime.tv_sec = info.created.0;
         stat.btime.tv_nsec = info.created.1 as isize;
         stat.blksize = u32::try_from(kernel::page::PAGE_SIZE).unwrap_or(4096);
-        stat.blocks = info
-            .nbytes()
-            .saturating_add(waiting)
+        stat.blocks = space
+            .max(info.nbytes())
             .div_ceil(SECTOR_SIZE)
             .saturating_mul(SECTOR_SIZE / 512);
         for (flag, bit) in [

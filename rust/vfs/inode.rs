@@ -391,6 +391,7 @@ pub(super) const COMMON: bindings::inode_operations = bindings::inode_operations
     getattr: Some(attributes::getattr),
     permission: Some(attributes::permission),
     setattr: Some(attributes::setattr),
+    update_time: Some(attributes::update_time),
     listxattr: Some(xattr::list),
     get_inode_acl: Some(xattr::get_inode_acl),
     set_acl: Some(xattr::set_acl),

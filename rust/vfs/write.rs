@@ -253,7 +253,10 @@ static MAPPING_OPERATIONS: Table<bindings::vm_operations_struct> =
 pub(super) unsafe extern "C" fn mmap_prepare(
     desc: *mut bindings::vm_area_desc,
 ) -> kernel::ffi::c_int {
-    // SAFETY: The description is the caller's, to be filled in; access times are not kept.
-    unsafe { (*desc).vm_ops = MAPPING_OPERATIONS.as_ptr() };
+    // SAFETY: The description is the caller's, to be filled in, and of an open file.
+    unsafe {
+        bindings::rbtrfs_file_accessed((*desc).file);
+        (*desc).vm_ops = MAPPING_OPERATIONS.as_ptr();
+    }
     0
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Extended attributes and ACLs.
 
-use super::attributes::{self, id, now, take_over_times};
+use super::attributes::{self, id, now, take_over_now, take_over_times};
 use super::inode::Inode;
 use super::lock::Exclusive;
 use super::table::Table;
@@ -74,7 +74,7 @@ fn store(inode: &Inode, name: &[u8], value: Option<&[u8]>, mode: XattrMode) -> R
 fn check(inode: &Inode) -> Result {
     inode.subvolume().check_writable()?;
     if inode.is_stand_in() {
-        return Err(EPERM);
+        return Err(EOPNOTSUPP);
     }
     Ok(())
 }
@@ -352,6 +352,8 @@ pub(super) unsafe extern "C" fn set_acl(
         // SAFETY: As above.
         unsafe { bindings::set_cached_acl(inode.as_ptr(), typ, acl) };
         if inode.mode() != old_mode {
+            // Of an ACL that says no more than a mode, nothing was stored.
+            take_over_now(inode, false);
             attributes::store(inode)?;
         }
         Ok(0)

@@ -21,8 +21,7 @@ on_disk() {
 }
 
 plan 5
-mount -t securityfs none /sys/kernel/security 2>/dev/null
-if ! grep -q smack /sys/kernel/security/lsm 2>/dev/null; then
+if [ "$(cat /proc/self/attr/current 2>/dev/null | tr -d '\0\n')" != _ ]; then
 	for n in 1 2 3 4 5; do skip "no security module here gives labels" "labels, $n"; done
 	finish
 fi

@@ -13,6 +13,7 @@ import signal
 import stat
 import struct
 import sys
+import time
 
 libc = ctypes.CDLL(None, use_errno=True)
 failed = 0
@@ -243,6 +244,34 @@ def attributes():
     os.mkdir("sgid/d")
     expect("group of a directory", (os.stat("sgid/d").st_gid, os.stat("sgid/d").st_mode & 0o2000), (77, 0o2000))
 
+    def changes(what, call):
+        os.utime("attrs", ns=(1_000_000_001, 2_000_000_002))
+        before = os.stat("attrs").st_ctime_ns
+        time.sleep(0.05)
+        call()
+        found = os.stat("attrs")
+        expect(what, found.st_ctime_ns > before)
+        return found.st_mtime_ns != 2_000_000_002
+
+    size = os.stat("attrs").st_size
+    expect("contents change", changes("cut off", lambda: os.truncate("attrs", size - 1)))
+    expect("contents change", changes("grown", lambda: os.truncate("attrs", size)))
+    entries = [(1, 6), (4, 4), (0x20, 0)]
+    acl = struct.pack("I", 2) + b"".join(struct.pack("HHI", tag, may, 0xFFFFFFFF) for tag, may in entries)
+    set_acl = lambda: os.setxattr("attrs", "system.posix_acl_access", acl)
+    expect("contents stay", changes("an ACL that is a mode", set_acl), False)
+    expect("mode", stat.S_IMODE(os.stat("attrs").st_mode), 0o640)
+
+    # A file that is read notes when, if the mount says so.
+    os.utime("attrs", (1, 1))
+    read("attrs")
+    expect("read since", os.stat("attrs").st_atime > 1)
+
+    write("overwritten", b"x" * 65536)
+    os.sync()
+    write("overwritten", b"y" * 65536, "r+b")
+    expect("space for data in memory", os.stat("overwritten").st_blocks, 128)
+
 
 def clock():
     for i in range(100):
@@ -258,6 +287,7 @@ def clock():
 
 def leases():
     write("leased", b"x")
+    # Whoever holds a lease is told by a signal that somebody wants it back.
     signal.signal(signal.SIGIO, signal.SIG_IGN)
     fd = os.open("leased", os.O_RDONLY)
     fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
