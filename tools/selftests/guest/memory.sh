@@ -3,7 +3,7 @@
 # The cache of tree nodes gives memory back when the kernel asks, also to those who read at that time.
 . "$(dirname "$0")/lib.sh"
 
-FILES=4000
+FILES=2000
 
 fill() {
 	local n

@@ -4,7 +4,7 @@
 # snapshots of it come, are sent, and go.
 . "$(dirname "$0")/lib.sh"
 
-OPERATIONS=800
+OPERATIONS=300
 pids=()
 
 # start SEED: one program more, in a directory of its own.
