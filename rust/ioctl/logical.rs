@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `INO_PATHS` and `LOGICAL_INO`: from inodes to paths, and from addresses to inodes.
 
+use crate::format::tree_id;
 use crate::send::owners::for_each_owner;
 use crate::subvol::resolve::for_each_path;
 use crate::vfs::{capable_dac_read_search, capable_sys_admin, OpenFile, UserArg};
@@ -172,7 +173,7 @@ pub(super) fn logical_ino_v2(file: &OpenFile<'_>, arg: UserArg) -> Result {
 /// Inode, offset and tree of every place that has the byte at an address.
 fn resolve(file: &OpenFile<'_>, args: &LogicalInoArgs, whole_extent: bool, limit: u32) -> Result {
     let mut inodes = Container::new(room(args.size, limit))?;
-    let reader = file.fs().reader()?;
+    let reader = file.reader_of(tree_id::EXTENT)?;
     for_each_owner(&reader, args.logical, whole_extent, &mut |owner| {
         inodes.add_numbers(&[owner.ino, owner.offset, owner.root])
     })?;

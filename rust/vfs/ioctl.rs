@@ -69,8 +69,9 @@ impl OpenFile<'_> {
     /// Those of a commit; `ENOMEM`.
     pub(crate) fn reader_of(&self, tree: u64) -> Result<Reader> {
         let fs = self.fs();
-        // What is known of subvolumes as a whole changes with each of them.
-        let changed = fs.differs(tree) || tree == tree_id::ROOT;
+        // What is known of subvolumes as a whole changes with each of them, and so does what is known of extents, though
+        // not before the commit.
+        let changed = fs.differs(tree) || !tree_id::is_fs_tree(tree);
         if changed && !fs.is_read_only() {
             fs.commit()?;
         }

@@ -5,11 +5,15 @@
 //! written in part, and knows which blocks of a large folio are dirty. It asks for no addresses, since data is never
 //! written where it was.
 
+use super::attributes::id;
 use super::inode::Inode;
 use super::lock::{Exclusive, InodeGuard};
 use super::page_cache;
 use super::table::Table;
 use crate::bindings;
+use crate::format::inode::inode_flags;
+use crate::platform::NofsScope;
+use crate::subvol::write::is_preallocated;
 use kernel::error::{from_result, to_result};
 use kernel::prelude::*;
 
@@ -18,6 +22,34 @@ pub(super) const BLOCK: u64 = 4096;
 
 /// What one mapping covers, and so is reserved at once, in bytes.
 const MAPPING: u64 = 1 << 20;
+
+/// Gives blocks that are about to become dirty their space. Returns the sequence number of `reserved`.
+fn provide(inode: &Inode, start: u64, end: u64) -> Result<u64> {
+    let reserved = inode.reserved().ok_or(EINVAL)?;
+    let full = match reserved.add(inode.fs(), start, end) {
+        Err(e) if e == ENOSPC => e,
+        other => return other,
+    };
+    if inode.info().flags() & inode_flags::PREALLOC == 0 {
+        return Err(full);
+    }
+    // What is written to preallocated space needs no other. Writeback that goes on may be about to use that space up:
+    // it is waited for. What begins later changes the sequence number first, and has to wait for the folio's lock if
+    // that is held.
+    let sequence = reserved.sequence();
+    let first = i64::try_from(start).map_err(|_| EFBIG)?;
+    let last = i64::try_from(end).map_err(|_| EFBIG)? - 1;
+    let _nofs = NofsScope::enter();
+    // SAFETY: The inode is valid. Errors are left for those who sync the file.
+    unsafe {
+        bindings::filemap_fdatawait_range_keep_errors((*inode.as_ptr()).i_mapping, first, last);
+    }
+    if is_preallocated(inode.fs(), id(inode), start, end.saturating_sub(start))? {
+        Ok(sequence)
+    } else {
+        Err(full)
+    }
+}
 
 /// `iomap_ops::iomap_begin`. All of a file is said to be mapped: reading finds out by itself what is a hole.
 ///
@@ -41,8 +73,7 @@ unsafe extern "C" fn begin(
         let end = pos.checked_add(length.clamp(1, MAPPING)).ok_or(EFBIG)?;
         let end = end.checked_next_multiple_of(BLOCK).ok_or(EFBIG)?;
         let sequence = if flags & (bindings::IOMAP_WRITE | bindings::IOMAP_ZERO) != 0 {
-            let reserved = inode.reserved().ok_or(EINVAL)?;
-            reserved.add(inode.fs(), start, end)?
+            provide(inode, start, end)?
         } else {
             0
         };

@@ -260,7 +260,7 @@ def attributes():
     acl = struct.pack("I", 2) + b"".join(struct.pack("HHI", tag, may, 0xFFFFFFFF) for tag, may in entries)
     set_acl = lambda: os.setxattr("attrs", "system.posix_acl_access", acl)
     expect("contents stay", changes("an ACL that is a mode", set_acl), False)
-    expect("mode", stat.S_IMODE(os.stat("attrs").st_mode), 0o640)
+    expect("mode", stat.S_IMODE(os.stat("attrs").st_mode), 0o4640)
 
     # A file that is read notes when, if the mount says so.
     os.utime("attrs", (1, 1))
@@ -309,7 +309,7 @@ def handle_of(path):
 def handles():
     SUBVOL_CREATE = 0x5000940E
     mount = os.open(".", os.O_RDONLY)
-    fcntl.ioctl(mount, SUBVOL_CREATE, struct.pack("q4088s", 0, b"handles"))
+    fcntl.ioctl(mount, SUBVOL_CREATE, bytearray(struct.pack("q4088s", 0, b"handles")))
     os.makedirs("handles/d1/d2")
     paths = ["handles", "handles/d1", "handles/d1/d2"]
     known = [(path, os.stat(path), handle_of(path)) for path in paths]
