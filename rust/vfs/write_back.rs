@@ -171,7 +171,7 @@ impl Placed {
         let mut pieces = KVec::new();
         let mut at = 0;
         while at < run.len {
-            let piece = Piece::new(run, inode, at, in_place, promise.as_mut())?;
+            let piece = Piece::new(run, inode, (at, run.len), in_place, promise.as_mut())?;
             at = at.saturating_add(piece.extent.len());
             pieces.push(piece, GFP_KERNEL)?;
         }
@@ -220,7 +220,7 @@ impl Placed {
     fn write_again(&mut self, inode: &Inode, mut at: u64, len: u64) -> Result {
         let end = at.saturating_add(len);
         while at < end {
-            let piece = Piece::new(&self.run, inode, at, false, self.promise.as_mut())?;
+            let piece = Piece::new(&self.run, inode, (at, end), false, self.promise.as_mut())?;
             at = at.saturating_add(piece.extent.len());
             let mut writes = KVVec::new();
             piece.writes(&self.run, &mut writes)?;
@@ -232,17 +232,17 @@ impl Placed {
 }
 
 impl Piece {
-    /// Finds a place for what begins `at` bytes into the run, or for the first part of that: in space that the file has
-    /// preallocated, which holds nothing that could be overwritten, if `in_place`.
+    /// Finds a place for what lies between these bytes of the run, or for the first part of that: in space that the file
+    /// has preallocated, which holds nothing that could be overwritten, if `in_place`.
     fn new(
         run: &Run,
         inode: &Inode,
-        at: u64,
+        (at, to): (u64, u64),
         in_place: bool,
         promise: Option<&mut DataReservation>,
     ) -> Result<Self> {
         let fs = inode.fs();
-        let want = run.len.saturating_sub(at);
+        let want = to.saturating_sub(at);
         let found = if in_place {
             preallocated(fs, id(inode), run.start.saturating_add(at), want)?
         } else {
