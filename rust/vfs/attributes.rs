@@ -355,7 +355,11 @@ pub(super) unsafe extern "C" fn getattr(
     unsafe {
         bindings::generic_fillattr(idmap, mask, inode.as_ptr(), stat);
         let stat = &mut *stat;
-        stat.dev = inode.subvolume().dev();
+        // A stand-in keeps the device of the superblock, as in the C driver: whoever stays within one subvolume passes it
+        // by, as send does.
+        if !inode.is_stand_in() {
+            stat.dev = inode.subvolume().dev();
+        }
         stat.subvol = info.tree;
         stat.result_mask |= bindings::STATX_SUBVOL | STATX_BTIME;
         stat.btime.tv_sec = info.created.0;
