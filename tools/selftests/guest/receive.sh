@@ -51,21 +51,22 @@ send_all() {
 				send_one cases "${sent%-sent}-parent" && send_one cases "$sent" "${sent%-sent}-parent" || return
 			done
 			;;
-		mixed) send_seeds mixed 12 || return ;;
-		data) send_seeds data 20 || return ;;
+		mixed) send_seeds mixed 20 || return ;;
+		data) send_seeds data 30 || return ;;
 		esac
 		umount "$SOURCE"
 	done
 }
 
-# receive_all TREES: receives every stream in the mounted volume, and notes what came of each.
+# receive_all TREES: receives every stream in the mounted volume, and notes what came of it.
 receive_all() {
 	local stream folder name
 	for stream in "$STREAMS"/*/*; do
 		folder=$(basename "$(dirname "$stream")") name=$(basename "$stream")
 		mkdir -p "$MNT/$folder" "$1/$folder"
 		btrfs receive -q -f "$stream" "$MNT/$folder" || { echo "$stream is not received" && return 1; }
-		tree "$MNT/$folder/${name#*-}" >"$1/$folder/$name"
+		# What is only there to be changed shows in that.
+		[[ $name = *-parent ]] || tree "$MNT/$folder/${name#*-}" >"$1/$folder/$name"
 	done
 }
 
