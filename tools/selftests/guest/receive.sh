@@ -51,8 +51,8 @@ send_all() {
 				send_one cases "${sent%-sent}-parent" && send_one cases "$sent" "${sent%-sent}-parent" || return
 			done
 			;;
-		mixed) send_seeds mixed 20 || return ;;
-		data) send_seeds data 30 || return ;;
+		mixed) send_seeds mixed 12 || return ;;
+		data) send_seeds data 20 || return ;;
 		esac
 		umount "$SOURCE"
 	done
