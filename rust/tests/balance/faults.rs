@@ -95,11 +95,7 @@ fn fail_every(op: Op, all: bool) {
     let total = every("request", |n| {
         let image = share(start.clone());
         let device = share(FaultDevice::new(image.clone()));
-        if all {
-            device.fail_all_after(op, n);
-        } else {
-            device.fail_after(op, n);
-        }
+        device.fail(op, n, all);
         let fs = open(&device);
         let result = fs.as_ref().map_err(|e| *e).and_then(|fs| balance_all(fs));
         let counts = device.counts();
@@ -129,35 +125,7 @@ fn fs_says(error: Error, op: Op) -> bool {
     op == Op::Read && error == EINVAL
 }
 
-#[test]
-fn a_read_that_fails_loses_nothing() {
-    fail_every(Op::Read, false);
-}
-
-#[test]
-fn a_device_that_reads_no_more_loses_nothing() {
-    fail_every(Op::Read, true);
-}
-
-#[test]
-fn a_write_that_fails_loses_nothing() {
-    fail_every(Op::Write, false);
-}
-
-#[test]
-fn a_device_that_writes_no_more_loses_nothing() {
-    fail_every(Op::Write, true);
-}
-
-#[test]
-fn a_flush_that_fails_loses_nothing() {
-    fail_every(Op::Flush, false);
-}
-
-#[test]
-fn a_device_that_flushes_no_more_loses_nothing() {
-    fail_every(Op::Flush, true);
-}
+crate::tests_of_failing_requests!(fail_every);
 
 #[test]
 fn a_power_cut_loses_nothing() {

@@ -102,11 +102,7 @@ fn every_read_fails() {
                 let device = Arc::new(FaultDevice::new(device(&image)), GFP_KERNEL).unwrap();
                 let shared: Arc<dyn BlockDevice> = device.clone();
                 let fs = open(shared).unwrap();
-                if all {
-                    device.fail_all_after(Op::Read, n);
-                } else {
-                    device.fail_after(Op::Read, n);
-                }
+                device.fail(Op::Read, n, all);
                 let (result, log) =
                     kernel::log::capture(|| send::run(fs.reader()?, &args, &mut out));
                 let reached = device.counts().reads > n;

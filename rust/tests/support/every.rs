@@ -41,3 +41,40 @@ pub fn every(what: &str, attempt: impl Fn(u64) -> bool + Sync) -> u64 {
     });
     end.into_inner()
 }
+
+/// A test for each kind of request that one of them, or the device from there on, fails in every place. The function is
+/// called with the kind, and whether all fail that come after.
+#[macro_export]
+macro_rules! tests_of_failing_requests {
+    ($fail_every:ident) => {
+        #[test]
+        fn a_read_that_fails_loses_nothing() {
+            $fail_every(rbtrfs_testdev::Op::Read, false);
+        }
+
+        #[test]
+        fn a_device_that_reads_no_more_loses_nothing() {
+            $fail_every(rbtrfs_testdev::Op::Read, true);
+        }
+
+        #[test]
+        fn a_write_that_fails_loses_nothing() {
+            $fail_every(rbtrfs_testdev::Op::Write, false);
+        }
+
+        #[test]
+        fn a_device_that_writes_no_more_loses_nothing() {
+            $fail_every(rbtrfs_testdev::Op::Write, true);
+        }
+
+        #[test]
+        fn a_flush_that_fails_loses_nothing() {
+            $fail_every(rbtrfs_testdev::Op::Flush, false);
+        }
+
+        #[test]
+        fn a_device_that_flushes_no_more_loses_nothing() {
+            $fail_every(rbtrfs_testdev::Op::Flush, true);
+        }
+    };
+}

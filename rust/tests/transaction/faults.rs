@@ -91,11 +91,7 @@ fn fail_every(op: Op, all: bool) {
     let total = every("request", |n| {
         let image = share(start.clone());
         let device = share(FaultDevice::new(image.clone()));
-        if all {
-            device.fail_all_after(op, n);
-        } else {
-            device.fail_after(op, n);
-        }
+        device.fail(op, n, all);
         let fs = open(&device);
         let result = fs.as_ref().map_err(|e| *e).and_then(|fs| change(fs, 0));
         let reached = n < device.counts().of(op);

@@ -152,10 +152,35 @@ fn lack_of_memory_loses_nothing_of_older_volumes() {
     fail_every_allocation("write-memory-older", &start);
 }
 
+/// How often a step failed and left all as it was, and how often the transaction was given up.
+#[derive(Default)]
+struct Tally {
+    clean: AtomicU64,
+    aborted: AtomicU64,
+}
+
+impl Tally {
+    fn add(&self, again: &Again<'_>, result: &Result) {
+        let add = |count: &AtomicU64, one| count.fetch_add(u64::from(one), Ordering::SeqCst);
+        add(&self.clean, again.clean.is_some());
+        add(&self.aborted, result.is_err());
+    }
+
+    /// Prints both behind `what`, and answers them.
+    fn told(self, what: &str, proved: &Proved) -> (u64, u64) {
+        let (clean, aborted) = (self.clean.into_inner(), self.aborted.into_inner());
+        println!(
+            "{what}, {clean} clean, {aborted} aborted, {} states",
+            proved.checked()
+        );
+        (clean, aborted)
+    }
+}
+
 fn fail_every_allocation(name: &str, start: &MemDevice) {
     let expected = Expected::new(start);
     let proved = Proved::new(name, start);
-    let (aborted, clean) = (AtomicU64::new(0), AtomicU64::new(0));
+    let tally = Tally::default();
     let total = every("allocation", |n| {
         let image = share(start.clone());
         let fs = open(&image).unwrap();
@@ -172,16 +197,11 @@ fn fail_every_allocation(name: &str, start: &MemDevice) {
         let reached = fault::count() > n;
         fault::clear();
         assert!(result.is_ok() || reached);
-        clean.fetch_add(u64::from(again.clean.is_some()), Ordering::SeqCst);
-        aborted.fetch_add(u64::from(result.is_err()), Ordering::SeqCst);
+        tally.add(&again, &result);
         again.judge(fs, result, &log, &image, &proved);
         reached
     });
-    let (aborted, clean) = (aborted.into_inner(), clean.into_inner());
-    println!(
-        "{total} allocations, {clean} clean, {aborted} aborted, {} states",
-        proved.checked()
-    );
+    let (clean, aborted) = tally.told(&format!("{total} allocations"), &proved);
     assert!(total > 1000 && clean > 100 && aborted > 100);
 }
 
@@ -190,15 +210,11 @@ fn fail_every(op: Op, all: bool) {
     let start = packed("tiny");
     let expected = Expected::new(&start);
     let proved = Proved::new(&format!("write-{op:?}-{all}"), &start);
-    let (aborted, clean) = (AtomicU64::new(0), AtomicU64::new(0));
+    let tally = Tally::default();
     let total = every("request", |n| {
         let image = share(start.clone());
         let device = share(FaultDevice::new(image.clone()));
-        if all {
-            device.fail_all_after(op, n);
-        } else {
-            device.fail_after(op, n);
-        }
+        device.fail(op, n, all);
         let reached = Cell::new(false);
         let repair = || {
             reached.set(n < device.counts().of(op));
@@ -230,16 +246,11 @@ fn fail_every(op: Op, all: bool) {
             return reached;
         };
         assert!(result.is_ok() || reached);
-        clean.fetch_add(u64::from(again.clean.is_some()), Ordering::SeqCst);
-        aborted.fetch_add(u64::from(result.is_err()), Ordering::SeqCst);
+        tally.add(&again, &result);
         again.judge(fs, result, &log, &image, &proved);
         reached
     });
-    let (aborted, clean) = (aborted.into_inner(), clean.into_inner());
-    println!(
-        "{total} {op:?}, {clean} clean, {aborted} aborted, {} states",
-        proved.checked()
-    );
+    let (clean, aborted) = tally.told(&format!("{total} {op:?}"), &proved);
     match op {
         // There are two copies of all that is read but the superblock.
         Op::Read if !all => assert!(total > 50 && clean + aborted == 0),
@@ -249,35 +260,7 @@ fn fail_every(op: Op, all: bool) {
     }
 }
 
-#[test]
-fn a_read_that_fails_loses_nothing() {
-    fail_every(Op::Read, false);
-}
-
-#[test]
-fn a_device_that_reads_no_more_loses_nothing() {
-    fail_every(Op::Read, true);
-}
-
-#[test]
-fn a_write_that_fails_loses_nothing() {
-    fail_every(Op::Write, false);
-}
-
-#[test]
-fn a_device_that_writes_no_more_loses_nothing() {
-    fail_every(Op::Write, true);
-}
-
-#[test]
-fn a_flush_that_fails_loses_nothing() {
-    fail_every(Op::Flush, false);
-}
-
-#[test]
-fn a_device_that_flushes_no_more_loses_nothing() {
-    fail_every(Op::Flush, true);
-}
+crate::tests_of_failing_requests!(fail_every);
 
 /// Whoever joins the running transaction first makes usable what readers had kept from being used. That there is no memory
 /// for this is nothing to those whose changes the transaction holds.

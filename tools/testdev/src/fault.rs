@@ -89,12 +89,12 @@ impl FaultDevice {
 
     /// Fails the request of kind `op` after the next `n` ones; later ones succeed.
     pub fn fail_after(&self, op: Op, n: u64) {
-        self.set(Plan::Fail { op, n, all: false });
+        self.fail(op, n, false);
     }
 
-    /// Fails all requests of kind `op` after the next `n` ones.
-    pub fn fail_all_after(&self, op: Op, n: u64) {
-        self.set(Plan::Fail { op, n, all: true });
+    /// Fails the request of kind `op` after the next `n` ones, and those that come after it as well if `all`.
+    pub fn fail(&self, op: Op, n: u64, all: bool) {
+        self.set(Plan::Fail { op, n, all });
     }
 
     /// Tears the write after the next `n` ones: only its first `bytes` bytes arrive.
@@ -195,7 +195,7 @@ mod tests {
         assert!(device.write(512, &[2; 512]).is_ok());
         device.tear_after(0, 700);
         assert_eq!(device.write(4096, &[3; 1024]), Err(EIO));
-        device.fail_all_after(Op::Flush, 1);
+        device.fail(Op::Flush, 1, true);
         assert!(device.flush().is_ok());
         assert!(device.flush().is_err() && device.flush().is_err());
         device.clear();
