@@ -80,45 +80,34 @@ pub(super) fn take_over_names(inode: &Inode, item: &InodeItem) {
     take_over_times(inode, item, false);
 }
 
-/// Takes over the times of an inode, that of its last modification if `modified`.
-pub(super) fn take_over_times(inode: &Inode, item: &InodeItem, modified: bool) {
-    // SAFETY: The inode is valid, and the VFS holds its lock.
+/// Sets the time of change, and that of the last modification as well if `modified`. The VFS holds the inode's lock, or
+/// that of its directory.
+fn set_times(inode: &Inode, time: Timespec, modified: bool) {
+    // SAFETY: The inode is valid.
     unsafe {
         bindings::rbtrfs_inode_set_cmtime(
             inode.as_ptr(),
-            item.ctime.sec.get() as i64,
-            item.ctime.nsec.get(),
+            time.sec.get() as i64,
+            time.nsec.get(),
             modified,
         );
     }
+}
+
+/// Takes over the times of an inode, that of its last modification if `modified`.
+pub(super) fn take_over_times(inode: &Inode, item: &InodeItem, modified: bool) {
+    set_times(inode, item.ctime, modified);
     inode.set_changed(item.transid.get());
 }
 
 /// Notes that an inode changes now, in its contents if `modified`. [`store`] is to follow.
 pub(super) fn take_over_now(inode: &Inode, modified: bool) {
-    let time = now();
-    // SAFETY: The inode is valid, and the VFS holds its lock.
-    unsafe {
-        bindings::rbtrfs_inode_set_cmtime(
-            inode.as_ptr(),
-            time.sec.get() as i64,
-            time.nsec.get(),
-            modified,
-        );
-    }
+    set_times(inode, now(), modified);
 }
 
 /// Notes that transaction `transid` changed an inode at `time`, but not its contents.
 pub(super) fn touch(inode: &Inode, time: Timespec, transid: u64) {
-    // SAFETY: The inode is valid, and the VFS holds its lock or that of its directory.
-    unsafe {
-        bindings::rbtrfs_inode_set_cmtime(
-            inode.as_ptr(),
-            time.sec.get() as i64,
-            time.nsec.get(),
-            false,
-        );
-    }
+    set_times(inode, time, false);
     inode.set_changed(transid);
 }
 
