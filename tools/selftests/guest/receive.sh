@@ -19,11 +19,13 @@ tree() {
 # send_one FOLDER SNAPSHOT [PARENT]: into a file whose name sorts behind those before it.
 streams=0
 send_one() {
+	local stream
 	streams=$((streams + 1))
+	stream=$STREAMS/$1/$((10000 + streams))-${2##*/}
 	mkdir -p "$STREAMS/$1"
-	btrfs send -q ${3:+-p "$SOURCE/$3"} -f "$STREAMS/$1/$((10000 + streams))-${2##*/}" "$SOURCE/$2" 2>/tmp/send.error && return
+	btrfs send -q ${3:+-p "$SOURCE/$3"} -f "$stream" "$SOURCE/$2" 2>/tmp/send.error && return
 	# The C driver cannot send a directory into one that comes later, and says so.
-	rm "$STREAMS/$1/$((10000 + streams))-${2##*/}" && [[ $2 = new_directory_waits* ]]
+	rm "$stream" && [[ $2 = new_directory_waits* ]]
 }
 
 # send_seeds NAME STEP: every STEPth of the random volumes, one snapshot after the other.
