@@ -15,7 +15,7 @@ use_git() {
 		git -c safe.directory='*' clone -q "$MNT/tar" "$MNT/clone" && diff -r --exclude=.git "$MNT/tar" "$MNT/clone"
 }
 use_fio() {
-	fio --directory="$MNT" --size=3M --verify=crc32c --verify_fatal=1 --group_reporting --output=/tmp/fio.log \
+	fio --directory="$MNT" --size=3M --verify=crc32c --verify_fatal=1 --verify_state_save=0 --group_reporting --output=/tmp/fio.log \
 		--name=random --rw=randwrite --bs=1k-32k --numjobs=2 --fsync=64 --ioengine=psync \
 		--name=sequential --rw=write --bs=64k --end_fsync=1 --ioengine=psync \
 		--name=mapped --rw=randwrite --bs=4k --ioengine=mmap || { cat /tmp/fio.log && false; }
