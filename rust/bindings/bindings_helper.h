@@ -29,6 +29,7 @@
 #include <linux/slab.h>
 #include <linux/statfs.h>
 #include <linux/sysfs.h>
+#include <linux/workqueue.h>
 #include <linux/xattr.h>
 #include <linux/zlib.h>
 #include <linux/zstd.h>
@@ -48,6 +49,7 @@ unsigned int rbtrfs_memalloc_nofs_save(void);
 void rbtrfs_memalloc_nofs_restore(unsigned int flags);
 bool rbtrfs_fatal_signal_pending(void);
 void rbtrfs_cond_resched(void);
+struct workqueue_struct *rbtrfs_workqueue_create(const char *name, unsigned int active);
 bool rbtrfs_may_log(void);
 u32 rbtrfs_crc32c(u32 seed, const void *data, size_t len);
 
@@ -70,6 +72,7 @@ dev_t rbtrfs_new_anon_dev(int *err);
 void rbtrfs_seq_puts(struct seq_file *seq, const char *text);
 void rbtrfs_seq_dentry(struct seq_file *seq, struct dentry *dentry);
 void rbtrfs_sb_set_uuid(struct super_block *sb, const u8 *uuid);
+int rbtrfs_sb_set_readahead(struct super_block *sb, size_t bytes);
 int rbtrfs_param_text(const struct fs_parameter *param, const char **text);
 struct kmem_cache *rbtrfs_inode_cache_create(size_t size, size_t align, void (*ctor)(void *));
 void *rbtrfs_inode_cache_alloc(struct super_block *sb, struct kmem_cache *cache);

@@ -82,6 +82,11 @@ void rbtrfs_cond_resched(void)
 	cond_resched();
 }
 
+struct workqueue_struct *rbtrfs_workqueue_create(const char *name, unsigned int active)
+{
+	return alloc_workqueue("%s", WQ_UNBOUND | WQ_MEM_RECLAIM, active, name);
+}
+
 bool rbtrfs_may_log(void)
 {
 	static DEFINE_RATELIMIT_STATE(state, DEFAULT_RATELIMIT_INTERVAL, 100);
@@ -222,6 +227,24 @@ void rbtrfs_seq_dentry(struct seq_file *seq, struct dentry *dentry)
 void rbtrfs_sb_set_uuid(struct super_block *sb, const u8 *uuid)
 {
 	super_set_uuid(sb, uuid, UUID_SIZE);
+}
+
+/*
+ * Gives a superblock a bdi of its own in place of its device's, whose settings are not for a filesystem to change, and
+ * has the page cache read as far ahead as that or the device says, whichever is more.
+ */
+int rbtrfs_sb_set_readahead(struct super_block *sb, size_t bytes)
+{
+	unsigned long pages = max(sb->s_bdi->ra_pages, bytes >> PAGE_SHIFT);
+	int err;
+
+	bdi_put(sb->s_bdi);
+	sb->s_bdi = &noop_backing_dev_info;
+	err = super_setup_bdi(sb);
+	if (err)
+		return err;
+	sb->s_bdi->ra_pages = pages;
+	return 0;
 }
 
 /* The kind of value that a mount option has: 0 for none, 1 for text, which is handed out, 2 for another. */

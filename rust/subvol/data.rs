@@ -8,6 +8,7 @@
 use super::csum;
 use super::decompress::decompress;
 use super::file_extent::{self, Extent, Kind, Regular};
+use super::scatter::Scatter;
 use crate::device::corrected::Corrected;
 use crate::device::stats::Stat;
 use crate::device::ReadIo;
@@ -82,7 +83,7 @@ fn read_with_sums(
     reader: &Reader,
     owner: &Owner,
     pieces: &mut [Piece<'_>],
-    sums: Option<&[Sums]>,
+    sums: Option<&[&[Option<u32>]]>,
 ) -> Result {
     let mut failed = KVec::with_capacity(pieces.len(), GFP_KERNEL)?;
     {
@@ -272,7 +273,8 @@ struct Plan {
 }
 
 /// Reads file data at `offset` into the whole of `buf`; what lies behind the end of the file's extents reads as
-/// zeros. `offset` and `buf.len()` are multiples of the sector size, in bytes.
+/// zeros. `offset` and `buf.len()`, and the size of each slice of a [`Scatter`], are multiples of the sector size, in
+/// bytes.
 ///
 /// # Errors
 ///
@@ -284,8 +286,9 @@ pub fn read_sectors(
     offset: u64,
     buf: &mut [u8],
 ) -> Result {
-    let plan = Plan::make(reader, root, owner, offset, buf)?;
-    plan.run(reader, owner, offset, buf)
+    let mut buf = Scatter::one(buf)?;
+    let plan = Plan::make(reader, root, owner, offset, &mut buf)?;
+    plan.run(reader, owner, offset, &mut buf)
 }
 
 /// As [`read_sectors`], of the file as it is now, committed or not. Takes the writer's mutex if the subvolume was
@@ -294,7 +297,7 @@ pub fn read_sectors(
 /// # Errors
 ///
 /// As for [`read_sectors`].
-pub fn read_live(fs: &Fs, owner: &Owner, offset: u64, buf: &mut [u8]) -> Result {
+pub fn read_live(fs: &Fs, owner: &Owner, offset: u64, buf: &mut Scatter<'_>) -> Result {
     let (plan, reader) = {
         let live = fs.live(owner.tree)?;
         let mut plan = Plan::make(&live, live.tree_root(owner.tree)?, owner, offset, buf)?;
@@ -311,7 +314,7 @@ impl Plan {
         root: TreeRoot,
         owner: &Owner,
         offset: u64,
-        buf: &mut [u8],
+        buf: &mut Scatter<'_>,
     ) -> Result<Plan> {
         let sectorsize = view.volume().geometry.sectorsize;
         let mask = u64::from(sectorsize).saturating_sub(1);
@@ -349,7 +352,13 @@ impl Plan {
     }
 
     /// Adds the part of `extent` that lies within the buffer, which starts at `offset` in the file.
-    fn add(&mut self, extent: &Extent<'_>, offset: u64, buf: &mut [u8], sectorsize: u32) -> Result {
+    fn add(
+        &mut self,
+        extent: &Extent<'_>,
+        offset: u64,
+        buf: &mut Scatter<'_>,
+        sectorsize: u32,
+    ) -> Result {
         let buf_end = offset.saturating_add(buf.len() as u64);
         let from = extent.offset.max(offset);
         let to = extent.end().min(buf_end);
@@ -384,41 +393,14 @@ impl Plan {
                 };
                 self.packed.push(packed, GFP_KERNEL)?;
             }
-            _ => part(buf, at, len)?.fill(0),
+            _ => buf.zero(at, len)?,
         }
         Ok(())
     }
 
     /// Sends everything to the device, checks it, and decompresses.
-    fn run(mut self, reader: &Reader, owner: &Owner, offset: u64, buf: &mut [u8]) -> Result {
-        let count = self.direct.len().saturating_add(self.packed.len());
-        let mut pieces = KVec::with_capacity(count, GFP_KERNEL)?;
-        let mut rest = &mut *buf;
-        let mut taken = 0usize;
-        for run in self.direct.iter() {
-            let skip = run.at.checked_sub(taken).ok_or(EUCLEAN)?;
-            let end = skip.checked_add(run.len).ok_or(EUCLEAN)?;
-            let (head, tail) = rest.split_at_mut_checked(end).ok_or(EUCLEAN)?;
-            let piece = Piece {
-                logical: run.logical,
-                file_offset: offset.saturating_add(run.at as u64),
-                buf: head.get_mut(skip..).ok_or(EUCLEAN)?,
-            };
-            pieces.push(piece, GFP_KERNEL)?;
-            rest = tail;
-            taken = taken.checked_add(end).ok_or(EUCLEAN)?;
-        }
-        for packed in self.packed.iter_mut() {
-            let piece = Piece {
-                logical: packed.extent.disk_bytenr,
-                file_offset: packed.file_offset,
-                buf: &mut packed.raw,
-            };
-            pieces.push(piece, GFP_KERNEL)?;
-        }
-        read_with_sums(reader, owner, &mut pieces, self.sums.as_deref())?;
-        drop(pieces);
-
+    fn run(mut self, reader: &Reader, owner: &Owner, offset: u64, buf: &mut Scatter<'_>) -> Result {
+        self.read(reader, owner, offset, buf)?;
         let mut plain = KVVec::new();
         for packed in self.packed.iter() {
             plain.clear();
@@ -437,9 +419,60 @@ impl Plan {
                 );
             })?;
             let from = crate::format::slice(&plain, packed.skip, packed.len)?;
-            part(buf, packed.at, packed.len)?.copy_from_slice(from);
+            buf.copy_from(packed.at, from)?;
         }
         Ok(())
+    }
+
+    /// Reads and checks everything, as it is on disk.
+    fn read(
+        &mut self,
+        reader: &Reader,
+        owner: &Owner,
+        offset: u64,
+        buf: &mut Scatter<'_>,
+    ) -> Result {
+        let sectorsize = reader.fs().geometry.sectorsize as usize;
+        let count = self.direct.len().saturating_add(self.packed.len());
+        let mut pieces = KVec::with_capacity(count, GFP_KERNEL)?;
+        let mut sums: KVec<&[Option<u32>]> = KVec::new();
+        let mut known = self.sums.iter().flatten();
+        let mut taker = buf.take();
+        for run in self.direct.iter() {
+            let known = known.next();
+            let mut done = 0usize;
+            while done < run.len {
+                let at = run.at.checked_add(done).ok_or(EUCLEAN)?;
+                let end = run.at.checked_add(run.len).ok_or(EUCLEAN)?;
+                let slice = taker.next(at, end).ok_or(EUCLEAN)?;
+                if let Some(known) = known {
+                    // Data without checksums has none here either.
+                    let rest = known.get(done / sectorsize..).unwrap_or_default();
+                    sums.push(rest, GFP_KERNEL)?;
+                }
+                let into = done as u64;
+                done = done.saturating_add(slice.len());
+                let piece = Piece {
+                    logical: run.logical.checked_add(into).ok_or(EUCLEAN)?,
+                    file_offset: offset.saturating_add(at as u64),
+                    buf: slice,
+                };
+                pieces.push(piece, GFP_KERNEL)?;
+            }
+        }
+        for packed in self.packed.iter_mut() {
+            if let Some(known) = known.next() {
+                sums.push(known, GFP_KERNEL)?;
+            }
+            let piece = Piece {
+                logical: packed.extent.disk_bytenr,
+                file_offset: packed.file_offset,
+                buf: &mut packed.raw,
+            };
+            pieces.push(piece, GFP_KERNEL)?;
+        }
+        let sums = self.sums.is_some().then_some(&sums[..]);
+        read_with_sums(reader, owner, &mut pieces, sums)
     }
 }
 
@@ -453,7 +486,7 @@ fn read_inline(
     inline: &file_extent::Inline<'_>,
     extent: &Extent<'_>,
     offset: u64,
-    buf: &mut [u8],
+    buf: &mut Scatter<'_>,
     sectorsize: u32,
 ) -> Result {
     let mut plain = KVVec::new();
@@ -467,11 +500,10 @@ fn read_inline(
     let skip = offset.saturating_sub(extent.offset) as usize;
     let data = data.get(skip..).unwrap_or(&[]);
     let len = data.len().min(buf.len());
-    part(buf, 0, len)?.copy_from_slice(data.get(..len).ok_or(EUCLEAN)?);
+    buf.copy_from(0, data.get(..len).ok_or(EUCLEAN)?)?;
     let sector = sectorsize as usize;
     let end = len.next_multiple_of(sector).min(buf.len());
-    part(buf, len, end.saturating_sub(len))?.fill(0);
-    Ok(())
+    buf.zero(len, end.saturating_sub(len))
 }
 
 /// Reads what the file has at `offset`, up to `buf.len()` bytes and its end; answers the number of bytes.

@@ -14,6 +14,7 @@ pub mod inode;
 pub mod manage;
 pub mod resolve;
 mod root_ref;
+pub mod scatter;
 pub mod search;
 pub mod sharing;
 pub mod write;

@@ -2,32 +2,27 @@
 //! File data into the page cache.
 //!
 //! A folio that is written to block by block carries iomap's record of its blocks; what it lacks is read through iomap,
-//! which leaves out the others. All else is read here. The engine reads extents, checks and decompresses them, straight into a folio; or, where the page cache asks
-//! for a run of folios, into one buffer for all of them, so that the extents of the run are read at once and
-//! each compressed one is decompressed once.
+//! which leaves out the others. What is read ahead is read whole, by [`read_ahead`](super::read_ahead). Either way the
+//! engine reads extents, checks and decompresses them, straight into the folios.
 
 use super::inode::Inode;
 use super::table::Table;
-use super::{write, write_back};
+use super::{read_ahead, write, write_back};
 use crate::bindings;
 use crate::format::inode::inode_flags;
 use crate::platform::NofsScope;
 use crate::subvol::data::{self, Checksums, Owner};
+use crate::subvol::scatter::Scatter;
 use kernel::prelude::*;
 
-/// The most that one read through a buffer takes, in bytes.
-const RUN: usize = 1 << 20;
-
 /// Reads whole sectors of a file; what lies behind its end is zero.
-fn read_at(inode: &Inode, offset: u64, buf: &mut [u8]) -> Result {
+fn read_at(inode: &Inode, offset: u64, buf: &mut Scatter<'_>) -> Result {
     // The page cache's locks are held: memory must not wait for a filesystem.
     let _nofs = NofsScope::enter();
     let info = inode.info();
     let left = inode.size().saturating_sub(offset);
     let inside = usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());
     if inside != 0 {
-        let fs = inode.fs();
-        let sector = fs.geometry.sectorsize as usize;
         let checksums = if info.flags() & inode_flags::NODATASUM == 0 {
             Checksums::Always
         } else {
@@ -38,59 +33,84 @@ fn read_at(inode: &Inode, offset: u64, buf: &mut [u8]) -> Result {
             ino: info.ino,
             checksums,
         };
-        let sectors = inside.next_multiple_of(sector).min(buf.len());
-        let wanted = buf.get_mut(..sectors).ok_or(EINVAL)?;
-        data::read_live(fs, &owner, offset, wanted)?;
+        data::read_live(inode.fs(), &owner, offset, buf)?;
     }
-    if let Some(behind) = buf.get_mut(inside..) {
-        behind.fill(0);
-    }
-    Ok(())
+    buf.zero(inside, buf.len().saturating_sub(inside))
 }
 
-/// A folio of the page cache that is locked and to be filled.
+/// A folio of the page cache that is to be filled. It is unlocked when this is dropped.
 ///
 /// # Invariants
 ///
 /// The folio is locked by whoever made this, is not uptodate, and belongs to an inode of ours.
-struct Folio(*mut bindings::folio);
+pub(super) struct Folio {
+    ptr: *mut bindings::folio,
+    filled: bool,
+}
+
+// SAFETY: A folio may be filled and unlocked by another task than the one that locked it.
+unsafe impl Send for Folio {}
 
 impl Folio {
-    fn offset(&self) -> u64 {
+    /// # Safety
+    ///
+    /// The folio is of the mapping of an inode of ours, not uptodate, and locked by the caller, who leaves it to this.
+    pub(super) unsafe fn from_raw(ptr: *mut bindings::folio) -> Self {
+        // INVARIANT: By this function's contract.
+        Self { ptr, filled: false }
+    }
+
+    /// Where it begins in the file, in bytes.
+    pub(super) fn offset(&self) -> u64 {
         // SAFETY: By the type invariant; a locked folio keeps its place.
-        let offset = unsafe { bindings::rbtrfs_folio_pos(self.0) };
+        let offset = unsafe { bindings::rbtrfs_folio_pos(self.ptr) };
         u64::try_from(offset).unwrap_or(0)
     }
 
-    fn len(&self) -> usize {
+    /// Its size in bytes.
+    pub(super) fn len(&self) -> usize {
         // SAFETY: By the type invariant.
-        unsafe { bindings::rbtrfs_folio_size(self.0) }
+        unsafe { bindings::rbtrfs_folio_size(self.ptr) }
     }
 
     fn bytes(&mut self) -> &mut [u8] {
         // SAFETY: The mapping takes no high memory, so that a folio is contiguous in the kernel's address
         // space; and as long as it is locked and not uptodate nobody else looks at its data.
         unsafe {
-            let data: *mut u8 = bindings::rbtrfs_folio_address(self.0).cast();
+            let data: *mut u8 = bindings::rbtrfs_folio_address(self.ptr).cast();
             core::slice::from_raw_parts_mut(data, self.len())
         }
     }
+}
 
-    /// Marks the folio uptodate if `filled`, and unlocks it.
-    fn end(self, filled: bool) {
+impl Drop for Folio {
+    fn drop(&mut self) {
         // SAFETY: By the type invariant; the folio is not used after.
         unsafe {
-            bindings::rbtrfs_folio_flush_dcache(self.0);
-            bindings::folio_end_read(self.0, filled);
+            bindings::rbtrfs_folio_flush_dcache(self.ptr);
+            bindings::folio_end_read(self.ptr, self.filled);
         }
     }
+}
 
-    fn fill(mut self, inode: &Inode) -> Result {
-        let offset = self.offset();
-        let result = read_at(inode, offset, self.bytes());
-        self.end(result.is_ok());
-        result
+/// Fills folios that follow one another in the file of `inode`: all of them, or none.
+///
+/// # Errors
+///
+/// Those of reading.
+pub(super) fn fill(inode: &Inode, folios: &mut [Folio]) -> Result {
+    let Some(start) = folios.first().map(Folio::offset) else {
+        return Ok(());
+    };
+    let mut slices = KVec::with_capacity(folios.len(), GFP_KERNEL)?;
+    for folio in folios.iter_mut() {
+        slices.push(folio.bytes(), GFP_KERNEL)?;
     }
+    read_at(inode, start, &mut Scatter::new(slices))?;
+    for folio in folios {
+        folio.filled = true;
+    }
+    Ok(())
 }
 
 /// Reads a part of a folio.
@@ -113,7 +133,7 @@ pub(super) unsafe fn read_range(
         let into = usize::try_from(pos - bindings::rbtrfs_folio_pos(folio)).map_err(|_| EINVAL)?;
         core::slice::from_raw_parts_mut(data.add(into), len)
     };
-    read_at(inode, offset, bytes)
+    read_at(inode, offset, &mut Scatter::one(bytes)?)
 }
 
 /// `iomap_read_ops::read_folio_range`.
@@ -194,76 +214,10 @@ unsafe extern "C" fn invalidate_folio(folio: *mut bindings::folio, offset: usize
     unsafe { bindings::iomap_invalidate_folio(folio, offset, len) }
 }
 
-/// The folios of a readahead request that were not taken yet.
-struct Request(*mut bindings::readahead_control);
-
-impl Request {
-    fn next(&mut self) -> Option<Folio> {
-        // SAFETY: `readahead` made this of the request that it was passed.
-        let folio = unsafe { bindings::rbtrfs_readahead_folio(self.0) };
-        // INVARIANT: Folios of a request are locked and not uptodate.
-        (!folio.is_null()).then_some(Folio(folio))
-    }
-
-    fn left(&self) -> usize {
-        // SAFETY: As above.
-        unsafe { bindings::rbtrfs_readahead_length(self.0) }
-    }
-}
-
-/// `address_space_operations::readahead`. What cannot be read is left for `read_folio` to report.
-///
-/// # Safety
-///
-/// As the page cache calls it, for a mapping of a regular file of ours.
-unsafe extern "C" fn readahead(rac: *mut bindings::readahead_control) {
-    // SAFETY: The request keeps the mapping, which is its inode's.
-    let inode = unsafe { Inode::from_raw(bindings::rbtrfs_readahead_inode(rac)) };
-    let mut request = Request(rac);
-    let mut buffer: KVVec<u8> = KVVec::new();
-    while let Some(folio) = request.next() {
-        let len = folio.len();
-        // This still counts the folio that was handed out last.
-        let left = request.left();
-        if left <= len || len >= RUN {
-            // One folio, or one that is large: it needs no help.
-            let _ = folio.fill(inode);
-            continue;
-        }
-        let run = left.min(RUN);
-        let start = folio.offset();
-        buffer.clear();
-        if buffer.resize(run, 0, GFP_KERNEL | __GFP_NOWARN).is_err()
-            || read_at(inode, start, &mut buffer).is_err()
-        {
-            let _ = folio.fill(inode);
-            continue;
-        }
-        let mut next = Some(folio);
-        while let Some(mut folio) = next.take() {
-            let at = usize::try_from(folio.offset().saturating_sub(start)).unwrap_or(usize::MAX);
-            let Some(part) = at
-                .checked_add(folio.len())
-                .and_then(|end| buffer.get(at..end))
-            else {
-                // It reaches beyond the buffer: it starts no run, but is read by itself.
-                let _ = folio.fill(inode);
-                break;
-            };
-            folio.bytes().copy_from_slice(part);
-            let end = at + part.len();
-            folio.end(true);
-            if end < run {
-                next = request.next();
-            }
-        }
-    }
-}
-
 pub(super) static OPERATIONS: Table<bindings::address_space_operations> =
     Table::new(bindings::address_space_operations {
         read_folio: Some(read_folio),
-        readahead: Some(readahead),
+        readahead: Some(read_ahead::readahead),
         writepages: Some(write_back::writepages),
         dirty_folio: Some(bindings::iomap_dirty_folio),
         invalidate_folio: Some(invalidate_folio),

@@ -15,6 +15,7 @@ use super::resume::Resume;
 use super::shrinker::Shrinker;
 use super::subvolume::Subvolumes;
 use super::table::Table;
+use super::workqueue::Workqueue;
 use super::{attributes, evict, export, fsync, statfs, sysfs, xattr};
 use crate::balance::control;
 use crate::bindings;
@@ -34,6 +35,12 @@ const SB_RDONLY: usize = 1;
 
 /// What `statfs` calls a btrfs volume.
 pub(super) const MAGIC: usize = 0x9123_683e;
+
+/// How many pieces of files are read ahead at a time.
+const READERS: u32 = 16;
+
+/// How far the page cache reads ahead, in bytes, unless an admin says otherwise; as the C driver has it.
+const READAHEAD: usize = 4 << 20;
 
 /// A mounted superblock of ours.
 ///
@@ -134,6 +141,7 @@ pub(super) struct Volume {
     resume: Resume,
     committer: Committer,
     cleaner: Cleaner,
+    readers: Workqueue,
     /// Seconds between commits.
     interval: u32,
     users_may_delete: bool,
@@ -150,6 +158,7 @@ impl Volume {
             resume: Resume::new(options.skip_balance)?,
             committer: Committer::new()?,
             cleaner: Cleaner::new()?,
+            readers: Workqueue::new(c"btrfs-read", READERS)?,
             interval: options.commit_interval,
             users_may_delete: options.users_may_delete,
             fs,
@@ -169,6 +178,11 @@ impl Volume {
     /// Has the cleaner look for deleted subvolumes.
     pub(super) fn wake_cleaner(&self) {
         self.cleaner.wake();
+    }
+
+    /// Where files are read ahead.
+    pub(super) fn readers(&self) -> &Workqueue {
+        &self.readers
     }
 
     pub(super) fn inode_cache(&self) -> *mut bindings::kmem_cache {
@@ -238,6 +252,7 @@ pub(super) unsafe fn fill(
         (*sb).s_export_op = export::OPERATIONS.as_ptr().cast();
         (*sb).s_xattr = xattr::HANDLERS.as_ptr();
         bindings::rbtrfs_sb_set_uuid(sb, fsid.as_ptr());
+        to_result(bindings::rbtrfs_sb_set_readahead(sb, READAHEAD))?;
         if bindings::sb_set_blocksize(sb, blocksize as i32) == 0 {
             return Err(EINVAL);
         }

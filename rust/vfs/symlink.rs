@@ -5,6 +5,7 @@ use super::inode::{self, Inode};
 use super::table::Table;
 use crate::bindings;
 use crate::subvol::data::{self, Checksums, Owner};
+use crate::subvol::scatter::Scatter;
 use kernel::prelude::*;
 
 /// The longest target that the VFS follows, with its terminator.
@@ -23,7 +24,7 @@ fn target(inode: &Inode) -> Result<KVec<u8>> {
         checksums: Checksums::Always,
     };
     let mut sectors: KVec<u8> = KVec::from_elem(0, PATH_MAX, GFP_KERNEL)?;
-    data::read_live(inode.fs(), &owner, 0, &mut sectors)?;
+    data::read_live(inode.fs(), &owner, 0, &mut Scatter::one(&mut sectors)?)?;
     let text = link.get_mut(..size).ok_or(EUCLEAN)?;
     text.copy_from_slice(sectors.get(..size).ok_or(EUCLEAN)?);
     if text.contains(&0) {

@@ -10,6 +10,7 @@ use crate::format::item_type;
 use crate::subvol::data::{read_live, Checksums, Owner};
 use crate::subvol::file_extent::{self, Kind};
 use crate::subvol::inode;
+use crate::subvol::scatter::Scatter;
 use crate::tree::{Cursor, EditContext};
 use crate::volume::in_flight::push_checksums;
 use crate::volume::{Fs, Transaction, View};
@@ -106,7 +107,7 @@ fn copy_sector(fs: &Fs, range: &CloneRange, at: u64) -> Result<u64> {
         ino: range.src.ino,
         checksums: Checksums::Always,
     };
-    read_live(fs, &owner, at, &mut data)?;
+    read_live(fs, &owner, at, &mut Scatter::one(&mut data)?)?;
     let offset = range
         .dst_offset
         .saturating_add(at.saturating_sub(range.src_offset));

@@ -3,6 +3,7 @@
 
 use crate::files::*;
 use crate::support::*;
+use rbtrfs_engine::format::inode::inode_flags;
 use rbtrfs_engine::subvol::file_extent::{self, Kind};
 use rbtrfs_engine::subvol::manage::{self, NewSnapshot};
 use rbtrfs_engine::subvol::write::*;
@@ -21,6 +22,16 @@ fn what_was_written_is_there() {
         fill(&fs, a, &small).unwrap();
         let b = file(&fs, sub, "large").unwrap();
         fill(&fs, b, &large).unwrap();
+        let unchecked = NewInode {
+            flags: inode_flags::NODATASUM,
+            ..new(mode::REG | 0o644)
+        };
+        let made = create(&fs, sub, b"unchecked", &unchecked).unwrap();
+        let c = InodeId {
+            ino: made.ino,
+            ..sub
+        };
+        fill(&fs, c, &large).unwrap();
         let target = NewInode {
             target: b"sub/large",
             ..new(mode::LNK | 0o777)
@@ -30,8 +41,10 @@ fn what_was_written_is_there() {
         // Before and after the commit, and by a later mount.
         assert_eq!(read(&fs, a).unwrap(), small);
         assert_eq!(read(&fs, b).unwrap(), large);
+        assert_eq!(read(&fs, c).unwrap(), large);
         fs.commit().unwrap();
         assert_eq!(read(&fs, b).unwrap(), large);
+        assert_eq!(read(&fs, c).unwrap(), large);
         drop(fs);
         scratch.assert_clean(&device);
         let fs = open(&device).unwrap();

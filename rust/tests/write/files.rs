@@ -8,6 +8,7 @@ use kernel::prelude::*;
 use rbtrfs_engine::format::inode::{inode_flags, InodeItem, Timespec};
 use rbtrfs_engine::format::tree_id;
 use rbtrfs_engine::subvol::data::{read_live, Owner};
+use rbtrfs_engine::subvol::scatter::Scatter;
 use rbtrfs_engine::subvol::write::*;
 use rbtrfs_engine::subvol::{dir, inode};
 use rbtrfs_engine::volume::in_flight::push_checksums;
@@ -131,7 +132,13 @@ pub fn read(fs: &Fs, id: InodeId) -> Result<Vec<u8>> {
     let size = item.size.get() as usize;
     let mut data = vec![0xee; size.next_multiple_of(SECTOR as usize)];
     let owner = Owner::new(id.tree, id.ino, &item);
-    read_live(fs, &owner, 0, &mut data)?;
+    // In two slices, as if in folios of the page cache.
+    let middle = data.len().min(SECTOR as usize);
+    let (first, second) = data.split_at_mut(middle);
+    let mut slices = KVec::new();
+    slices.push(first, GFP_KERNEL)?;
+    slices.push(second, GFP_KERNEL)?;
+    read_live(fs, &owner, 0, &mut Scatter::new(slices))?;
     data.truncate(size);
     Ok(data)
 }
