@@ -212,7 +212,7 @@ impl Bdev {
     ) -> Result {
         // Memory for an I/O must not wait for a filesystem to write some back.
         let _nofs = NofsScope::enter();
-        let mut slots = KVec::with_capacity(count, GFP_KERNEL)?;
+        let mut slots = KVVec::with_capacity(count, GFP_KERNEL)?;
         pin_init::stack_pin_init!(let batch = Batch::new());
         let batch = batch.into_ref();
         for _ in 0..count {
@@ -349,7 +349,8 @@ impl BlockDevice for Bdev {
 
     fn write_many_while(&self, ios: &[WriteIo<'_>], meanwhile: &mut dyn FnMut()) -> Result {
         let mut bounces: KVec<KVVec<u8>> = KVec::new();
-        let mut requests: KVec<(u64, *mut u8, usize)> = KVec::with_capacity(ios.len(), GFP_KERNEL)?;
+        let mut requests: KVVec<(u64, *mut u8, usize)> =
+            KVVec::with_capacity(ios.len(), GFP_KERNEL)?;
         for io in ios {
             let data = if aligned(io.buf) {
                 io.buf.as_ptr()

@@ -147,6 +147,27 @@ impl DataExtent {
         self.in_place.is_some()
     }
 
+    /// Takes the first `len` bytes, a multiple of the sector size, off as an extent of their own.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` unless that leaves something of both, and for space that a file has already.
+    pub fn split(&mut self, len: u64) -> Result<DataExtent> {
+        let sectorsize = u64::from(self.fs.geometry.sectorsize);
+        if len == 0 || len >= self.len || len % sectorsize != 0 || self.is_in_place() {
+            return Err(EINVAL);
+        }
+        let first = DataExtent {
+            fs: self.fs.clone(),
+            start: self.start,
+            len,
+            in_place: None,
+        };
+        self.start = self.start.saturating_add(len);
+        self.len = self.len.saturating_sub(len);
+        Ok(first)
+    }
+
     /// Where `len` bytes at `offset` in the extent are on the device: the data has to be written to every copy.
     ///
     /// # Errors

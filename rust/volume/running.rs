@@ -275,12 +275,11 @@ impl Transaction<'_> {
     /// Sees to it that there is room for `reserve` beside what is promised already.
     fn make_room(&mut self, reserve: Reserve) -> Result {
         let nodesize = u64::from(self.fs.geometry.nodesize);
-        let queued = (self.refs.len() as u64).saturating_mul(nodesize);
         let promised = self.fs.room.lock().promised();
-        let (space, base) = (&mut self.hold.writer.space, &self.base);
-        let used = space.totals(Kind::Metadata).used;
+        let used = self.space().totals(Kind::Metadata).used;
         let mut bytes = reserve.nodes.saturating_mul(nodesize);
-        bytes = bytes.saturating_add(queued.min(used));
+        bytes = bytes.saturating_add(self.queued(used));
+        let (space, base) = (&mut self.hold.writer.space, &self.base);
         if !reserve.freeing {
             bytes = bytes.saturating_add(promised.metadata(used));
         }
@@ -290,6 +289,21 @@ impl Transaction<'_> {
             space.make_room(base, Kind::Data, bytes)?;
         }
         Ok(())
+    }
+
+    /// The bytes of metadata that running what is queued may take, of which `used` bytes are in use.
+    fn queued(&self, used: u64) -> u64 {
+        let nodesize = u64::from(self.fs.geometry.nodesize);
+        (self.refs.len() as u64).saturating_mul(nodesize).min(used)
+    }
+
+    /// How many tree blocks can be allocated without a new chunk, and without using up what the commit needs.
+    pub fn spare_nodes(&self) -> u64 {
+        let space = self.space();
+        let totals = space.totals(Kind::Metadata);
+        let needed = space.global_reserve(Kind::Metadata);
+        let spare = totals.available.saturating_sub(needed);
+        spare.saturating_sub(self.queued(totals.used)) / u64::from(self.fs.geometry.nodesize)
     }
 
     /// Whether the transaction should be committed before it uses up what the commit needs.

@@ -127,7 +127,7 @@ fn copy_sector(fs: &Fs, range: &CloneRange, at: u64) -> Result<u64> {
     let new = NewData {
         offset,
         extent,
-        sums: &sums,
+        sums,
         size: end.min(range.dst_size),
     };
     insert_data(fs, range.dst, new)?;

@@ -10,20 +10,20 @@ use crate::format::file_extent::TYPE_REG;
 use crate::format::inode::{inode_flags, InodeItem};
 use crate::tree::EditContext;
 use crate::volume::csum_tree::{self, CSUM_SIZE};
-use crate::volume::{DataExtent, Fs};
+use crate::volume::{DataExtent, Fs, Transaction};
 use kernel::prelude::*;
 
 /// The most bytes that a file stores inline.
 pub const MAX_INLINE: usize = 2048;
 
 /// Data that is on the device and goes into a file.
-pub struct NewData<'a> {
+pub struct NewData {
     /// Where in the file, in bytes; a multiple of the sector size.
     pub offset: u64,
     /// The extent, all of which was written.
     pub extent: DataExtent,
     /// The checksum of each sector ([`crate::volume::in_flight::push_checksums`]); empty for files without.
-    pub sums: &'a [u8],
+    pub sums: KVVec<u8>,
     /// The size of the file is at least this afterwards, in bytes.
     pub size: u64,
 }
@@ -41,48 +41,146 @@ pub struct NewInline<'a> {
 ///
 /// `EINVAL` for offsets and checksums that do not fit the extent or the file, `ENOENT`, `EROFS`; `EAGAIN` if the space of
 /// [`super::preallocated`] is not the file's any more. The extent is given back then.
-pub fn insert_data(fs: &Fs, id: InodeId, mut new: NewData<'_>) -> Result<InodeItem> {
-    let sectorsize = u64::from(fs.geometry.sectorsize);
-    let (start, len) = (new.extent.start(), new.extent.len());
-    let end = new.offset.checked_add(len).ok_or(EFBIG)?;
-    if len == 0 || new.offset % sectorsize != 0 {
-        return Err(EINVAL);
-    }
-    let sums = (len / sectorsize).saturating_mul(CSUM_SIZE as u64);
-    let extent = &mut new.extent;
+pub fn insert_data(fs: &Fs, id: InodeId, mut new: NewData) -> Result<InodeItem> {
+    insert_pieces(fs, id, &mut core::iter::once(&mut new)).map(|(item, _)| item)
+}
+
+/// The most pieces that go into a file in one operation, which others wait for.
+const MOST_PIECES: u64 = 64;
+
+/// The tree blocks that a piece may take: the copies of a path to its place and of one to its checksums, splits on the
+/// way, and what its references make of the extent tree.
+const NODES_PER_PIECE: u64 = 16;
+
+/// Does the same with several pieces, the first of them and, in the same operation, those behind it: until there is one
+/// that has an error, or no room for more. Answers the inode, and how many pieces went in; their extents have landed.
+///
+/// # Errors
+///
+/// Those of [`insert_data`], for the first piece.
+pub fn insert_pieces(
+    fs: &Fs,
+    id: InodeId,
+    pieces: &mut dyn Iterator<Item = &mut NewData>,
+) -> Result<(InodeItem, usize)> {
     fs.operate(FREEING, |trans| {
         let mut item = read_inode(trans, id)?;
         check_file(&item)?;
+        // That the subvolume is not read-only was checked when the data was accepted.
+        check_whole(trans, id.tree)?;
+        let most = (trans.spare_nodes() / NODES_PER_PIECE).clamp(1, MOST_PIECES);
+        let mut sums = Sums::new();
+        let mut done = 0usize;
+        for piece in pieces.take(most as usize) {
+            let place = match Place::check(trans, id, &item, piece) {
+                Err(_) if done != 0 => break,
+                place => place?,
+            };
+            sums.add(trans, piece.extent.start(), &piece.sums)?;
+            place.fill(trans, id, &mut item, piece)?;
+            done = done.saturating_add(1);
+        }
+        sums.store(trans)?;
+        write_inode(trans, id, &mut item)?;
+        Ok((item, done))
+    })
+}
+
+/// What a piece of data is to replace.
+enum Place {
+    /// Whatever the file has between the piece's offset and this one.
+    UpTo(u64),
+    /// Preallocated space.
+    Own(Conversion),
+}
+
+impl Place {
+    /// Checks a piece before anything is changed for it.
+    fn check(
+        trans: &Transaction<'_>,
+        id: InodeId,
+        item: &InodeItem,
+        new: &NewData,
+    ) -> Result<Self> {
+        let sectorsize = u64::from(trans.fs().geometry.sectorsize);
+        let len = new.extent.len();
+        let end = new.offset.checked_add(len).ok_or(EFBIG)?;
         let wanted = if item.flags.get() & inode_flags::NODATASUM == 0 {
-            sums
+            (len / sectorsize).saturating_mul(CSUM_SIZE as u64)
         } else {
             0
         };
-        if new.sums.len() as u64 != wanted {
+        if len == 0 || new.offset % sectorsize != 0 || new.sums.len() as u64 != wanted {
             return Err(EINVAL);
         }
-        // That the subvolume is not read-only was checked when the data was accepted.
-        check_whole(trans, id.tree)?;
+        if !new.extent.is_in_place() {
+            return Ok(Place::UpTo(end));
+        }
+        Conversion::check(trans, id, new.offset, new.extent.start(), len).map(Place::Own)
+    }
 
+    /// Makes the file have the piece there, all but its checksums.
+    fn fill(
+        self,
+        trans: &mut Transaction<'_>,
+        id: InodeId,
+        item: &mut InodeItem,
+        new: &mut NewData,
+    ) -> Result {
+        let sectorsize = u64::from(trans.fs().geometry.sectorsize);
+        let (start, len) = (new.extent.start(), new.extent.len());
         let old_end = item.size.get().next_multiple_of(sectorsize);
-        if extent.is_in_place() {
-            let conversion = Conversion::check(trans, id, new.offset, start, len)?;
-            trans.land(extent)?;
-            conversion.run(trans, id)?;
-        } else {
-            trans.land(extent)?;
-            let freed = drop_range(trans, id, new.offset, end)?;
-            let data = whole(trans.transid(), TYPE_REG, start, len);
-            insert_item(trans, id, new.offset, &data)?;
-            let nbytes = item.nbytes.get().saturating_add(len);
-            item.nbytes = nbytes.saturating_sub(freed).into();
+        trans.land(&mut new.extent)?;
+        match self {
+            Place::Own(conversion) => conversion.run(trans, id)?,
+            Place::UpTo(end) => {
+                let freed = drop_range(trans, id, new.offset, end)?;
+                let data = whole(trans.transid(), TYPE_REG, start, len);
+                insert_item(trans, id, new.offset, &data)?;
+                let nbytes = item.nbytes.get().saturating_add(len);
+                item.nbytes = nbytes.saturating_sub(freed).into();
+            }
         }
         fill_holes(trans, id, old_end, new.offset)?;
-        csum_tree::insert_csums(trans, start, new.sums)?;
         item.size = item.size.get().max(new.size).into();
-        write_inode(trans, id, &mut item)?;
-        Ok(item)
-    })
+        Ok(())
+    }
+}
+
+/// Checksums on their way to the tree: those of neighbours go there together.
+struct Sums {
+    /// The logical address of the first sector.
+    start: u64,
+    bytes: KVVec<u8>,
+}
+
+impl Sums {
+    fn new() -> Self {
+        Self {
+            start: 0,
+            bytes: KVVec::new(),
+        }
+    }
+
+    /// Adds those of the sectors from `start` on. If they do not follow, what was there before is stored.
+    fn add(&mut self, trans: &mut Transaction<'_>, start: u64, sums: &[u8]) -> Result {
+        let sectorsize = u64::from(trans.fs().geometry.sectorsize);
+        let sectors = (self.bytes.len() / CSUM_SIZE) as u64;
+        let end = self
+            .start
+            .saturating_add(sectors.saturating_mul(sectorsize));
+        if end != start {
+            self.store(trans)?;
+            self.start = start;
+        }
+        Ok(self.bytes.extend_from_slice(sums, GFP_KERNEL)?)
+    }
+
+    fn store(&mut self, trans: &mut Transaction<'_>) -> Result {
+        csum_tree::insert_csums(trans, self.start, &self.bytes)?;
+        self.bytes.clear();
+        Ok(())
+    }
 }
 
 /// Makes `new` all that a file has, within its item. Needs no room but what the data was promised.
@@ -122,10 +220,7 @@ pub(super) fn check_file(item: &InodeItem) -> Result {
 }
 
 /// Whether a file can be changed.
-pub(super) fn check_writable(
-    trans: &crate::volume::Transaction<'_>,
-    id: InodeId,
-) -> Result<InodeItem> {
+pub(super) fn check_writable(trans: &Transaction<'_>, id: InodeId) -> Result<InodeItem> {
     check_files(trans, id.tree)?;
     let item = read_inode(trans, id)?;
     check_file(&item)?;

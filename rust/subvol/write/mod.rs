@@ -25,7 +25,7 @@ mod xattr;
 pub use attr::update_inode;
 pub use clone::{clone_range, CloneRange};
 pub use create::{create, tmpfile, Created, NewInode};
-pub use data::{insert_data, insert_inline, NewData, NewInline, MAX_INLINE};
+pub use data::{insert_data, insert_inline, insert_pieces, NewData, NewInline, MAX_INLINE};
 pub use in_place::{is_preallocated, preallocated};
 pub use link::{link, rmdir, unlink, Linked, Unlinked};
 pub use orphan::{clean_orphans, evict};

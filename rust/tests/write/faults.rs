@@ -52,7 +52,8 @@ impl Expected {
                 let run = self.skipping(number);
                 found.assert_is(run.last(), &what);
             }
-            Some((_, StepKind::Several)) => found.assert_is_alike(last, &what),
+            // Without a step that failed, pieces of data may have gone in by two operations instead of one.
+            Some((_, StepKind::Several)) | None => found.assert_is_alike(last, &what),
             _ => found.assert_is(last, &what),
         }
     }

@@ -79,41 +79,65 @@ pub fn lookup(fs: &Fs, parent: InodeId, name: &str) -> Result<Option<InodeId>> {
 
 /// Writes whole sectors at `offset`; the file is `size` bytes long at least.
 pub fn write(fs: &Fs, id: InodeId, offset: u64, data: &[u8], size: u64) -> Result {
-    assert_eq!(offset % SECTOR, 0);
-    let mut bytes = data.to_vec();
-    bytes.resize(data.len().next_multiple_of(SECTOR as usize), 0);
-    let mut reservation = fs.reserve_data(bytes.len() as u64)?;
-    let flags = item(fs, id)?.flags.get();
-    let mut at = 0;
-    while at < bytes.len() {
-        let want = (bytes.len() - at) as u64;
-        let extent = match preallocated(fs, id, offset + at as u64, want)? {
-            Some(extent) => extent,
-            None => {
-                let want = want.min(reservation.bytes());
-                fs.alloc_data(Some(&mut reservation), want)?
-            }
-        };
-        let piece = &bytes[at..at + extent.len() as usize];
-        extent.write(0, piece)?;
-        let mut sums = KVVec::new();
-        if flags & inode_flags::NODATASUM == 0 {
-            push_checksums(piece, SECTOR as u32, &mut sums)?;
-        }
-        let end = offset + (at + piece.len()) as u64;
-        at += piece.len();
-        insert_data(
-            fs,
-            id,
-            NewData {
-                offset: end - extent.len(),
-                size: size.min(end),
-                extent,
-                sums: &sums,
-            },
-        )?;
+    write_pieces(fs, id, &[(offset, data)], size)
+}
+
+/// Writes whole sectors at several places of a file, all of which get their space, then their data, and then enter the
+/// tree, as many at a time as it takes.
+pub fn write_pieces(fs: &Fs, id: InodeId, pieces: &[(u64, &[u8])], size: u64) -> Result {
+    let mut placed = place(fs, id, pieces, size)?;
+    let mut rest = &mut placed[..];
+    while !rest.is_empty() {
+        let (_, count) = insert_pieces(fs, id, &mut rest.iter_mut())?;
+        assert!((1..=64).contains(&count));
+        rest = &mut rest[count..];
     }
     Ok(())
+}
+
+/// Finds space for what [`write_pieces`] is given, and writes it there.
+pub fn place(fs: &Fs, id: InodeId, pieces: &[(u64, &[u8])], size: u64) -> Result<Vec<NewData>> {
+    let whole = |data: &[u8]| (data.len() as u64).next_multiple_of(SECTOR);
+    let mut left = pieces.iter().map(|(_, data)| whole(data)).sum();
+    let mut reservation = fs.reserve_data(left)?;
+    let flags = item(fs, id)?.flags.get();
+    let (mut spare, mut placed) = (None, vec![]);
+    for (offset, data) in pieces {
+        assert_eq!(offset % SECTOR, 0);
+        let mut bytes = data.to_vec();
+        bytes.resize(whole(data) as usize, 0);
+        let mut at = 0;
+        while at < bytes.len() {
+            let want = (bytes.len() - at) as u64;
+            let mut extent = match preallocated(fs, id, offset + at as u64, want)? {
+                Some(extent) => extent,
+                None => match spare.take() {
+                    Some(extent) => extent,
+                    None => fs.alloc_data(Some(&mut reservation), left)?,
+                },
+            };
+            if extent.len() > want {
+                let first = extent.split(want)?;
+                spare = Some(std::mem::replace(&mut extent, first));
+            }
+            left -= extent.len();
+            let piece = &bytes[at..at + extent.len() as usize];
+            extent.write(0, piece)?;
+            let mut sums = KVVec::new();
+            if flags & inode_flags::NODATASUM == 0 {
+                push_checksums(piece, SECTOR as u32, &mut sums)?;
+            }
+            let offset = offset + at as u64;
+            at += piece.len();
+            placed.push(NewData {
+                offset,
+                size: size.min(offset + extent.len()),
+                extent,
+                sums,
+            });
+        }
+    }
+    Ok(placed)
 }
 
 /// Makes `data` all of a file.

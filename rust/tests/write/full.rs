@@ -6,6 +6,7 @@ use crate::support::*;
 use kernel::prelude::*;
 use rbtrfs_engine::subvol::manage::{self, *};
 use rbtrfs_engine::subvol::write::*;
+use rbtrfs_engine::volume::in_flight::push_checksums;
 use rbtrfs_engine::volume::Fs;
 
 const MIB: u64 = 1 << 20;
@@ -73,7 +74,17 @@ fn data_fills_a_volume_and_goes_again() {
 
 #[test]
 fn what_is_promised_can_be_written() {
-    let scratch = Scratch::new("write-promise");
+    promise_and_write("write-promise", 1);
+}
+
+#[test]
+fn what_is_promised_can_be_written_together() {
+    promise_and_write("write-promise-together", 256);
+}
+
+/// Fills a volume with promises, and writes what was promised, `most` sectors at a time.
+fn promise_and_write(name: &str, most: u64) {
+    let scratch = Scratch::new(name);
     let device = share(make_mem(&scratch, &["-n", "4096", "-m", "single"]));
     let fs = open(&device).unwrap();
     // Ever smaller promises, until not a sector is left.
@@ -103,32 +114,44 @@ fn what_is_promised_can_be_written() {
     });
     let id = id.unwrap();
     let sector = pattern(SECTOR as usize, 1);
+    let mut sums = KVVec::new();
+    push_checksums(&sector, SECTOR as u32, &mut sums).unwrap();
     let mut at = total.min(16 * MIB);
-    let mut left = at / SECTOR;
-    while left > 0 {
+    let mut waiting = vec![];
+    let mut operations = 0;
+    while at > 0 {
         let promise = promises.last_mut().unwrap();
         if promise.bytes() == 0 {
             promises.pop();
             continue;
         }
         at -= SECTOR;
-        left -= 1;
         let extent = fs.alloc_data(Some(promise), SECTOR).unwrap();
         extent.write(0, &sector).unwrap();
-        let mut sums = KVVec::new();
-        rbtrfs_engine::volume::in_flight::push_checksums(&sector, SECTOR as u32, &mut sums)
-            .unwrap();
-        let new = NewData {
+        waiting.push(NewData {
             offset: at,
             extent,
-            sums: &sums,
+            sums: copied(&sums),
             size: at + SECTOR,
-        };
-        insert_data(&fs, id, new).unwrap();
+        });
+        if waiting.len() as u64 == most || at == 0 {
+            while !waiting.is_empty() {
+                let (_, count) = insert_pieces(&fs, id, &mut waiting.iter_mut()).unwrap();
+                waiting.drain(..count);
+                operations += 1;
+            }
+        }
     }
+    println!("{operations} operations");
     drop(promises);
     fs.commit().unwrap();
     scratch.assert_clean(&device);
+}
+
+fn copied(bytes: &[u8]) -> KVVec<u8> {
+    let mut copy = KVVec::new();
+    copy.extend_from_slice(bytes, GFP_KERNEL).unwrap();
+    copy
 }
 
 fn remove_one(fs: &Fs, n: usize) -> Result {

@@ -516,7 +516,13 @@ impl Model {
         let mut bytes = data;
         let size = bytes.len() as u64;
         bytes.resize(bytes.len().max(end), 0);
-        write(fs, id, start as u64, &bytes[start..end], size)
+        let len = match self.below(3) {
+            0 => SECTOR as usize,
+            _ => end - start,
+        };
+        let starts = (start as u64..).step_by(len.max(1));
+        let pieces: Vec<_> = starts.zip(bytes[start..end].chunks(len.max(1))).collect();
+        write_pieces(fs, id, &pieces, size)
     }
 
     fn overwrite(&mut self, fs: &Fs, tree: u64) -> Result {

@@ -168,6 +168,15 @@ pub fn script(fs: &Fs, watch: &mut dyn Watch) -> Result {
         dst_size: 32768,
     };
     s.steps(|fs| clone_range(fs, &range, now()))?;
+    let sectors = pattern(4 * 4096, 6);
+    let sectors: Vec<_> = sectors.chunks(4096).collect();
+    let of_a = [12288, 4096, 36864, 28672].into_iter().zip(sectors.clone());
+    let of_a: Vec<_> = of_a.collect();
+    s.step(|fs| write_pieces(fs, a, &of_a, 50_000))?;
+    // Some of it is preallocated.
+    let of_b = [16384, 20480, 32768, 28672].into_iter().zip(sectors);
+    let of_b: Vec<_> = of_b.collect();
+    s.step(|fs| write_pieces(fs, b, &of_b, 36864))?;
     s.commit()?;
 
     let uuid = [3; 16];
