@@ -5,6 +5,7 @@
 //! has. Which of several candidates is taken decides what the stream looks like, and follows the C driver: the
 //! first that covers the whole extent, in the order in which [`super::backrefs`] finds them, or else the largest.
 
+use super::ahead;
 use super::backrefs::{Candidate, Candidates, Walk};
 use super::data::Here;
 use super::full::Send;
@@ -77,6 +78,16 @@ impl<'a> CloneSources<'a> {
         crate::sort::sort_by_key(&mut self.sources, |source| source.root.id);
         Ok(())
     }
+
+    /// The tree of extents.
+    pub(super) fn extent_root(&self) -> TreeRoot {
+        self.extents.root()
+    }
+
+    /// The trees of all sources.
+    pub(super) fn roots(&self) -> impl Iterator<Item = TreeRoot> + use<'_, 'a> {
+        self.sources.iter().map(|source| source.root)
+    }
 }
 
 /// Decides which of the places that share an extent can be cloned from.
@@ -135,14 +146,14 @@ impl Candidates for Judge<'_, '_> {
 
 impl Send<'_> {
     /// Looks for something to clone the current inode's `extent` from: the index of the source, whose `best` it is.
-    /// `owner` is the tree that allocated the leaf.
+    /// The item at `here` is that of the extent.
     ///
     /// # Errors
     ///
     /// `ENOMEM`, `EINTR`. Anything else only means that data is sent.
     pub(super) fn find_clone(
         &mut self,
-        owner: u64,
+        here: Here<'_>,
         extent: &Extent<'_>,
         regular: &Regular,
     ) -> Result<Option<usize>> {
@@ -154,6 +165,9 @@ impl Send<'_> {
         let clones = &mut self.clones;
         for source in clones.sources.iter_mut() {
             source.best = None;
+        }
+        if clones.sources.len() > 1 {
+            ahead::read_for_clone(self.reader, &clones.extents, here, regular);
         }
         let mut judge = Judge {
             sources: &mut clones.sources,
@@ -172,7 +186,10 @@ impl Send<'_> {
                 compression::NONE => regular.extent_offset,
                 _ => 0,
             },
-            own: (owner, extent.offset.wrapping_sub(regular.extent_offset)),
+            own: (
+                here.leaf.owner(),
+                extent.offset.wrapping_sub(regular.extent_offset),
+            ),
         };
         match walk.run(&mut judge) {
             Ok(()) => {}

@@ -5,6 +5,7 @@
 //! of the items that are equal are come upon all the same depends on how the blocks of the two trees lie against each
 //! other, and some of these items matter to the stream; the steps are therefore those of the C driver.
 
+use super::ahead::{self, Row};
 use super::data::Here;
 use crate::format::header::MAX_LEVEL;
 use crate::format::Key;
@@ -14,9 +15,6 @@ use crate::volume::Reader;
 use core::cmp::Ordering;
 use kernel::prelude::*;
 use kernel::sync::Arc;
-
-/// Bytes of leaves read ahead.
-const READAHEAD: usize = 256 << 10;
 
 /// How an item differs from the parent's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,10 +40,6 @@ struct Side<'a> {
     level: u8,
     key: Key,
     ended: bool,
-    /// Leaves that are older are not read ahead: the other tree has them, too.
-    newer_than: u64,
-    /// Below the leaves' parents, up to which slot leaves were read ahead.
-    ahead: usize,
 }
 
 /// The next step of a side.
@@ -59,7 +53,7 @@ enum Step {
 }
 
 impl<'a> Side<'a> {
-    fn new(reader: &'a Reader, root: TreeRoot, newer_than: u64) -> Result<Self> {
+    fn new(reader: &'a Reader, root: TreeRoot) -> Result<Self> {
         let node = reader.node(&root.into())?;
         let level = node.level();
         let mut side = Side {
@@ -69,8 +63,6 @@ impl<'a> Side<'a> {
             level,
             key: Key::MIN,
             ended: false,
-            newer_than,
-            ahead: 0,
         };
         match node.key(0) {
             Some(key) => side.key = key,
@@ -141,11 +133,6 @@ impl<'a> Side<'a> {
                 return Err(EUCLEAN);
             }
         }
-        if self.level == 1 {
-            self.read_ahead(slot);
-        } else {
-            self.ahead = 0;
-        }
         self.level = ptr.level;
         *self.path.get_mut(usize::from(ptr.level)).ok_or(EUCLEAN)? = Some((child, 0));
         Ok(())
@@ -153,51 +140,63 @@ impl<'a> Side<'a> {
 
     /// The first key to the right of everything below the current place.
     fn bound(&self) -> Option<Key> {
-        let above = self.path.get(usize::from(self.level)..)?;
+        self.bound_from(self.level)
+    }
+
+    /// The first key to the right of everything below the node of the path under `level`.
+    fn bound_from(&self, level: u8) -> Option<Key> {
+        let above = self.path.get(usize::from(level)..)?;
         above
             .iter()
             .flatten()
             .find_map(|(node, slot)| node.key(slot.checked_add(1)?))
     }
 
-    /// Reads leaves behind the one at `slot` ahead, as far as they can be expected to be needed.
-    fn read_ahead(&mut self, slot: usize) {
-        if slot < self.ahead {
-            return;
+    /// Whether `step` leads down.
+    fn descends(&self, step: Step) -> bool {
+        step == Step::Into && !self.ended && self.level > 0
+    }
+
+    /// Moves on by `slots` in the current node, which has so many.
+    fn skip(&mut self, slots: usize) {
+        if let Some(Some((_, slot))) = self.path.get_mut(usize::from(self.level)) {
+            *slot = slot.saturating_add(slots);
         }
-        let Some((node, _)) = self.place() else {
-            return;
-        };
-        let max = READAHEAD / node.bytes().len().max(1);
-        let Ok(mut ptrs) = KVec::with_capacity(max, GFP_KERNEL) else {
-            return;
-        };
-        let mut next = slot.saturating_add(1);
-        while let Some(ptr) = node.child_ptr(next, self.root.id) {
-            if ptr.generation > self.newer_than && ptrs.push_within_capacity(ptr).is_err() {
-                break;
-            }
-            next = next.saturating_add(1);
+    }
+
+    /// The current node from the current place on, and the first key to the right of it; nothing at the end.
+    fn row(&self) -> Result<(Row, Key)> {
+        let mut row = Row::new(self.root.id);
+        if self.ended {
+            return Ok((row, Key::MAX));
         }
-        self.ahead = next;
-        self.reader.prefetch(&ptrs);
+        if let Some(Some((node, slot))) = self.path.get(usize::from(self.level)) {
+            row.begin(node.clone(), *slot)?;
+        }
+        let end = self.bound_from(self.level.saturating_add(1));
+        Ok((row, end.unwrap_or(Key::MAX)))
     }
 }
 
 /// The walk over both trees.
 pub(super) struct Compare<'a> {
+    reader: &'a Reader,
     sent: Side<'a>,
     parent: Side<'a>,
     /// How the sides go on.
     steps: (Step, Step),
+    /// Up to which key the blocks that differ were read ahead.
+    ahead: Key,
 }
 
 impl<'a> Compare<'a> {
     pub(super) fn new(reader: &'a Reader, sent: TreeRoot, parent: TreeRoot) -> Result<Self> {
         Ok(Compare {
-            sent: Side::new(reader, sent, parent.generation)?,
-            parent: Side::new(reader, parent, parent.generation)?,
+            reader,
+            sent: Side::new(reader, sent)?,
+            parent: Side::new(reader, parent)?,
             steps: (Step::Stay, Step::Stay),
+            ahead: Key::MIN,
         })
     }
 
@@ -221,6 +220,7 @@ impl<'a> Compare<'a> {
     pub(super) fn next(&mut self) -> Result<Option<(Change, Key)>> {
         loop {
             let (sent, parent) = core::mem::replace(&mut self.steps, (Step::Stay, Step::Stay));
+            self.read_ahead(sent, parent)?;
             self.sent.step(sent)?;
             self.parent.step(parent)?;
             if let Some(found) = self.look()? {
@@ -230,6 +230,25 @@ impl<'a> Compare<'a> {
                 return Ok(None);
             }
         }
+    }
+
+    /// Reads ahead what differs from here on, unless that was done before.
+    fn read_ahead(&mut self, sent: Step, parent: Step) -> Result {
+        let key = match (self.sent.descends(sent), self.parent.descends(parent)) {
+            (false, false) => return Ok(()),
+            (true, false) => self.sent.key,
+            (_, true) => self.parent.key,
+        };
+        // What two nodes of different levels do not share shows only further down.
+        let apart = self.sent.level != self.parent.level;
+        if key < self.ahead || (apart && !self.sent.ended && !self.parent.ended) {
+            return Ok(());
+        }
+        let (sent, sent_end) = self.sent.row()?;
+        let (parent, parent_end) = self.parent.row()?;
+        let end = sent_end.min(parent_end);
+        self.ahead = ahead::read(self.reader, sent, parent, end)?;
+        Ok(())
     }
 
     /// Decides on the next steps from where the sides are, and answers what is there if both are in leaves.
@@ -269,7 +288,11 @@ impl<'a> Compare<'a> {
             }
             Ordering::Equal => {
                 let key = sent.key;
-                let same = self.is_same()?;
+                let same = if leaf {
+                    self.is_same()?
+                } else {
+                    self.pass_shared()?
+                };
                 self.steps = match (leaf, same) {
                     (false, true) => (Step::Past, Step::Past),
                     _ => (Step::Into, Step::Into),
@@ -281,18 +304,27 @@ impl<'a> Compare<'a> {
         Ok(leaf.then_some(found))
     }
 
-    /// Whether the sides, which have the same key and level, have the same block or the same item there.
+    /// Whether the sides, which are at the same key in leaves, have the same item there.
     fn is_same(&self) -> Result<bool> {
         let (sent, at) = self.sent.place().ok_or(EUCLEAN)?;
         let (parent, other) = self.parent.place().ok_or(EUCLEAN)?;
-        if sent.level() == 0 {
-            return Ok(match (sent.item(at), parent.item(other)) {
-                (Some((_, data)), Some((_, old))) => data == old,
-                _ => return Err(EUCLEAN),
-            });
+        match (sent.item(at), parent.item(other)) {
+            (Some((_, data)), Some((_, old))) => Ok(data == old),
+            _ => Err(EUCLEAN),
         }
-        let ptr = sent.child_ptr(at, 0).ok_or(EUCLEAN)?;
-        let old = parent.child_ptr(other, 0).ok_or(EUCLEAN)?;
-        Ok((ptr.bytenr, ptr.generation) == (old.bytenr, old.generation))
+    }
+
+    /// Whether the sides, which are at the same key above the leaves, have the same block there. If they do, both move
+    /// to the last one of those that follow and are the same as well.
+    fn pass_shared(&mut self) -> Result<bool> {
+        let (sent, at) = self.sent.place().ok_or(EUCLEAN)?;
+        let (parent, other) = self.parent.place().ok_or(EUCLEAN)?;
+        let shared = sent.shared_children(at, parent, other);
+        let Some(more) = shared.checked_sub(1) else {
+            return Ok(false);
+        };
+        self.sent.skip(more);
+        self.parent.skip(more);
+        Ok(true)
     }
 }

@@ -52,6 +52,10 @@ pub(super) struct DataReader<'a> {
     reader: &'a Reader,
     sectorsize: u64,
     csum_root: Option<TreeRoot>,
+    /// The receiver has what this transaction and those before it wrote, as far as it can be expected.
+    known_to: u64,
+    /// Of the current file it has nothing.
+    is_new: bool,
     window: KVVec<u8>,
     segments: KVec<Segment>,
     /// The checksums of the window's sectors.
@@ -63,17 +67,25 @@ pub(super) struct DataReader<'a> {
 }
 
 impl<'a> DataReader<'a> {
-    pub(super) fn new(reader: &'a Reader) -> Self {
+    /// A reader of what a receiver gets that has a subvolume of transaction `known_to`, which is 0 if it has none.
+    pub(super) fn new(reader: &'a Reader, known_to: u64) -> Self {
         DataReader {
             reader,
             sectorsize: u64::from(reader.fs().geometry.sectorsize),
             csum_root: None,
+            known_to,
+            is_new: true,
             window: KVVec::new(),
             segments: KVec::new(),
             sums: KVec::new(),
             plain: KVVec::new(),
             plain_of: None,
         }
+    }
+
+    /// Says whether the receiver has nothing of the file that is read next.
+    pub(super) fn begin_file(&mut self, is_new: bool) {
+        self.is_new = is_new;
     }
 
     /// The `size` bytes at `logical`, which the file has at `file_offset` and of which it will want `left` in all;
@@ -205,6 +217,7 @@ impl<'a> DataReader<'a> {
     /// Plans to read what the leaf's further file extents refer to, as far as there is room.
     fn look_ahead(&mut self, chunks: &ChunkMap, here: Here<'_>, total: &mut u64) -> Result {
         let mut slot = here.slot;
+        let current = here.leaf.key(slot).map(|key| key.objectid);
         while *total < WINDOW && self.segments.len() < MAX_PIECES {
             slot = slot.saturating_add(1);
             let Some((key, data)) = here.leaf.item(slot) else {
@@ -220,6 +233,10 @@ impl<'a> DataReader<'a> {
             let Kind::Regular(regular) = extent.kind else {
                 continue;
             };
+            let is_new = self.is_new && current == Some(key.objectid);
+            if extent.generation <= self.known_to && !is_new {
+                continue;
+            }
             let (logical, len) = if regular.compression == compression::NONE {
                 let start = regular.disk_bytenr.saturating_add(regular.extent_offset);
                 (start, extent.len)

@@ -32,6 +32,7 @@ impl Send<'_> {
         }
         let size = inode.item.size.get();
         let changed = inode.fate == Fate::Changed;
+        self.data.begin_file(!changed);
         let extent = file_extent::parse(key, data, self.sectorsize)?;
         if changed {
             if !self.is_unchanged(key, data)? {
@@ -59,7 +60,7 @@ impl Send<'_> {
         }
         let clone = match extent.kind {
             Kind::Regular(regular) | Kind::Prealloc(regular) => self
-                .find_clone(here.leaf.owner(), extent, &regular)?
+                .find_clone(here, extent, &regular)?
                 .map(|source| (source, regular)),
             Kind::Hole | Kind::Inline(_) => None,
         };

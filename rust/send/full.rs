@@ -85,7 +85,9 @@ impl<'a> Send<'a> {
     ) -> Result<KBox<Self>> {
         let path = Path::new()?;
         let other = Path::new()?;
-        let dirs = DirCache::new()?;
+        // A parent that is the younger one says nothing about what it has.
+        let older = parent.filter(|parent| parent.generation < root.generation);
+        let known_to = older.map_or(0, |parent| parent.generation);
         let parent = parent.map(|root| Parent::new(reader, root)).transpose()?;
         let send = Send {
             reader,
@@ -100,12 +102,12 @@ impl<'a> Send<'a> {
             capability: None,
             other,
             components: KVec::new(),
-            dirs,
+            dirs: DirCache::new(),
             orphans: OrphanNames::new(),
             early: EarlyDirs::new(),
             utimes: Utimes::new(),
             finder: Finder::new(reader, root),
-            data: DataReader::new(reader),
+            data: DataReader::new(reader, known_to),
             clones,
             parent,
             entries: Finder::new(reader, root),

@@ -30,6 +30,17 @@ impl<'s, S: Nodes> Finder<'s, S> {
         }
     }
 
+    /// The tree that is searched.
+    pub(super) fn root(&self) -> TreeRoot {
+        self.cursor.root()
+    }
+
+    /// Whether [`Finder::at_or_behind`] needs no search for `key`.
+    pub(super) fn is_at(&self, key: &Key) -> bool {
+        let leaf = self.cursor.node_at(0);
+        leaf.is_some_and(|leaf| slot_in_leaf(leaf, key).is_some())
+    }
+
     /// The first item at or behind `key`.
     pub(super) fn at_or_behind(&mut self, key: &Key) -> Result<Option<(Key, &[u8])>> {
         let slot = self

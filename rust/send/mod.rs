@@ -18,6 +18,7 @@
 //! A kernel's stack is small: names and items that a function holds would add up with those of the functions that it
 //! calls if these were inlined into it, so that some of them are marked not to be.
 
+mod ahead;
 mod backrefs;
 mod checksum;
 mod clones;
@@ -55,7 +56,7 @@ pub use sink::Sink;
 use crate::format::root::RootRef;
 use crate::format::{self, item_type, tree_id, Key};
 use crate::fs_err;
-use crate::tree::TreeRoot;
+use crate::tree::{NodePtr, Nodes, TreeRoot};
 use crate::volume::Reader;
 use clones::CloneSources;
 use full::{Options, Send};
@@ -169,9 +170,34 @@ fn start<'a>(
     if !has(flags::OMIT_STREAM_HEADER) {
         stream.header()?;
     }
+    // All at once, as each alone would be waited for. What is wrong with one is found out when its turn comes.
+    if let Ok(blocks) = root_blocks(reader, &clones, parent.as_ref()) {
+        reader.prefetch(&blocks);
+    }
     begin(reader, &sent, parent.as_ref(), &mut stream)?;
     let parent = parent.map(|parent| parent.root);
     Send::new(reader, sent.root, options, stream, clones, parent)
+}
+
+/// The root blocks that will be needed.
+#[inline(never)]
+fn root_blocks(
+    reader: &Reader,
+    clones: &CloneSources<'_>,
+    parent: Option<&Sendable>,
+) -> Result<KVec<NodePtr>> {
+    let mut blocks = KVec::new();
+    for tree in [tree_id::ROOT, tree_id::CSUM] {
+        blocks.push(reader.root(tree)?.into(), GFP_KERNEL)?;
+    }
+    blocks.push(clones.extent_root().into(), GFP_KERNEL)?;
+    if let Some(parent) = parent {
+        blocks.push(parent.root.into(), GFP_KERNEL)?;
+    }
+    for root in clones.roots() {
+        blocks.push(root.into(), GFP_KERNEL)?;
+    }
+    Ok(blocks)
 }
 
 /// A subvolume that may be read by a send.

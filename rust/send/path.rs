@@ -131,17 +131,25 @@ struct Dir {
 
 /// The directories seen last: each has one slot that it can be in, and shares it with others.
 pub(super) struct DirCache {
+    /// None until there is something to remember.
     slots: KVVec<Option<KBox<Dir>>>,
     bytes: usize,
 }
 
 impl DirCache {
-    pub(super) fn new() -> Result<Self> {
-        let mut slots = KVVec::with_capacity(DIRS, GFP_KERNEL)?;
-        for _ in 0..DIRS {
-            slots.push(None, GFP_KERNEL)?;
+    pub(super) const fn new() -> Self {
+        DirCache {
+            slots: KVVec::new(),
+            bytes: 0,
         }
-        Ok(DirCache { slots, bytes: 0 })
+    }
+
+    fn make_slots(&mut self) -> Result {
+        self.slots.reserve(DIRS, GFP_KERNEL)?;
+        while self.slots.len() < DIRS {
+            self.slots.push_within_capacity(None)?;
+        }
+        Ok(())
     }
 
     fn slot(ino: u64) -> usize {
@@ -163,6 +171,9 @@ impl DirCache {
         }
         let mut copy = KVec::new();
         if copy.extend_from_slice(path, GFP_KERNEL).is_err() {
+            return;
+        }
+        if self.slots.is_empty() && self.make_slots().is_err() {
             return;
         }
         let dir = Dir {

@@ -11,6 +11,10 @@ use kernel::prelude::*;
 /// Bytes of commands that are gathered before they are written.
 const BATCH: usize = 256 << 10;
 
+/// Room for commands at first. Most of what changes often is sent in less, and a large buffer would take longer to get
+/// than that takes to send.
+const FIRST: usize = 16 << 10;
+
 /// File data of this length or more goes to the sink from where it is, without another copy.
 const DIRECT: usize = 16 << 10;
 
@@ -18,7 +22,7 @@ const DIRECT: usize = 16 << 10;
 pub(super) struct Stream<'a> {
     sink: &'a mut dyn Sink,
     version: Version,
-    /// Room for a batch and the largest command behind it.
+    /// Grows up to a batch and the largest command behind it.
     buf: KVVec<u8>,
     /// The bytes of finished commands in `buf`.
     len: usize,
@@ -26,13 +30,39 @@ pub(super) struct Stream<'a> {
 
 impl<'a> Stream<'a> {
     pub(super) fn new(sink: &'a mut dyn Sink, version: Version) -> Result<Self> {
-        let room = BATCH.saturating_add(version.max_command());
         Ok(Stream {
             sink,
             version,
-            buf: KVVec::zeroed(room, GFP_KERNEL)?,
+            buf: KVVec::zeroed(FIRST, GFP_KERNEL)?,
             len: 0,
         })
+    }
+
+    /// The buffer from `start` to `end`.
+    #[inline]
+    fn room(&mut self, start: usize, end: usize) -> Result<&mut [u8]> {
+        if end > self.buf.len() {
+            self.grow(end)?;
+        }
+        self.buf.get_mut(start..end).ok_or(EOVERFLOW)
+    }
+
+    /// Makes the buffer at least `end` bytes long.
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self, end: usize) -> Result {
+        let most = BATCH.saturating_add(self.version.max_command());
+        if end > most {
+            return Err(EOVERFLOW);
+        }
+        let wanted = end.max(self.buf.len().saturating_mul(2)).min(most);
+        let mut larger = KVVec::zeroed(wanted, GFP_KERNEL)?;
+        let (old, _) = larger
+            .split_at_mut_checked(self.buf.len())
+            .ok_or(EOVERFLOW)?;
+        old.copy_from_slice(&self.buf);
+        self.buf = larger;
+        Ok(())
     }
 
     pub(super) fn version(&self) -> Version {
@@ -46,8 +76,7 @@ impl<'a> Stream<'a> {
         magic.copy_from_slice(MAGIC);
         version.copy_from_slice(&self.version.number().to_le_bytes());
         let end = self.len.saturating_add(head.len());
-        let room = self.buf.get_mut(self.len..end).ok_or(EOVERFLOW)?;
-        room.copy_from_slice(&head);
+        self.room(self.len, end)?.copy_from_slice(&head);
         self.len = end;
         Ok(())
     }
@@ -57,7 +86,7 @@ impl<'a> Stream<'a> {
         let start = self.len;
         let at = start.saturating_add(COMMAND_HEAD);
         let limit = start.saturating_add(self.version.max_command());
-        let head = self.buf.get_mut(start..at).ok_or(EOVERFLOW)?;
+        let head = self.room(start, at)?;
         head.fill(0);
         let number = head.get_mut(4..6).ok_or(EOVERFLOW)?;
         number.copy_from_slice(&(command as u16).to_le_bytes());
@@ -111,9 +140,8 @@ impl Builder<'_, '_> {
         if end > self.limit {
             return Err(EOVERFLOW);
         }
-        let room = self.stream.buf.get_mut(self.at..end).ok_or(EOVERFLOW)?;
-        self.at = end;
-        Ok(room)
+        let start = core::mem::replace(&mut self.at, end);
+        self.stream.room(start, end)
     }
 
     pub(super) fn bytes(mut self, attr: Attr, value: &[u8]) -> Result<Self> {

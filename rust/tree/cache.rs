@@ -21,7 +21,7 @@ const SHARDS: usize = 16;
 const OVERHEAD: usize = 192;
 
 /// The most nodes that one call reads ahead.
-const PREFETCH: usize = 32;
+pub(super) const PREFETCH: usize = 32;
 
 /// How many messages of one kind a window lets through, and how long it is, in milliseconds: damage tends to
 /// come in thousands of blocks.
@@ -218,7 +218,7 @@ impl NodeCache {
     /// `EIO` or `EUCLEAN`, with messages, if no mirror has it right; `ENOMEM`.
     pub fn get(&self, ptr: &NodePtr) -> Result<Arc<Node>> {
         // A node that is not what the parent says may be one that was freed: the disk has the answer.
-        if let Some(node) = self.lookup(ptr) {
+        if let Some(node) = self.cached(ptr) {
             return Ok(node);
         }
         let node = Arc::new(self.read(ptr)?, GFP_KERNEL)?;
@@ -226,7 +226,8 @@ impl NodeCache {
         Ok(node)
     }
 
-    fn lookup(&self, ptr: &NodePtr) -> Option<Arc<Node>> {
+    /// The node that `ptr` points to, if it is in memory.
+    pub fn cached(&self, ptr: &NodePtr) -> Option<Arc<Node>> {
         let node = self.shard(ptr.bytenr)?.lock().get(ptr.bytenr)?;
         check_parent(&node, ptr).ok()?;
         Some(node)
@@ -284,7 +285,7 @@ impl NodeCache {
 
     fn read_mirror(&self, ptr: &NodePtr, physical: u64, mirror: u32) -> Result<Node> {
         let nodesize = self.geometry.nodesize as usize;
-        let mut bytes = KVVec::from_elem(0u8, nodesize, GFP_KERNEL)?;
+        let mut bytes = KVVec::zeroed(nodesize, GFP_KERNEL)?;
         if let Err(e) = self.device.read(physical, &mut bytes) {
             self.complain(|| {
                 fs_err!(
@@ -419,19 +420,23 @@ impl NodeCache {
 
     fn try_prefetch(&self, ptrs: &[NodePtr]) -> Result {
         let nodesize = self.geometry.nodesize as usize;
-        let chunks = self.chunks.lock().clone();
-        let mut buffers: KVec<(NodePtr, u64, KVVec<u8>)> = KVec::new();
+        let mut missing: KVec<NodePtr> = KVec::new();
         for ptr in ptrs.iter().take(PREFETCH) {
-            if self.lookup(ptr).is_some() {
-                continue;
-            }
-            if let Ok(mirrors) = chunks.mirrors(ptr.bytenr, nodesize as u64) {
-                let buffer = KVVec::from_elem(0u8, nodesize, GFP_KERNEL)?;
-                buffers.push((*ptr, mirrors.first(), buffer), GFP_KERNEL)?;
+            let twice = missing.iter().any(|other| other.bytenr == ptr.bytenr);
+            if !twice && self.cached(ptr).is_none() {
+                missing.push(*ptr, GFP_KERNEL)?;
             }
         }
-        if buffers.is_empty() {
+        if missing.is_empty() {
             return Ok(());
+        }
+        let chunks = self.chunks.lock().clone();
+        let mut buffers: KVec<(NodePtr, u64, KVVec<u8>)> = KVec::new();
+        for ptr in missing.iter() {
+            if let Ok(mirrors) = chunks.mirrors(ptr.bytenr, nodesize as u64) {
+                let buffer = KVVec::zeroed(nodesize, GFP_KERNEL)?;
+                buffers.push((*ptr, mirrors.first(), buffer), GFP_KERNEL)?;
+            }
         }
         let mut good: KVec<bool> = KVec::with_capacity(buffers.len(), GFP_KERNEL)?;
         {

@@ -14,6 +14,7 @@ pub mod leaf_mut;
 pub mod merge;
 pub mod node;
 pub mod node_buf;
+pub mod paths;
 pub mod split;
 pub mod verify;
 

@@ -223,6 +223,38 @@ impl Node {
         })
     }
 
+    /// How many children from `slot` on are the same, by key, address and generation, as those of `other` from `from`
+    /// on. Both are interior nodes.
+    pub fn shared_children(&self, slot: usize, other: &Node, from: usize) -> usize {
+        let (Some(ours), Some(theirs)) = (self.key_ptrs(slot), other.key_ptrs(from)) else {
+            return 0;
+        };
+        // Most of two long nodes is the same, so that halves are compared, and not child by child.
+        let (mut low, mut high) = (0, ours.len().min(theirs.len()) / KEY_PTR_SIZE);
+        while low < high {
+            let middle = low.midpoint(high);
+            let half = low.saturating_mul(KEY_PTR_SIZE)
+                ..middle.saturating_add(1).saturating_mul(KEY_PTR_SIZE);
+            if ours.get(half.clone()) == theirs.get(half) {
+                low = middle.saturating_add(1);
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    /// The key pointers of an interior node from `slot` on.
+    fn key_ptrs(&self, slot: usize) -> Option<&[u8]> {
+        let header = self.header()?;
+        if header.level == 0 {
+            return None;
+        }
+        let place = |slot: usize| slot.checked_mul(KEY_PTR_SIZE)?.checked_add(HEADER_SIZE);
+        let end = place(header.nritems.get() as usize)?;
+        self.bytes.get(place(slot)?..end)
+    }
+
     /// The slot of `key`, or as an error the slot where it would be: `slice::binary_search` over the keys.
     pub fn search(&self, key: &Key) -> core::result::Result<usize, usize> {
         let mut low = 0;

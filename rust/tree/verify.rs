@@ -9,9 +9,10 @@ use crate::format::header::{
     Header, Item, KeyPtr, BACKREF_REV_SHIFT, HEADER_FLAG_RELOC, HEADER_FLAG_WRITTEN, HEADER_SIZE,
     ITEM_SIZE, KEY_PTR_SIZE, MAX_LEVEL, MIXED_BACKREF_REV,
 };
-use crate::format::{read_at, tree_id, Key};
+use crate::format::{tree_id, Key};
 use core::fmt;
 use kernel::prelude::*;
+use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
 const CSUM_SIZE: usize = 32;
 
@@ -280,11 +281,10 @@ fn check_leaf(node: &Node, header: &Header) -> core::result::Result<(), Fault> {
     if heads > data_size || nritems == 0 && !reloc && never_empty(header.owner.get()) {
         return Err(Fault::Nritems(nritems));
     }
+    let items: &[Item] = array(node, heads).ok_or(Fault::Nritems(nritems))?;
     let mut expected = data_size as u64;
     let mut before: Option<Key> = None;
-    for slot in 0..nritems as usize {
-        let at = slot.saturating_mul(ITEM_SIZE).saturating_add(HEADER_SIZE);
-        let item: Item = read_at(node.bytes(), at).map_err(|_| Fault::Nritems(nritems))?;
+    for (slot, item) in items.iter().enumerate() {
         let key = Key::from(item.key);
         if before.is_some_and(|before| key <= before) {
             return Err(Fault::KeyOrder(slot, key));
@@ -301,6 +301,15 @@ fn check_leaf(node: &Node, header: &Header) -> core::result::Result<(), Fault> {
         expected = start;
     }
     Ok(())
+}
+
+/// The first `size` bytes behind the header as an array.
+fn array<T: FromBytes + KnownLayout + Immutable + Unaligned>(
+    node: &Node,
+    size: usize,
+) -> Option<&[T]> {
+    let end = HEADER_SIZE.checked_add(size)?;
+    <[T]>::ref_from_bytes(node.bytes().get(HEADER_SIZE..end)?).ok()
 }
 
 /// Whether an empty leaf of this owner can only be an error.
@@ -323,15 +332,13 @@ fn check_interior(
 ) -> core::result::Result<(), Fault> {
     let nritems = header.nritems.get();
     let data_size = node.bytes().len().saturating_sub(HEADER_SIZE);
-    if nritems == 0 || (nritems as usize).saturating_mul(KEY_PTR_SIZE) > data_size {
+    let size = (nritems as usize).saturating_mul(KEY_PTR_SIZE);
+    if nritems == 0 || size > data_size {
         return Err(Fault::Nritems(nritems));
     }
+    let ptrs: &[KeyPtr] = array(node, size).ok_or(Fault::Nritems(nritems))?;
     let mut before: Option<Key> = None;
-    for slot in 0..nritems as usize {
-        let at = slot
-            .saturating_mul(KEY_PTR_SIZE)
-            .saturating_add(HEADER_SIZE);
-        let ptr: KeyPtr = read_at(node.bytes(), at).map_err(|_| Fault::Nritems(nritems))?;
+    for (slot, ptr) in ptrs.iter().enumerate() {
         let key = Key::from(ptr.key);
         if before.is_some_and(|before| key <= before) {
             return Err(Fault::KeyOrder(slot, key));

@@ -5,6 +5,7 @@ use super::epoch::EpochGuard;
 use super::fs::{CommitRoots, Fs};
 use crate::device::SuperBuf;
 use crate::format::root::RootItem;
+use crate::format::Key;
 use crate::tree::{Cursor, Node, NodePtr, Nodes, TreeRoot};
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -73,6 +74,17 @@ impl Reader {
     /// A cursor over a tree.
     pub fn cursor(&self, root: TreeRoot) -> Cursor<'_, Reader> {
         Cursor::new(self, root)
+    }
+
+    /// A node, if it is in memory.
+    pub fn cached(&self, ptr: &NodePtr) -> Option<Arc<Node>> {
+        self.fs.cache.cached(ptr)
+    }
+
+    /// Reads the nodes that searches for these keys will come by, those of all trees at once. What fails is left for the
+    /// searches to report.
+    pub fn prefetch_paths(&self, goals: impl Iterator<Item = (TreeRoot, Key)>) {
+        self.fs.cache.prefetch_paths(goals);
     }
 
     /// Fills `buf` with what is at a logical address, unchecked. Address and size are multiples of the sector size.

@@ -229,3 +229,47 @@ fn parents_are_refused_as_by_the_c_driver() {
     assert_eq!(with(5), Some(EPERM));
     assert_eq!(with(256), Some(EPERM));
 }
+
+/// Sends what was recorded of a case, each stream with nothing in memory, and answers the most that the reads of the
+/// streams that `take` wants amounted to.
+fn cold_reads(case: &str, take: impl Fn(&Stream) -> bool) -> Counts {
+    let mut most = Counts::default();
+    let mut streams = recordings::streams(CASES);
+    streams.retain(|stream| stream.name == case && stream.flags == 0 && take(stream));
+    assert!(!streams.is_empty());
+    for wanted in streams {
+        let volume = Arc::new(recordings::volume(CASES), GFP_KERNEL).unwrap();
+        let device = Arc::new(FaultDevice::new(volume), GFP_KERNEL).unwrap();
+        let fs = open(device.clone()).unwrap();
+        device.clear();
+        check(&fs, &wanted);
+        let counts = device.counts();
+        most.waits = most.waits.max(counts.waits);
+        most.reads = most.reads.max(counts.reads);
+    }
+    most
+}
+
+/// Leaf by leaf, each of these would wait two to ten times as often.
+#[test]
+fn what_differs_is_read_at_once() {
+    for (case, waits) in [
+        ("deep_paths", 6),
+        ("hundred_directories", 18),
+        ("names_like_orphans", 4),
+        ("removed_tree_of_many", 4),
+        ("thousand_links", 14),
+        ("many_extents", 20),
+    ] {
+        let counts = cold_reads(case, |_| true);
+        assert!(counts.waits <= waits, "{case}: {counts:?}");
+    }
+}
+
+/// Of the extents that lie behind a changed one, those are read with it that changed as well.
+#[test]
+fn data_that_did_not_change_is_not_read() {
+    let forwards = |stream: &Stream| stream.parent.is_some_and(|parent| stream.root > parent);
+    let counts = cold_reads("many_extents", forwards);
+    assert!(counts.reads <= 30, "{counts:?}");
+}

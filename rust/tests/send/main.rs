@@ -7,7 +7,7 @@ use rbtrfs_engine::device::BlockDevice;
 use rbtrfs_engine::send::{self, flags, SendArgs, Sink};
 use rbtrfs_engine::volume::{Fs, OpenOptions};
 use rbtrfs_testdev::recorded::{self as recordings, hash, Stream};
-use rbtrfs_testdev::{FaultDevice, MemDevice, Op};
+use rbtrfs_testdev::{Counts, FaultDevice, MemDevice, Op};
 use std::vec::Vec;
 
 mod changes;

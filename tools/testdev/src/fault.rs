@@ -4,7 +4,7 @@
 use kernel::error::Result;
 use kernel::prelude::EIO;
 use kernel::sync::Arc;
-use rbtrfs_engine::device::BlockDevice;
+use rbtrfs_engine::device::{BlockDevice, ReadIo};
 use std::sync::Mutex;
 
 /// A kind of request.
@@ -27,6 +27,8 @@ pub struct Counts {
     pub writes: u64,
     /// Flushes.
     pub flushes: u64,
+    /// How often reads were waited for: those that were asked for at once are waited for once.
+    pub waits: u64,
 }
 
 impl Counts {
@@ -157,8 +159,20 @@ impl BlockDevice for FaultDevice {
     }
 
     fn read(&self, offset: u64, buf: &mut [u8]) -> Result {
-        self.count(Op::Read, buf.len()).map_err(|_| EIO)?;
-        self.inner.read(offset, buf)
+        self.read_many(&mut [ReadIo::new(offset, buf)])
+    }
+
+    fn read_many(&self, ios: &mut [ReadIo<'_>]) -> Result {
+        self.state.lock().unwrap().counts.waits += 1;
+        let mut all = Ok(());
+        for io in ios {
+            io.result = match self.count(Op::Read, io.buf.len()) {
+                Ok(_) => self.inner.read(io.offset, io.buf),
+                Err(_) => Err(EIO),
+            };
+            all = all.and(io.result);
+        }
+        all
     }
 
     fn write(&self, offset: u64, buf: &[u8]) -> Result {
