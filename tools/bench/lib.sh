@@ -37,8 +37,20 @@ make_image() {
 now() { date +%s.%N; }
 
 # measure CASE ACTION [BEFORE]: times ACTION, run on the mounted copy, for each driver and round.
-measure() {
-	local name=$1 action=$2 before=${3:-true} round driver order start end
+measure() { each "$1" by_clock "$2" "${3:-true}"; }
+
+by_clock() {
+	local start
+	"$2"
+	start=$(now)
+	"$1"
+	seconds=$(echo "$(now) $start" | awk '{ print $1 - $2 }')
+}
+
+# each CASE COMMAND...: runs COMMAND on the mounted copy for each driver and round; it leaves the time in $seconds.
+each() {
+	local name=$1 round driver order seconds
+	shift
 	for round in $(seq "$rounds"); do
 		order="btrfs rbtrfs"
 		[ $((round % 2)) = 1 ] || order="rbtrfs btrfs"
@@ -48,11 +60,8 @@ measure() {
 			mount -t btrfs "$copy" "$mnt"
 			sync
 			echo 3 > /proc/sys/vm/drop_caches
-			"$before"
-			start=$(now)
-			"$action"
-			end=$(now)
-			printf '%s\t%s\t%s\t%s\n' "$name" "$driver" "$round" "$(echo "$end $start" | awk '{ print $1 - $2 }')"
+			"$@"
+			printf '%s\t%s\t%s\t%s\n' "$name" "$driver" "$round" "$seconds"
 			umount "$mnt"
 			unload "$driver"
 		done

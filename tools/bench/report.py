@@ -24,6 +24,11 @@ def read(path):
     return cases
 
 
+def shown(seconds):
+    """Seconds for people, in which thousandths count where there is nothing else."""
+    return f"{seconds:.2f}" if seconds >= 0.1 else f"{seconds:.4f}"
+
+
 def table(cases):
     """A Markdown table of medians; the ratio is the median of the rounds' ratios."""
     rows = ["| case | C driver, s | rbtrfs, s | times as fast | spread |", "|---|---|---|---|---|"]
@@ -31,7 +36,7 @@ def table(cases):
         c, r = (by_driver[driver] for driver in DRIVERS)
         ratios = sorted(a / b for a, b in zip(c, r))
         rows.append(
-            f"| {case} | {statistics.median(c):.2f} | {statistics.median(r):.2f} "
+            f"| {case} | {shown(statistics.median(c))} | {shown(statistics.median(r))} "
             f"| **{statistics.median(ratios):.1f}** | {ratios[0]:.1f} to {ratios[-1]:.1f} |"
         )
     return "\n".join(rows)
@@ -57,7 +62,7 @@ def chart(cases):
             out.append(
                 f'<rect x="{label}" y="{top}" width="{size:.1f}" height="{bar - 2}" fill="{COLORS[driver]}"/>'
             )
-            out.append(f'<text x="{label + size + 6:.1f}" y="{top + 11}">{medians[driver]:.2f} s</text>')
+            out.append(f'<text x="{label + size + 6:.1f}" y="{top + 11}">{shown(medians[driver])} s</text>')
         y += 2 * bar + gap
     for i, driver in enumerate(DRIVERS):
         x = label + i * 140
