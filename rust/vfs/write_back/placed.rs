@@ -179,15 +179,15 @@ impl Placed {
     /// device is at work, `meanwhile` is called, unless it does not come to that.
     pub(super) fn write(mut self, inode: &Inode, meanwhile: &mut dyn FnMut()) -> Result {
         let mut pieces = core::mem::take(&mut self.pieces);
-        if self.to_device(inode, &pieces, meanwhile).is_err() {
-            self.to_device_by_run(inode, &mut pieces);
+        if self.write_pieces(inode, &pieces, meanwhile).is_err() {
+            self.write_runs(inode, &mut pieces);
         }
         self.show(inode, &mut pieces);
         drop(pieces);
         self.batch.ended(inode)
     }
 
-    fn to_device(&self, inode: &Inode, pieces: &[Piece], meanwhile: &mut dyn FnMut()) -> Result {
+    fn write_pieces(&self, inode: &Inode, pieces: &[Piece], meanwhile: &mut dyn FnMut()) -> Result {
         if pieces.is_empty() {
             return Ok(());
         }
@@ -199,9 +199,9 @@ impl Placed {
     }
 
     /// Writes run after run, and drops the pieces of those that fail: no others are to suffer from it.
-    fn to_device_by_run(&mut self, inode: &Inode, pieces: &mut KVVec<Piece>) {
+    fn write_runs(&mut self, inode: &Inode, pieces: &mut KVVec<Piece>) {
         for of_run in pieces.chunk_by(|a, b| a.run == b.run) {
-            let written = self.to_device(inode, of_run, &mut || ());
+            let written = self.write_pieces(inode, of_run, &mut || ());
             if let (Err(e), Some(piece)) = (written, of_run.first()) {
                 self.batch.fail(piece.run, e);
             }
@@ -250,7 +250,7 @@ impl Placed {
             let want = to.saturating_sub(at);
             let extent = self.allocate(inode, want, want)?;
             let mut piece = [self.piece(inode, run, at, extent)?];
-            self.to_device(inode, &piece, &mut || ())?;
+            self.write_pieces(inode, &piece, &mut || ())?;
             insert(inode, &mut piece)?;
             at = at.saturating_add(piece.iter().map(|piece| piece.len).sum());
         }
