@@ -118,6 +118,7 @@ impl NodeBuf {
 mod tests {
     use super::super::node_buf::tests::buf;
     use super::*;
+    use std::vec::Vec;
 
     #[test]
     fn pointers_come_change_and_go() {
@@ -133,6 +134,36 @@ mod tests {
         let found = (0..node.entries()).map(|slot| node.child_ptr(slot, 5).unwrap());
         let found = found.map(|ptr| (ptr.first_key.unwrap().objectid, ptr.bytenr, ptr.generation));
         assert!(found.eq([(1, 4096, 1), (3, 5 * 4096, 9), (6, 4 * 4096, 4)]));
+    }
+
+    #[test]
+    fn shared_children_are_those_that_are_the_same_in_all() {
+        let node = |children: &[(u64, u64)]| {
+            let mut node = buf(1);
+            for (slot, (n, generation)) in children.iter().enumerate() {
+                let key = Key::new(*n, 1, 0);
+                node.insert_ptr(slot, &key, n * 4096, *generation).unwrap();
+            }
+            node
+        };
+        let all: Vec<(u64, u64)> = (1..=100).map(|n| (n, 7)).collect();
+        let one = node(&all);
+        for changed in 0..100 {
+            let mut children = all.clone();
+            children[changed].1 = 8;
+            let other = node(&children);
+            for slot in 0..100 {
+                let end = if slot > changed { 100 } else { changed };
+                assert_eq!(one.shared_children(slot, &other, slot), end - slot);
+            }
+        }
+        let behind = node(&all[40..70]);
+        assert_eq!(one.shared_children(40, &behind, 0), 30);
+        assert_eq!(behind.shared_children(10, &one, 50), 20);
+        assert_eq!(behind.shared_children(10, &one, 49), 0);
+        assert_eq!(behind.shared_children(30, &one, 70), 0);
+        assert_eq!(behind.shared_children(31, &one, 70), 0);
+        assert_eq!(buf(0).shared_children(0, &one, 0), 0);
     }
 
     #[test]
