@@ -220,7 +220,7 @@ impl<'a> Compare<'a> {
     pub(super) fn next(&mut self) -> Result<Option<(Change, Key)>> {
         loop {
             let (sent, parent) = core::mem::replace(&mut self.steps, (Step::Stay, Step::Stay));
-            self.read_ahead(sent, parent)?;
+            self.read_ahead(sent, parent);
             self.sent.step(sent)?;
             self.parent.step(parent)?;
             if let Some(found) = self.look()? {
@@ -232,23 +232,30 @@ impl<'a> Compare<'a> {
         }
     }
 
-    /// Reads ahead what differs from here on, unless that was done before.
-    fn read_ahead(&mut self, sent: Step, parent: Step) -> Result {
+    /// Before these steps: reads ahead what differs from here on, unless that was done before.
+    fn read_ahead(&mut self, sent: Step, parent: Step) {
         let key = match (self.sent.descends(sent), self.parent.descends(parent)) {
-            (false, false) => return Ok(()),
+            (false, false) => return,
             (true, false) => self.sent.key,
             (_, true) => self.parent.key,
         };
         // What two nodes of different levels do not share shows only further down.
         let apart = self.sent.level != self.parent.level;
         if key < self.ahead || (apart && !self.sent.ended && !self.parent.ended) {
-            return Ok(());
+            return;
         }
+        // Without memory for it the walk reads what it needs.
+        if let Ok(ahead) = self.read_differing() {
+            self.ahead = ahead;
+        }
+    }
+
+    /// Reads ahead what differs in the current nodes and below, and answers from which key on there may be more.
+    #[inline(never)]
+    fn read_differing(&self) -> Result<Key> {
         let (sent, sent_end) = self.sent.row()?;
         let (parent, parent_end) = self.parent.row()?;
-        let end = sent_end.min(parent_end);
-        self.ahead = ahead::read(self.reader, sent, parent, end)?;
-        Ok(())
+        ahead::read(self.reader, sent, parent, sent_end.min(parent_end))
     }
 
     /// Decides on the next steps from where the sides are, and answers what is there if both are in leaves.

@@ -10,10 +10,10 @@
 //! and batches. `path` and `names` know what things are called at the point that the stream has reached. `clones`
 //! and `backrefs` find data that the receiver has already. `data` reads and verifies the rest.
 //!
-//! With a parent, `compare` finds what differs from it and `incremental` hands that out. `links` gathers the names
-//! that an inode got and lost, and `relink` deals with them; `standing` and `present` know what is at the receiver by
-//! then and what it is called, `moves` and `removal` what has to wait. `holes` tells data that changed from data that
-//! did not.
+//! With a parent, `compare` finds what differs from it, which `ahead` has read by then, and `incremental` hands that
+//! out. `links` gathers the names that an inode got and lost, and `relink` deals with them; `standing` and `present`
+//! know what is at the receiver by then and what it is called, `moves` and `removal` what has to wait. `holes` tells
+//! data that changed from data that did not.
 //!
 //! A kernel's stack is small: names and items that a function holds would add up with those of the functions that it
 //! calls if these were inlined into it, so that some of them are marked not to be.

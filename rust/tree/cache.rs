@@ -21,7 +21,7 @@ const SHARDS: usize = 16;
 const OVERHEAD: usize = 192;
 
 /// The most nodes that one call reads ahead.
-pub(super) const PREFETCH: usize = 32;
+const PREFETCH: usize = 32;
 
 /// How many messages of one kind a window lets through, and how long it is, in milliseconds: damage tends to
 /// come in thousands of blocks.
