@@ -34,7 +34,7 @@ count() {
 	P
 }
 
-plan 9
+plan 10
 load_rbtrfs
 mkfs.btrfs -q -f -d single "$DISK1" || bail "no volume"
 dmsetup create faulty --table "0 $sectors linear $DISK1 0" && mount -t btrfs "$device" "$MNT" || bail "no device"
@@ -52,6 +52,7 @@ $bad 2048 error
 $good $((sectors - good)) linear $DISK1 $good" || bail "the device does not fail"
 check_fails "a device that fails is told of" EIO blocks 0 c
 check_equal "but for 1 MiB all is there" "256 1024 768 0" "$(count)"
+check_fails "whoever syncs the volume is told once" "Input/output error" sync -f "$MNT"
 check "the volume is still written to" sh -c "touch $MNT/other && sync -f $MNT"
 check "blocks in other places" blocks 1 d
 check_equal "are there" "256 0 768 1024" "$(count)"
