@@ -440,23 +440,22 @@ impl Plan {
         let mut taker = buf.take();
         for run in self.direct.iter() {
             let known = known.next();
-            let mut done = 0usize;
-            while done < run.len {
-                let at = run.at.checked_add(done).ok_or(EUCLEAN)?;
-                let end = run.at.checked_add(run.len).ok_or(EUCLEAN)?;
+            let end = run.at.checked_add(run.len).ok_or(EUCLEAN)?;
+            let mut at = run.at;
+            while at < end {
                 let slice = taker.next(at, end).ok_or(EUCLEAN)?;
+                let done = at.saturating_sub(run.at);
                 if let Some(known) = known {
                     // Data without checksums has none here either.
                     let rest = known.get(done / sectorsize..).unwrap_or_default();
                     sums.push(rest, GFP_KERNEL)?;
                 }
-                let into = done as u64;
-                done = done.saturating_add(slice.len());
                 let piece = Piece {
-                    logical: run.logical.checked_add(into).ok_or(EUCLEAN)?,
+                    logical: run.logical.checked_add(done as u64).ok_or(EUCLEAN)?,
                     file_offset: offset.saturating_add(at as u64),
                     buf: slice,
                 };
+                at = at.saturating_add(piece.buf.len());
                 pieces.push(piece, GFP_KERNEL)?;
             }
         }
@@ -474,11 +473,6 @@ impl Plan {
         let sums = self.sums.is_some().then_some(&sums[..]);
         read_with_sums(reader, owner, &mut pieces, sums)
     }
-}
-
-fn part(buf: &mut [u8], at: usize, len: usize) -> Result<&mut [u8]> {
-    let end = at.checked_add(len).ok_or(EUCLEAN)?;
-    buf.get_mut(at..end).ok_or(EUCLEAN)
 }
 
 /// Inline data starts at offset 0 and stands for its whole last sector, the rest of which is zeros.
@@ -532,6 +526,7 @@ pub fn read_file(
     sectors.resize(end.saturating_sub(start) as usize, 0, GFP_KERNEL)?;
     read_sectors(reader, root, &owner, start, &mut sectors)?;
     let skip = offset.saturating_sub(start) as usize;
-    part(buf, 0, len)?.copy_from_slice(crate::format::slice(&sectors, skip, len)?);
+    let into = buf.get_mut(..len).ok_or(EUCLEAN)?;
+    into.copy_from_slice(crate::format::slice(&sectors, skip, len)?);
     Ok(len)
 }

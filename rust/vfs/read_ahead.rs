@@ -52,7 +52,7 @@ impl Request {
 ///
 /// # Invariants
 ///
-/// They are of the inode's mapping, so that it lasts as long as one of them is locked.
+/// There is one at least. They are of the inode's mapping, so that it lasts as long as one of them is locked.
 struct Piece {
     inode: *const Inode,
     folios: KVec<Folio>,
@@ -65,9 +65,6 @@ impl Piece {
     /// Fills the folios, all at once or, if that fails, each by itself. What cannot be read is left to `read_folio` to
     /// report.
     fn read(mut self) {
-        if self.folios.is_empty() {
-            return;
-        }
         // SAFETY: By the type invariant; the folios are unlocked when `self` is dropped.
         let inode = unsafe { &*self.inode };
         if fill(inode, &mut self.folios).is_err() && self.folios.len() > 1 {
@@ -92,7 +89,7 @@ pub(super) unsafe extern "C" fn readahead(rac: *mut bindings::readahead_control)
         if folios.is_empty() {
             break;
         }
-        // INVARIANT: The folios are of this request.
+        // INVARIANT: The folios are of this request, and there are some.
         let piece = Piece { inode, folios };
         if small {
             piece.read();

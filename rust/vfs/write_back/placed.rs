@@ -249,10 +249,11 @@ impl Placed {
         while at < to {
             let want = to.saturating_sub(at);
             let extent = self.allocate(inode, want, want)?;
-            let mut piece = [self.piece(inode, run, at, extent)?];
+            let piece = self.piece(inode, run, at, extent)?;
+            at = piece.end();
+            let mut piece = [piece];
             self.write_pieces(inode, &piece, &mut || ())?;
             insert(inode, &mut piece)?;
-            at = at.saturating_add(piece.iter().map(|piece| piece.len).sum());
         }
         Ok(())
     }
