@@ -51,6 +51,7 @@ bool rbtrfs_fatal_signal_pending(void);
 void rbtrfs_cond_resched(void);
 struct workqueue_struct *rbtrfs_workqueue_create(const char *name, unsigned int active);
 bool rbtrfs_may_log(void);
+u64 rbtrfs_memory_size(void);
 u32 rbtrfs_crc32c(u32 seed, const void *data, size_t len);
 
 /* Block devices. */

@@ -94,6 +94,12 @@ bool rbtrfs_may_log(void)
 	return __ratelimit(&state);
 }
 
+/* The machine's memory, in bytes. */
+u64 rbtrfs_memory_size(void)
+{
+	return (u64)totalram_pages() << PAGE_SHIFT;
+}
+
 u32 rbtrfs_crc32c(u32 seed, const void *data, size_t len)
 {
 	return crc32c(seed, data, len);

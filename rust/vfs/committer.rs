@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The thread that commits from time to time, so that a crash loses no more than the last half minute.
+//! The thread that commits from time to time, so that a crash loses no more than the last half minute; and when memory
+//! is short, for what is dirty cannot be given back before.
 
 use super::super_block::SuperBlock;
 use super::thread::{Thread, Turn, Work};
@@ -8,7 +9,7 @@ use crate::fs_err;
 use core::ptr::NonNull;
 use kernel::new_mutex;
 use kernel::prelude::*;
-use kernel::sync::Mutex;
+use kernel::sync::{Arc, Mutex};
 
 /// How long changes may wait, in seconds, unless the option `commit=` says otherwise.
 pub(super) const INTERVAL: u32 = 30;
@@ -36,7 +37,7 @@ impl Work for Commits {
             }
             let fs = sb.volume().fs();
             if !fs.is_read_only() {
-                if let Err(e) = fs.commit_if_older(u64::from(interval)) {
+                if let Err(e) = fs.commit_if_due(u64::from(interval)) {
                     fs_err!(fs, "the periodic commit failed: {}", e.to_errno());
                 }
             }
@@ -47,11 +48,12 @@ impl Work for Commits {
 }
 
 /// The thread of a volume, when there is one: while the volume is writable.
-pub(super) struct Committer(Pin<KBox<Mutex<Option<Thread<Commits>>>>>);
+#[derive(Clone)]
+pub(super) struct Committer(Arc<Mutex<Option<Thread<Commits>>>>);
 
 impl Committer {
     pub(super) fn new() -> Result<Self> {
-        Ok(Self(KBox::pin_init(new_mutex!(None), GFP_KERNEL)?))
+        Ok(Self(Arc::pin_init(new_mutex!(None), GFP_KERNEL)?))
     }
 
     /// Starts the thread, in the place of one that runs.
@@ -72,6 +74,14 @@ impl Committer {
         let before = self.0.lock().replace(thread);
         drop(before);
         Ok(())
+    }
+
+    /// Ends the thread's sleep, for it to see whether a commit is due. Waits for nothing, so that memory reclaim can call
+    /// this; a thread that is about to end needs no call.
+    pub(super) fn try_wake(&self) {
+        if let Some(Some(thread)) = self.0.try_lock().as_deref() {
+            thread.wake();
+        }
     }
 
     /// Stops the thread and waits for its end.

@@ -1,11 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Mount options.
 //!
-//! Hints of the C driver are accepted, and do nothing: data is never compressed, nor written where it was. Options that would have to change what is read or done, and do not, are refused by name.
+//! Hints of the C driver are accepted, and do nothing: data is never compressed, nor written where it was. Options that
+//! would have to change what is read or done, and do not, are refused by name.
 
 use super::committer;
+use crate::bindings;
 use crate::volume::OpenOptions;
 use kernel::prelude::*;
+
+/// Which part of the machine's memory the cached tree blocks of a volume may take: a fourth.
+const CACHE_SHARE: u64 = 4;
+
+/// Which part those may take that wait for a commit, as long as that is less than the engine's own limit.
+const DIRTY_SHARE: u64 = 32;
 
 /// Which subvolume is mounted.
 #[derive(Default)]
@@ -107,7 +115,15 @@ const ACCEPTED_VALUES: [&[u8]; 7] = [
 
 impl Options {
     pub(super) fn open(&self) -> OpenOptions {
-        OpenOptions::default()
+        // SAFETY: The function only returns a number.
+        let memory = unsafe { bindings::rbtrfs_memory_size() };
+        let defaults = OpenOptions::default();
+        OpenOptions {
+            // The shrinker takes back what others need more.
+            cache_bytes: usize::try_from(memory / CACHE_SHARE).unwrap_or(defaults.cache_bytes),
+            dirty_bytes: defaults.dirty_bytes.min(memory / DIRTY_SHARE),
+            ..defaults
+        }
     }
 
     /// Takes one option.

@@ -150,13 +150,14 @@ pub(super) struct Volume {
 
 impl Volume {
     fn new(fs: Fs, cache: NonNull<bindings::kmem_cache>, options: &Options) -> Result<KBox<Self>> {
+        let committer = Committer::new()?;
         let volume = Self {
             sysfs: None,
-            _shrinker: Shrinker::new(&fs)?,
+            _shrinker: Shrinker::new(&fs, &committer)?,
             subvolumes: Subvolumes::new()?,
             inode_cache: cache,
             resume: Resume::new(options.skip_balance)?,
-            committer: Committer::new()?,
+            committer,
             cleaner: Cleaner::new()?,
             readers: Workqueue::new(c"btrfs-read", READERS)?,
             interval: options.commit_interval,

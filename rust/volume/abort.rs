@@ -20,6 +20,7 @@ impl Hold<'_> {
         self.finished = true;
         self.writer.space.rolled_back();
         self.fs.running_trees.lock().clear();
+        self.fs.pressure.relieve();
     }
 }
 

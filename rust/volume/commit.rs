@@ -79,6 +79,7 @@ impl Transaction<'_> {
         }
         fs.publish(roots);
         fs.running_trees.lock().clear();
+        fs.pressure.relieve();
         self.space_mut().committed(transid);
         fs.refresh_room(&self.hold.writer.space);
         Ok(())

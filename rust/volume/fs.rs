@@ -3,6 +3,7 @@
 
 use super::commit_stats::CommitStats;
 use super::epoch::Epochs;
+use super::pressure::Pressure;
 use super::reader::Reader;
 use super::room::Room;
 use super::running::RunningTrees;
@@ -38,6 +39,10 @@ pub struct Shared {
     pub state: State,
     /// How long commits took.
     pub commits: CommitStats,
+    /// What waits in memory for a commit.
+    pub pressure: Pressure,
+    /// A transaction of more bytes of tree blocks than this is committed by the operation that made it so large.
+    pub(super) dirty_limit: u64,
     /// The map in use; swapped whole, under a leaf lock. The cache shares it.
     pub(super) chunks: Arc<Mutex<Arc<ChunkMap>>>,
     /// The last commit; swapped whole, under a leaf lock.

@@ -44,6 +44,7 @@ pub mod in_flight;
 pub mod live;
 mod open;
 pub mod options;
+pub mod pressure;
 pub mod reader;
 pub mod refs;
 pub mod room;

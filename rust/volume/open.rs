@@ -7,6 +7,7 @@ use super::dev_stats;
 use super::epoch::Epochs;
 use super::fs::{Fs, Shared};
 use super::options::OpenOptions;
+use super::pressure::Pressure;
 use super::room::Room;
 use super::running::RunningTrees;
 use super::transaction::WriterState;
@@ -163,6 +164,8 @@ impl Opening {
             epochs: Epochs::new(superblock.generation.get())?,
             state: State::new()?,
             commits: CommitStats::new(),
+            pressure: Pressure::new(),
+            dirty_limit: options.dirty_bytes,
             chunks,
             roots: KBox::pin_init(new_mutex!(roots, "Fs::roots"), GFP_KERNEL)?,
             writer: KBox::pin_init(new_mutex!(WriterState::new(), "Fs::writer"), GFP_KERNEL)?,

@@ -26,9 +26,6 @@ use crate::platform::{uptime_ms, NofsScope};
 use kernel::prelude::*;
 use kernel::sync::{Arc, MutexGuard};
 
-/// A transaction of more bytes of tree blocks than this is committed by the operation that made it so large.
-const MAX_DIRTY: u64 = 64 << 20;
-
 /// A transaction that nobody is at. It has no reference to the volume, which has it.
 pub struct Running {
     /// The last commit.
@@ -253,15 +250,15 @@ impl Fs {
         self.commit()
     }
 
-    /// Commits the running transaction if it was started that many milliseconds ago.
+    /// Commits the running transaction if it was started that many milliseconds ago, or if memory is short.
     ///
     /// # Errors
     ///
     /// As for [`Self::commit`].
-    pub fn commit_if_older(&self, age: u64) -> Result {
+    pub fn commit_if_due(&self, age: u64) -> Result {
         let writer = self.writer.lock();
-        let running = writer.running.as_ref();
-        if running.is_none_or(|running| uptime_ms().saturating_sub(running.started) < age) {
+        let old = |running: &Running| uptime_ms().saturating_sub(running.started) >= age;
+        if !self.pressure.wants_commit() && !writer.running.as_ref().is_some_and(old) {
             return Ok(());
         }
         match self.resume(writer)? {
@@ -316,7 +313,7 @@ impl Transaction<'_> {
     /// Ends an operation that changed something.
     fn end(self) -> Result {
         let nodesize = u64::from(self.fs.geometry.nodesize);
-        if (self.dirty.len() as u64).saturating_mul(nodesize) > MAX_DIRTY {
+        if (self.dirty.len() as u64).saturating_mul(nodesize) > self.fs.dirty_limit {
             return self.commit();
         }
         self.leave();
@@ -338,6 +335,7 @@ impl Transaction<'_> {
         } = self;
         hold.finished = true;
         fs.refresh_room(&hold.writer.space);
+        fs.pressure.set_dirty(dirty.len());
         let changed = hold.is_changed();
         if !changed && !hold.writer.space.is_dirty() {
             return;

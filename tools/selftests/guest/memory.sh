@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# The cache of tree nodes gives memory back when the kernel asks, also to those who read at that time.
+# The cache of tree nodes gives memory back when the kernel asks, also to those who read at that time; and once only nodes
+# are left that wait for a commit, there is one.
 . "$(dirname "$0")/lib.sh"
 
 FILES=2000
@@ -25,9 +26,20 @@ shrink() {
 	echo "$(nodes) nodes are left" && return 1
 }
 
-plan 6
+commits() { awk '$1 == "commits" { print $2 }' /sys/fs/btrfs/*-*/commit_stats; }
+# committed_since N: whether there is a commit within a quarter of a minute.
+committed_since() {
+	local n
+	for n in $(seq 150); do
+		[ "$(commits)" -gt "$1" ] && return
+		sleep 0.1
+	done
+	cat /sys/fs/btrfs/*-*/commit_stats && return 1
+}
+
+plan 9
 [ -d /sys/kernel/debug/shrinker ] || {
-	for n in 1 2 3 4 5 6; do skip "not in this kernel" "shrinker, $n"; done
+	for n in $(seq 9); do skip "not in this kernel" "shrinker, $n"; done
 	finish
 }
 load_btrfs
@@ -50,6 +62,19 @@ for n in 1 2 3 4 5; do [ "$(list)" = "$wanted" ] || same="not in round $n"; done
 kill "$shrinking"
 wait "$shrinking" 2>/dev/null
 check_equal "readers do not notice" yes "$same"
+umount "$MNT"
+
+mount -o commit=300 "$DISK1" "$MNT" || bail "the volume does not mount again"
+(cd "$MNT/files" && for n in $(seq 500); do echo "$n" >"$n"; done)
+before=$(commits)
+dirty=$(nodes)
+note "$dirty nodes are cached or dirty"
+echo "0 0 1" >"$(shrinker)/scan"
+sleep 6
+check_equal "who asks for little causes no commit" "$before" "$(commits)"
+echo "0 0 100000" >"$(shrinker)/scan"
+check "who asks for all that is there causes one" committed_since "$before"
+check "whose nodes can be had then" shrink
 umount "$MNT"
 check "no shrinker is left" sh -c '! ls -d /sys/kernel/debug/shrinker/rbtrfs-nodes-* 2>/dev/null'
 finish
