@@ -6,6 +6,7 @@
 //! by the next transaction. That one comes only after a new mount if anything had been changed: a change that failed
 //! half way, or a device that failed to write, is for an administrator to look at first.
 
+use super::fs::Fs;
 use super::transaction::Hold;
 use kernel::prelude::*;
 
@@ -37,17 +38,20 @@ pub(super) fn abort(hold: &mut Hold<'_>, error: Error) {
     if !hold.is_changed() {
         return;
     }
-    let fs = hold.fs;
+    fail(hold.fs, hold.transid, error);
+}
+
+/// Turns the volume read-only because transaction `transid` failed.
+pub(super) fn fail(fs: &Fs, transid: u64, error: Error) {
     crate::fs_err!(
         fs,
-        "Transaction {} aborted (error {})",
-        hold.transid,
+        "Transaction {transid} aborted (error {})",
         error.to_errno()
     );
     pr_crit!(
         "BTRFS: error (device {}) in commit of transaction {}: errno={}\n",
         fs.name(),
-        hold.transid,
+        transid,
         error.to_errno()
     );
     fs.force_read_only();

@@ -2,23 +2,24 @@
 //! Commit: from memory to disk, in an order that leaves the old or the new state, whenever the power fails.
 //!
 //! All that refers to each other is brought to rest first: delayed references, block groups and root items change
-//! trees, and changing trees makes more of them. Then the blocks are written to places that no committed state uses,
-//! and flushed; only then the superblock, which decides, is written past the device's cache.
+//! trees, and changing trees makes more of them. That seals the commit; the writer's mutex is let go of, and the next
+//! transaction can start from it. Then the blocks are written to places that no committed state uses, and flushed; only
+//! then the superblock, which decides, is written past the device's cache.
 
 use super::abort;
 use super::block_group;
 use super::chunk_alloc;
 use super::dev_stats;
-use super::fs::CommitRoots;
+use super::fs::{CommitRoots, Fs};
+use super::sealed::{Sealed, SealedNodes};
 use super::space::SpaceContext;
 use super::transaction::Transaction;
-use crate::device::{superblock, ChunkMap, WriteIo};
+use crate::device::{superblock, ChunkMap, SuperBuf, WriteIo};
 use crate::format::superblock::RootBackup;
 use crate::format::{tree_id, Key};
 use crate::tree::cow::cow_to;
 use crate::tree::{EditContext, TreeRoot};
 use kernel::prelude::*;
-use kernel::sync::Arc;
 
 /// How many writes are given to the device at once: 4 MiB of 16 KiB blocks.
 const BATCH: usize = 256;
@@ -27,62 +28,75 @@ const BATCH: usize = 256;
 const SUPER_FLAG_WRITTEN: u64 = 1;
 
 impl Transaction<'_> {
-    /// Writes the transaction to disk and makes it what everybody reads. Does nothing if nothing was changed.
+    /// Writes the transaction to disk and makes it what everybody reads. Does nothing if nothing was changed. While the
+    /// device is at work, the next transaction can run already.
     ///
     /// # Errors
     ///
-    /// Any error aborts the transaction: the volume stays as the last commit left it, and turns read-only.
+    /// Any error aborts the transaction: the volume stays as the last commit left it, and turns read-only. `EROFS` if the
+    /// commit before this one, which this one starts from, has failed.
     pub fn commit(mut self) -> Result {
         if !self.hold.is_changed() && !self.space().is_dirty() {
             self.hold.finished = true;
             return Ok(());
         }
+        let fs = self.fs;
+        if let Err(e) = fs.wait_for_sealed(u64::MAX) {
+            self.hold.roll_back();
+            return Err(e);
+        }
         // From here on a failure is an abort.
         self.hold.changed = true;
         self.unchecked = true;
-        let stats = &self.fs.commits;
-        stats.begin();
-        let written = self.write();
-        stats.end(written.is_ok());
-        if let Err(e) = written {
-            abort::abort(&mut self.hold, e);
-        }
+        fs.commits.begin();
+        let sealed = match self.seal() {
+            Ok(sealed) => sealed,
+            Err(e) => {
+                fs.commits.end(false);
+                abort::abort(&mut self.hold, e);
+                return Err(e);
+            }
+        };
+        let Transaction {
+            hold,
+            base,
+            superblock,
+            _nofs,
+            ..
+        } = self;
+        drop((hold, base));
+        let written = fs.write_sealed(&sealed, superblock);
+        fs.commits.end(written.is_ok());
+        fs.unseal(sealed, written);
         written
     }
 
-    fn write(&mut self) -> Result {
+    /// Brings the transaction to rest. From then on its blocks and its superblock do not change any more, and the next
+    /// transaction starts from them.
+    fn seal(&mut self) -> Result<Sealed> {
         dev_stats::store(self)?;
         // The superblock has no generation of its own for the tree of roots: that block must be of this commit, too.
         let top = self.root(tree_id::ROOT)?.level;
         cow_to(self, tree_id::ROOT, &Key::MIN, top)?;
         self.settle()?;
         self.update_superblock()?;
-        self.space_mut().prepare_commit()?;
-        let roots = CommitRoots::new(&self.superblock)?;
-        self.write_nodes()?;
-        let fs = self.fs;
-        fs.device.flush().inspect_err(|e| {
-            crate::fs_err!(
-                fs,
-                "error while submitting device barriers: {}",
-                e.to_errno()
-            );
-        })?;
-        superblock::write_copies(&*fs.device, &mut self.superblock)?;
-        self.hold.finished = true;
-        let transid = self.transid();
-        while let Some(node) = self.dirty.pop_first() {
-            // The cache may do without: it reads again what it does not have.
-            if let Ok(node) = Arc::new(node.into_node(), GFP_KERNEL) {
-                fs.cache.insert(node);
-            }
+        for node in self.dirty.iter_mut() {
+            node.seal()?;
         }
-        fs.publish(roots);
+        let roots = CommitRoots::new(&self.superblock)?;
+        self.space_mut().prepare_commit()?;
+        let nodes = SealedNodes::new(&mut self.dirty)?;
+        let sealed = Sealed { roots, nodes };
+        // Nothing fails from here on.
+        let (fs, transid) = (self.fs, self.transid());
+        // In this order, for those who look without the writer's mutex.
+        *fs.sealed.lock() = Some(sealed.clone());
         fs.running_trees.lock().clear();
         fs.pressure.relieve();
         self.space_mut().committed(transid);
         fs.refresh_room(&self.hold.writer.space);
-        Ok(())
+        self.hold.finished = true;
+        Ok(sealed)
     }
 
     /// Runs everything that changes trees until nothing changes any more. Nothing is written: who does this before
@@ -164,25 +178,58 @@ impl Transaction<'_> {
             unused_8: [0; 10],
         })
     }
+}
 
-    /// Writes all blocks of the transaction to all their copies. Nothing is flushed.
-    fn write_nodes(&mut self) -> Result {
-        let fs = self.fs;
-        let chunks = fs.chunk_map();
-        for node in self.dirty.iter_mut() {
-            node.seal()?;
+impl Fs {
+    /// Writes a sealed commit, and the superblock last.
+    fn write_sealed(&self, sealed: &Sealed, mut superblock: SuperBuf) -> Result {
+        self.write_nodes(&sealed.nodes).inspect_err(|e| {
+            crate::fs_err!(
+                self,
+                "error while writing out transaction: {}",
+                e.to_errno()
+            );
+        })?;
+        self.device.flush().inspect_err(|e| {
+            crate::fs_err!(
+                self,
+                "error while submitting device barriers: {}",
+                e.to_errno()
+            );
+        })?;
+        superblock::write_copies(&*self.device, &mut superblock)
+    }
+
+    /// Ends the time between a commit's sealing and its being on disk, and tells those who wait for that.
+    fn unseal(&self, sealed: Sealed, written: Result) {
+        match written {
+            Ok(()) => {
+                for node in sealed.nodes.iter() {
+                    self.cache.insert(node.clone());
+                }
+                self.publish(sealed.roots);
+            }
+            // What runs on top of it goes the same way, when its operation has ended.
+            Err(error) => abort::fail(self, sealed.generation(), error),
         }
+        let done = self.sealed.lock().take();
+        self.unsealed.notify_all();
+        // The blocks go after the lock, if nobody else has them.
+        drop(done);
+    }
+
+    /// Writes blocks to all their copies. Nothing is flushed.
+    fn write_nodes(&self, nodes: &SealedNodes) -> Result {
+        let chunks = self.chunk_map();
         let mut batch = KVec::with_capacity(BATCH, GFP_KERNEL)?;
-        for node in self.dirty.iter() {
+        for node in nodes.iter() {
             if batch.len().saturating_add(MAX_COPIES) > BATCH {
-                fs.device.write_many(&batch)?;
+                self.device.write_many(&batch)?;
                 batch.clear();
             }
             push_copies(&mut batch, &chunks, node.bytenr(), node.bytes())?;
         }
-        fs.device.write_many(&batch).inspect_err(|e| {
-            crate::fs_err!(fs, "error while writing out transaction: {}", e.to_errno());
-        })
+        self.device.write_many(&batch)
     }
 }
 

@@ -6,7 +6,7 @@ use crate::format::header::MAX_LEVEL;
 use crate::format::root::RootItem;
 use crate::format::{item_type, tree_id, Key};
 use crate::fs_err;
-use crate::tree::{Cursor, NodeCache, TreeRoot};
+use crate::tree::{Cursor, Nodes, TreeRoot};
 use kernel::prelude::*;
 use kernel::rbtree::{RBTree, RBTreeNode};
 use kernel::sync::{new_mutex, Arc, Mutex};
@@ -67,19 +67,19 @@ impl CommitRoots {
         }
     }
 
-    pub(super) fn root(&self, cache: &NodeCache, tree: u64) -> Result<TreeRoot> {
+    pub(super) fn root(&self, nodes: &impl Nodes, tree: u64) -> Result<TreeRoot> {
         match tree {
             tree_id::ROOT => Ok(self.root_tree()),
             tree_id::CHUNK => Ok(self.chunk_tree()),
-            _ => Ok(TreeRoot::of(tree, self.root_item(cache, tree)?.block())),
+            _ => Ok(TreeRoot::of(tree, self.root_item(nodes, tree)?.block())),
         }
     }
 
-    pub(super) fn root_item(&self, cache: &NodeCache, tree: u64) -> Result<Arc<RootItem>> {
+    pub(super) fn root_item(&self, nodes: &impl Nodes, tree: u64) -> Result<Arc<RootItem>> {
         if let Some(item) = self.items.lock().items.get(&tree) {
             return Ok(item.clone());
         }
-        let item = self.read_item(cache, tree)?;
+        let item = self.read_item(nodes, tree)?;
         // Nothing depends on its being kept.
         if let Ok(node) = RBTreeNode::new(tree, item.clone(), GFP_KERNEL) {
             let mut kept = self.items.lock();
@@ -91,9 +91,9 @@ impl CommitRoots {
     }
 
     /// Looks an item up in the tree of roots.
-    fn read_item(&self, cache: &NodeCache, tree: u64) -> Result<Arc<RootItem>> {
+    fn read_item(&self, nodes: &impl Nodes, tree: u64) -> Result<Arc<RootItem>> {
         // A snapshot's item has its generation as key offset, so the offset is not known beforehand.
-        let mut cursor = Cursor::new(cache, self.root_tree());
+        let mut cursor = Cursor::new(nodes, self.root_tree());
         if !cursor.seek_before(&Key::new(tree, item_type::ROOT_ITEM, u64::MAX))? {
             return Err(ENOENT);
         }
@@ -105,16 +105,16 @@ impl CommitRoots {
             Ok(item) => item,
             Err(EUCLEAN) => {
                 let size = bytes.len();
-                fs_err!(cache, "corrupt root item {key}: invalid size, have {size}");
+                fs_err!(nodes, "corrupt root item {key}: invalid size, have {size}");
                 return Err(EUCLEAN);
             }
             Err(error) => return Err(error),
         };
-        self.check_item(cache, &key, &item)?;
+        self.check_item(nodes, &key, &item)?;
         Ok(item)
     }
 
-    fn check_item(&self, cache: &NodeCache, key: &Key, item: &RootItem) -> Result {
+    fn check_item(&self, nodes: &impl Nodes, key: &Key, item: &RootItem) -> Result {
         let sector = u64::from(self.superblock.sectorsize.get());
         let bytenr = item.bytenr.get();
         let generation = item.generation.get();
@@ -132,7 +132,7 @@ impl CommitRoots {
         match fault {
             None => Ok(()),
             Some((what, found)) => {
-                fs_err!(cache, "corrupt root item {key}: {what}, have {found}");
+                fs_err!(nodes, "corrupt root item {key}: {what}, have {found}");
                 Err(EUCLEAN)
             }
         }

@@ -7,6 +7,7 @@ use super::pressure::Pressure;
 use super::reader::Reader;
 use super::room::Room;
 use super::running::RunningTrees;
+use super::sealed::Sealed;
 use super::transaction::WriterState;
 use crate::device::stats::DeviceStats;
 use crate::device::{BlockDevice, ChunkMap};
@@ -47,6 +48,10 @@ pub struct Shared {
     pub(super) chunks: Arc<Mutex<Arc<ChunkMap>>>,
     /// The last commit; swapped whole, under a leaf lock.
     pub(super) roots: Pin<KBox<Mutex<Arc<CommitRoots>>>>,
+    /// The commit that is being written; a leaf lock.
+    pub(super) sealed: Pin<KBox<Mutex<Option<Sealed>>>>,
+    /// Told when none is any more.
+    pub(super) unsealed: Pin<KBox<CondVar>>,
     /// What the one writer needs; held for the length of a transaction.
     pub(super) writer: Pin<KBox<Mutex<WriterState>>>,
     /// Told whenever data space that was allocated gets its extent item or is given back; waited for with the
@@ -83,7 +88,7 @@ impl Fs {
         // In this order, so that the epoch is never younger than the roots; see `epoch.rs`.
         let epoch = self.epochs.enter()?;
         let roots = self.roots.lock().clone();
-        Ok(Reader::new(self.clone(), roots, epoch))
+        Ok(Reader::new(self.clone(), roots, epoch, None))
     }
 }
 

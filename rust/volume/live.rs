@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The volume as it is now: the last commit with the running transaction's changes on top.
+//! The volume as it is now: the newest commit with the running transaction's changes on top.
 
 use super::dirty::NodeRef;
 use super::fs::Fs;
@@ -89,11 +89,12 @@ impl Fs {
             let running = self.running_trees.lock();
             trees.iter().any(|tree| running.contains(*tree))
         };
-        if changed {
+        // Of what ran on top of a commit that failed, nothing is left.
+        if changed && self.check_failed().is_ok() {
             let nofs = NofsScope::enter();
             let writer = self.writer.lock();
             if let Some(running) = writer.running.as_ref() {
-                let base = Reader::new(self.clone(), running.base.clone(), running.epoch.clone());
+                let base = Reader::from_parts(self.clone(), running.base.clone());
                 return Ok(Live {
                     writer: Some(writer),
                     _nofs: Some(nofs),
@@ -104,15 +105,15 @@ impl Fs {
         Ok(Live {
             writer: None,
             _nofs: None,
-            base: self.reader()?,
+            base: self.newest()?,
         })
     }
 }
 
 impl Fs {
-    /// Whether operations changed `tree` since the last commit.
+    /// Whether `tree` may have been changed since the last commit that is on disk.
     pub fn differs(&self, tree: u64) -> bool {
-        self.running_trees.lock().contains(tree)
+        self.running_trees.lock().contains(tree) || self.sealed.lock().is_some()
     }
 }
 

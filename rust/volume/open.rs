@@ -168,6 +168,8 @@ impl Opening {
             dirty_limit: options.dirty_bytes,
             chunks,
             roots: KBox::pin_init(new_mutex!(roots, "Fs::roots"), GFP_KERNEL)?,
+            sealed: KBox::pin_init(new_mutex!(None, "Fs::sealed"), GFP_KERNEL)?,
+            unsealed: KBox::pin_init(new_condvar!("Fs::unsealed"), GFP_KERNEL)?,
             writer: KBox::pin_init(new_mutex!(WriterState::new(), "Fs::writer"), GFP_KERNEL)?,
             landed: KBox::pin_init(new_condvar!("Fs::landed"), GFP_KERNEL)?,
             running_trees: KBox::pin_init(

@@ -3,12 +3,16 @@
 
 use super::epoch::EpochGuard;
 use super::fs::{CommitRoots, Fs};
+use super::sealed::SealedNodes;
 use crate::device::SuperBuf;
 use crate::format::root::RootItem;
 use crate::format::Key;
 use crate::tree::{Cursor, Node, NodePtr, Nodes, TreeRoot};
 use kernel::prelude::*;
 use kernel::sync::Arc;
+
+/// What a reader consists of, less the reference to the volume.
+pub(super) type ReaderParts = (Arc<CommitRoots>, EpochGuard, Option<Arc<SealedNodes>>);
 
 /// Reads the volume as of the last commit before it was made. Nothing that this commit refers to is overwritten as
 /// long as it lives. It holds no lock.
@@ -17,15 +21,28 @@ pub struct Reader {
     fs: Fs,
     roots: Arc<CommitRoots>,
     _epoch: EpochGuard,
+    /// The blocks of the commit, as long as they may not be on disk yet.
+    sealed: Option<Arc<SealedNodes>>,
 }
 
 impl Reader {
-    pub(super) fn new(fs: Fs, roots: Arc<CommitRoots>, epoch: EpochGuard) -> Self {
+    pub(super) fn new(
+        fs: Fs,
+        roots: Arc<CommitRoots>,
+        epoch: EpochGuard,
+        sealed: Option<Arc<SealedNodes>>,
+    ) -> Self {
         Self {
             fs,
             roots,
             _epoch: epoch,
+            sealed,
         }
+    }
+
+    /// See [`Self::into_parts`].
+    pub(super) fn from_parts(fs: Fs, (roots, epoch, sealed): ReaderParts) -> Self {
+        Self::new(fs, roots, epoch, sealed)
     }
 
     /// Keeps what the reader sees from being overwritten, after it as well.
@@ -34,8 +51,26 @@ impl Reader {
     }
 
     /// What the reader consists of, less the reference to the volume.
-    pub(super) fn into_parts(self) -> (Arc<CommitRoots>, EpochGuard) {
-        (self.roots, self._epoch)
+    pub(super) fn into_parts(self) -> ReaderParts {
+        (self.roots, self._epoch, self.sealed)
+    }
+
+    /// If the commit is on disk by now, makes this a reader like any other: blocks are where all look for them, and what
+    /// the commit freed need not be kept.
+    pub(super) fn unseal(&mut self) {
+        if self.sealed.is_none() || self.fs.generation() < self.generation() {
+            return;
+        }
+        self.sealed = None;
+        // The older epoch only keeps more than it has to.
+        if let Ok(epoch) = self.fs.epochs.enter() {
+            self._epoch = epoch;
+        }
+    }
+
+    /// A block of a sealed commit.
+    fn sealed(&self, ptr: &NodePtr) -> Option<Arc<Node>> {
+        self.sealed.as_ref()?.get(ptr).cloned()
     }
 
     /// The volume.
@@ -59,7 +94,7 @@ impl Reader {
     ///
     /// `ENOENT` if there is no such tree, `EUCLEAN` for a bad root item, and what reading nodes gives.
     pub fn root(&self, tree: u64) -> Result<TreeRoot> {
-        self.roots.root(&self.fs.cache, tree)
+        self.roots.root(self, tree)
     }
 
     /// The root item of a tree that has one: any but those of roots and of chunks.
@@ -68,7 +103,7 @@ impl Reader {
     ///
     /// As [`Self::root`].
     pub fn root_item(&self, tree: u64) -> Result<Arc<RootItem>> {
-        self.roots.root_item(&self.fs.cache, tree)
+        self.roots.root_item(self, tree)
     }
 
     /// A cursor over a tree.
@@ -78,13 +113,16 @@ impl Reader {
 
     /// A node, if it is in memory.
     pub fn cached(&self, ptr: &NodePtr) -> Option<Arc<Node>> {
-        self.fs.cache.cached(ptr)
+        self.sealed(ptr).or_else(|| self.fs.cache.cached(ptr))
     }
 
     /// Reads the nodes that searches for these keys will come by, those of all trees at once. What fails is left for the
     /// searches to report.
     pub fn prefetch_paths(&self, goals: impl Iterator<Item = (TreeRoot, Key)>) {
-        self.fs.cache.prefetch_paths(goals);
+        // Of a sealed commit, all that is new is in memory.
+        if self.sealed.is_none() {
+            self.fs.cache.prefetch_paths(goals);
+        }
     }
 
     /// Fills `buf` with what is at a logical address, unchecked. Address and size are multiples of the sector size.
@@ -114,11 +152,17 @@ impl Nodes for Reader {
     type Ref<'a> = Arc<Node>;
 
     fn node(&self, ptr: &NodePtr) -> Result<Arc<Node>> {
-        self.fs.cache.get(ptr)
+        match self.sealed(ptr) {
+            Some(node) => Ok(node),
+            None => self.fs.cache.get(ptr),
+        }
     }
 
     fn prefetch(&self, ptrs: &[NodePtr]) {
-        self.fs.cache.prefetch(ptrs);
+        let is_sealed = |ptr: &NodePtr| self.sealed(ptr).is_some();
+        for on_disk in ptrs.split(is_sealed).filter(|ptrs| !ptrs.is_empty()) {
+            self.fs.cache.prefetch(on_disk);
+        }
     }
 
     fn name(&self) -> &str {

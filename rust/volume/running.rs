@@ -11,26 +11,23 @@
 
 use super::abort;
 use super::block_group::Kind;
-use super::commit_roots::CommitRoots;
 use super::delayed_ref::DelayedRefs;
 use super::dirty::DirtyNodes;
-use super::epoch::EpochGuard;
 use super::free_space_tree;
 use super::fs::Fs;
-use super::reader::Reader;
+use super::reader::{Reader, ReaderParts};
 use super::root_tree::RunningRoots;
 use super::space::{Space, SpaceContext, Tracking};
 use super::transaction::{Hold, Reserve, Transaction, WriterState};
 use crate::device::SuperBuf;
 use crate::platform::{uptime_ms, NofsScope};
 use kernel::prelude::*;
-use kernel::sync::{Arc, MutexGuard};
+use kernel::sync::MutexGuard;
 
 /// A transaction that nobody is at. It has no reference to the volume, which has it.
 pub struct Running {
-    /// The last commit.
-    pub(super) base: Arc<CommitRoots>,
-    pub(super) epoch: EpochGuard,
+    /// The commit that it started from.
+    pub(super) base: ReaderParts,
     transid: u64,
     superblock: SuperBuf,
     pub(super) roots: RunningRoots,
@@ -106,7 +103,6 @@ impl Fs {
         };
         let Running {
             base,
-            epoch,
             transid,
             superblock,
             roots,
@@ -115,6 +111,8 @@ impl Fs {
             changed,
             started,
         } = running;
+        let mut base = Reader::from_parts(self.clone(), base);
+        base.unseal();
         Ok(Resumed::Running(Transaction {
             hold: Hold {
                 fs: self,
@@ -125,7 +123,7 @@ impl Fs {
                 finished: false,
             },
             fs: self,
-            base: Reader::new(self.clone(), base, epoch),
+            base,
             superblock,
             roots,
             dirty,
@@ -226,15 +224,25 @@ impl Fs {
         }
     }
 
-    /// Commits what operations have done so far. Does nothing if that is nothing.
+    /// Commits what operations have done so far, and waits for a commit under way.
     ///
     /// # Errors
     ///
     /// `EROFS` if a transaction failed before; those of writing, which turn the volume read-only.
     pub fn commit(&self) -> Result {
-        match self.resume(self.writer.lock())? {
+        self.commit_running(self.writer.lock())
+    }
+
+    #[inline(never)]
+    pub(super) fn commit_running<'fs>(&'fs self, writer: MutexGuard<'fs, WriterState>) -> Result {
+        match self.resume(writer)? {
             Resumed::Running(trans) => trans.commit(),
-            Resumed::None(_) => Ok(()),
+            Resumed::None(writer) => {
+                // Of those to come nobody asked for anything.
+                let transid = self.newest_generation();
+                drop(writer);
+                self.wait_for_sealed(transid)
+            }
         }
     }
 
@@ -244,10 +252,14 @@ impl Fs {
     ///
     /// As for [`Self::commit`].
     pub fn commit_upto(&self, transid: u64) -> Result {
-        if self.generation() >= transid {
-            return self.check_failed();
+        if self.generation() < transid {
+            let writer = self.writer.lock();
+            // While this one waited, another's commit may have taken the operations along.
+            if self.newest_generation() < transid {
+                return self.commit_running(writer);
+            }
         }
-        self.commit()
+        self.wait_for_sealed(transid)
     }
 
     /// Commits the running transaction if it was started that many milliseconds ago, or if memory is short.
@@ -261,10 +273,7 @@ impl Fs {
         if !self.pressure.wants_commit() && !writer.running.as_ref().is_some_and(old) {
             return Ok(());
         }
-        match self.resume(writer)? {
-            Resumed::Running(trans) => trans.commit(),
-            Resumed::None(_) => Ok(()),
-        }
+        self.commit_running(writer)
     }
 }
 
@@ -346,10 +355,8 @@ impl Transaction<'_> {
                 trees.add(tree);
             }
         }
-        let (base, epoch) = base.into_parts();
         hold.writer.running = Some(Running {
-            base,
-            epoch,
+            base: base.into_parts(),
             transid: hold.transid,
             superblock,
             roots,

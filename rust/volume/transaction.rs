@@ -15,7 +15,7 @@ use super::fs::Fs;
 use super::reader::Reader;
 use super::refs::RefKind;
 use super::root_tree::RunningRoots;
-use super::running::{Resumed, Running};
+use super::running::Running;
 use super::space::{Space, SpaceContext, Tracking, Volume};
 use crate::device::{Chunk, SuperBuf};
 use crate::format::superblock::SuperBlock;
@@ -82,7 +82,7 @@ pub struct Transaction<'fs> {
     // The first field, so that an abort comes before all else goes.
     pub(super) hold: Hold<'fs>,
     pub(super) fs: &'fs Fs,
-    /// The last commit.
+    /// The commit that it started from, which may not be on disk yet.
     pub(super) base: Reader,
     pub(super) superblock: SuperBuf,
     pub(super) roots: RunningRoots,
@@ -135,6 +135,7 @@ impl Fs {
             self.commit_running(writer)?;
             writer = self.writer.lock();
         }
+        self.wait_for_sealed(u64::MAX)?;
         let mut trans = self.start_locked(writer)?;
         let nodesize = u64::from(self.geometry.nodesize);
         let bytes = reserve.nodes.saturating_mul(nodesize);
@@ -150,14 +151,6 @@ impl Fs {
         Ok(trans)
     }
 
-    #[inline(never)]
-    fn commit_running<'fs>(&'fs self, writer: MutexGuard<'fs, WriterState>) -> Result {
-        match self.resume(writer)? {
-            Resumed::Running(trans) => trans.commit(),
-            Resumed::None(_) => Ok(()),
-        }
-    }
-
     /// Starts a transaction; there is none running.
     pub(super) fn start_locked<'fs>(
         &'fs self,
@@ -166,7 +159,7 @@ impl Fs {
         // The transaction before may have failed while this one waited.
         self.check_writable()?;
         let nofs = NofsScope::enter();
-        let base = self.reader()?;
+        let base = self.newest()?;
         let superblock = base.superblock().try_clone()?;
         if !writer.checked {
             super::writable::check(&base)?;
@@ -201,7 +194,7 @@ impl Fs {
 
     /// Lets go of what was freed by commits that all readers have seen.
     pub(super) fn release_freed(&self, space: &mut Space, base: &Reader) -> Result {
-        let transid = self.epochs.oldest().unwrap_or_else(|| base.generation());
+        let transid = self.epochs.oldest().unwrap_or_else(|| self.generation());
         space.release_upto(base, transid)
     }
 }
@@ -212,7 +205,7 @@ impl<'fs> Transaction<'fs> {
         self.fs
     }
 
-    /// The last commit, which is what this transaction started from.
+    /// The commit that this transaction started from.
     pub fn base(&self) -> &Reader {
         &self.base
     }

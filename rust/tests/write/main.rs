@@ -9,6 +9,7 @@ mod full;
 mod full_script;
 mod model;
 mod names;
+mod overlap;
 mod pieces;
 mod random;
 mod script;
