@@ -118,24 +118,34 @@ impl Fs {
     ///
     /// `EROFS` if the volume is read-only; `ENOSPC` if what is reserved does not fit; errors of reading; `ENOMEM`.
     pub fn begin(&self, reserve: Reserve) -> Result<Transaction<'_>> {
-        let mut trans = self.start(reserve)?;
+        let mut trans = self.start(self.lock_idle()?, reserve)?;
         if trans.space().tracking() == Tracking::Stale {
             // A transaction of its own, so that whoever gives up the one he asked for gives up nothing else.
             self.rebuild(trans)?;
-            trans = self.start(reserve)?;
+            trans = self.start(self.lock_idle()?, reserve)?;
         }
         Ok(trans)
     }
 
-    fn start(&self, reserve: Reserve) -> Result<Transaction<'_>> {
+    /// The writer's mutex, with no transaction open and all commits on disk: whoever begins a transaction has it for
+    /// himself. On its own for the sake of the stack, on which a commit needs most.
+    #[inline(never)]
+    fn lock_idle(&self) -> Result<MutexGuard<'_, WriterState>> {
         self.check_writable()?;
         let mut writer = self.writer.lock();
-        // Whoever begins a transaction has it for himself: what others left open is committed first.
         while writer.running.is_some() {
             self.commit_running(writer)?;
             writer = self.writer.lock();
         }
         self.wait_for_sealed(u64::MAX)?;
+        Ok(writer)
+    }
+
+    fn start<'fs>(
+        &'fs self,
+        writer: MutexGuard<'fs, WriterState>,
+        reserve: Reserve,
+    ) -> Result<Transaction<'fs>> {
         let mut trans = self.start_locked(writer)?;
         let nodesize = u64::from(self.geometry.nodesize);
         let bytes = reserve.nodes.saturating_mul(nodesize);
