@@ -230,7 +230,7 @@ impl Fs {
     ///
     /// `EROFS` if a transaction failed before; those of writing, which turn the volume read-only.
     pub fn commit(&self) -> Result {
-        self.commit_running(self.writer.lock())
+        self.commit_upto(self.newest_generation().saturating_add(1))
     }
 
     #[inline(never)]
@@ -252,10 +252,16 @@ impl Fs {
     ///
     /// As for [`Self::commit`].
     pub fn commit_upto(&self, transid: u64) -> Result {
-        if self.generation() < transid {
+        while self.generation() < transid {
+            // Not with the writer's mutex: who changes something until the device is free has it in the same commit.
+            self.wait_for_sealed(transid.saturating_sub(1))?;
             let writer = self.writer.lock();
-            // While this one waited, another's commit may have taken the operations along.
-            if self.newest_generation() < transid {
+            let newest = self.newest_generation();
+            if newest >= transid {
+                // Another's commit has taken the operations along.
+                break;
+            }
+            if newest == self.generation() {
                 return self.commit_running(writer);
             }
         }

@@ -46,12 +46,29 @@ append_and_sync() {
 		    os.fsync(log)
 	P
 }
+# Eight of them at once, each with a log of its own.
+append_and_sync_together() {
+	python3 - "$mnt" <<-'P'
+		import os, sys, threading
+		def append(number):
+		    log = os.open(f"{sys.argv[1]}/log.{number}", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+		    for _ in range(50):
+		        os.write(log, b"x" * 4096)
+		        os.fsync(log)
+		threads = [threading.Thread(target=append, args=(n,)) for n in range(8)]
+		for thread in threads:
+		    thread.start()
+		for thread in threads:
+		    thread.join()
+	P
+}
 
 make_image empty
 measure "create 20,000 files" make_files
 measure "unpack a tree" unpack
 measure "write 256 MiB" write_file
 measure "append and fsync, 200 times" append_and_sync
+measure "append and fsync, 8 at once, 50 times each" append_and_sync_together
 make_image many_files
 measure "list and stat 20,000 files" walk_files
 measure "remove 20,000 files" remove_files

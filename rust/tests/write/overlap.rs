@@ -259,3 +259,35 @@ fn whoever_asks_for_what_is_sealed_waits_and_commits_nothing_more() {
     let reader: &Fs = &fs;
     assert!(lookup(reader, TOP, "second").unwrap().is_some());
 }
+
+#[test]
+fn syncs_at_once_lose_nothing() {
+    const EACH: usize = 12;
+    let scratch = Scratch::new("overlap-syncs");
+    let image = share(make_mem(&scratch, &["-n", "4096", "-m", "single"]));
+    let recording = share(RecordingDevice::new((*image).clone()));
+    let fs = open(&recording).unwrap();
+    thread::scope(|scope| {
+        for number in 0..4 {
+            let (fs, recording) = (&fs, &recording);
+            scope.spawn(move || {
+                for n in 0..EACH {
+                    let name = format!("{number}-{n}");
+                    let id = file(fs, TOP, &name).unwrap();
+                    let transid = item(fs, id).unwrap().transid.get();
+                    fs.commit_upto(transid).unwrap();
+                    if n % 4 == 3 {
+                        let durable = recording.cut(recording.events().len());
+                        let found = open(&share(durable)).unwrap();
+                        assert!(lookup(&found, TOP, &name).unwrap().is_some(), "{name}");
+                    }
+                }
+            });
+        }
+    });
+    let commits = fs.commits.times().commits as usize;
+    println!("{commits} commits for {} syncs", 4 * EACH);
+    assert!(commits <= 4 * EACH);
+    drop(fs);
+    scratch.assert_clean(&recording.image());
+}
