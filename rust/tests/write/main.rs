@@ -15,3 +15,4 @@ mod script;
 mod subvolumes;
 #[path = "../support/mod.rs"]
 mod support;
+mod uuids;
