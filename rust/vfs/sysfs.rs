@@ -5,9 +5,10 @@
 
 use super::sysfs_space::{self, Place};
 use super::table::Table;
-use crate::balance::usage::{usage, Usage};
+use crate::balance::usage::usage;
 use crate::bindings;
 use crate::format::superblock::{compat_ro, incompat, SuperBlock};
+use crate::volume::usage::Usage;
 use crate::volume::Fs;
 use core::fmt::Write;
 use core::ptr::NonNull;
@@ -291,7 +292,7 @@ fn show_to(node: &Node, show: &Show, text: &mut Text<'_>) -> Result {
         }
         Show::Space(place, show) => {
             let fs = node.fs.lock().clone().ok_or(ENODEV)?;
-            let sums = usage(&fs.reader()?)?;
+            let sums = usage(&fs)?;
             let mut here: KVec<Usage> = KVec::with_capacity(sums.len(), GFP_KERNEL)?;
             for sum in sums.iter().filter(|sum| place.has(sum)) {
                 here.push(*sum, GFP_KERNEL)?;

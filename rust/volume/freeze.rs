@@ -114,7 +114,10 @@ impl FrozenBlockGroup<'_> {
 
 impl Drop for FrozenBlockGroup<'_> {
     fn drop(&mut self) {
+        let mut writer = self.fs.writer.lock();
         // Removed block groups, and those of a volume that has to be read anew, need no thawing.
-        let _ = self.fs.writer.lock().space_mut().set_read_write(self.start);
+        if writer.space_mut().set_read_write(self.start).is_ok() {
+            self.fs.refresh_room(&writer.space);
+        }
     }
 }

@@ -52,6 +52,7 @@ pub mod running;
 pub mod space;
 mod space_alloc;
 pub mod transaction;
+pub mod usage;
 mod writable;
 
 pub use commit_roots::CommitRoots;

@@ -21,6 +21,7 @@ use super::reader::Reader;
 use super::root_tree::RunningRoots;
 use super::space::{Space, SpaceContext, Tracking};
 use super::transaction::{Hold, Reserve, Transaction, WriterState};
+use super::usage::Usage;
 use crate::device::SuperBuf;
 use crate::platform::{uptime_ms, NofsScope};
 use kernel::prelude::*;
@@ -365,12 +366,19 @@ impl Transaction<'_> {
 
 impl Fs {
     /// Tells how much room there is now.
+    #[inline(never)]
     pub(super) fn refresh_room(&self, space: &Space) {
-        let (data, metadata) = (space.totals(Kind::Data), space.totals(Kind::Metadata));
+        let usages = space.usages();
+        let sum = |kind: Kind, of: fn(&Usage) -> u64| {
+            let sums = usages.iter().filter(|sum| sum.flags & kind.flag() != 0);
+            sums.fold(0u64, |total, sum| total.saturating_add(of(sum)))
+        };
         let reserve = space.global_reserve(Kind::Metadata);
+        let metadata = sum(Kind::Metadata, Usage::available).saturating_sub(reserve);
         let mut room = self.room.lock();
-        room.data = data.available;
-        room.metadata = metadata.available.saturating_sub(reserve);
-        room.metadata_used = metadata.used;
+        room.data = sum(Kind::Data, Usage::available);
+        room.metadata = metadata;
+        room.metadata_used = sum(Kind::Metadata, |sum| sum.used.saturating_add(sum.reserved));
+        room.usages = Some(usages);
     }
 }

@@ -15,4 +15,5 @@ mod script;
 mod subvolumes;
 #[path = "../support/mod.rs"]
 mod support;
+mod usage;
 mod uuids;

@@ -31,7 +31,7 @@ mount -t btrfs -o compress=zstd "$DISK1" "$MNT" || bail "the volume does not mou
 head -c 20M /dev/urandom >"$MNT/file" && cp /bin/bash "$MNT/" && umount "$MNT" || bail "the volume could not be filled"
 dir=/sys/fs/btrfs/$(blkid -o value -s UUID "$DISK1")
 
-plan 13
+plan 18
 mount -t btrfs -o ro "$DISK1" "$MNT" && dump "$dir" >/tmp/sysfs.c && umount "$MNT" || bail "nothing to compare with"
 ls /sys/fs/btrfs/features >/tmp/sysfs.c.features
 unload_btrfs
@@ -58,5 +58,30 @@ check "the longest time is forgotten" bash -c "echo 0 >$dir/commit_stats"
 check_equal "it is gone" 0 "$(field "$dir/commit_stats" max_commit_ms)"
 check "a conversion shows" test "$(cat "$dir/allocation/metadata/single/total_bytes")" -gt 0
 check_equal "nothing is left of the other profile" 0 "$(cat "$dir/allocation/metadata/dup/total_bytes")"
+umount "$MNT"
+
+# df shows what is in use now, not what was in use at the last commit: data that was written, and what was removed.
+used_mib() { df -B 1M --output=used "$MNT" | tail -n 1 | tr -d ' '; }
+data_mib() { btrfs filesystem df -b "$MNT" | sed -n 's/^Data, .*used=//p' | awk '{ print int($1 / 1048576) }'; }
+# Writes a file's data to the disk, and nothing else.
+written() {
+	python3 -c "
+import ctypes, os, sys
+file = os.open(sys.argv[1], os.O_RDWR)
+libc = ctypes.CDLL(None, use_errno=True)
+call = libc.sync_file_range
+call.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+sys.exit(call(file, 0, 0, 7))" "$1"
+}
+mount -t btrfs -o commit=600 "$DISK1" "$MNT" || bail "the volume does not mount"
+sync -f "$MNT"
+generation=$(cat "$dir/generation") used=$(used_mib) data=$(data_mib)
+head -c 40M /dev/urandom >"$MNT/more" && written "$MNT/more" || bail "no file"
+check_equal "nothing was committed" "$generation" "$(cat "$dir/generation")"
+check "df shows what was written" test $(($(used_mib) - used)) -ge 40
+check_equal "so does btrfs filesystem df" 40 $(($(data_mib) - data))
+rm "$MNT/more" && sync -f "$MNT"
+check "what was removed is free" test $(($(used_mib) - used)) -le 1
+check_equal "to btrfs filesystem df as well" "$data" "$(data_mib)"
 umount "$MNT"
 finish
