@@ -51,6 +51,7 @@ mod root_tree;
 pub mod running;
 pub mod space;
 mod space_alloc;
+mod space_flight;
 pub mod transaction;
 pub mod usage;
 mod writable;

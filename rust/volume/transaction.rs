@@ -201,6 +201,7 @@ impl Fs {
 
     /// Lets go of what was freed by commits that all readers have seen.
     pub(super) fn release_freed(&self, space: &mut Space, base: &Reader) -> Result {
+        space.retry_returns();
         let transid = self.epochs.oldest().unwrap_or_else(|| base.generation());
         space.release_upto(base, transid)
     }

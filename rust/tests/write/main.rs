@@ -7,6 +7,7 @@ mod faults;
 mod files;
 mod full;
 mod full_script;
+mod in_flight;
 mod model;
 mod names;
 mod pieces;
