@@ -21,6 +21,7 @@ mod dir;
 mod evict;
 mod export;
 mod fallocate;
+mod fiemap;
 mod file;
 mod filesystem;
 mod fsync;

@@ -39,7 +39,7 @@ pub struct Running {
     superblock: SuperBuf,
     pub(super) roots: RunningRoots,
     pub(super) dirty: DirtyNodes,
-    refs: DelayedRefs,
+    pub(super) refs: DelayedRefs,
     changed: bool,
     /// When it was started, by [`uptime_ms`].
     started: u64,
@@ -72,6 +72,11 @@ impl RunningTrees {
     /// Whether the tree differs from the last commit.
     pub(super) fn contains(&self, tree: u64) -> bool {
         self.all || self.ids.contains(&tree)
+    }
+
+    /// Whether there are any.
+    pub(super) fn any(&self) -> bool {
+        self.all || !self.ids.is_empty()
     }
 
     fn add(&mut self, tree: u64) {

@@ -399,10 +399,7 @@ impl Nodes for Transaction<'_> {
         Self: 'a;
 
     fn node(&self, ptr: &NodePtr) -> Result<NodeRef<'_>> {
-        match self.dirty.get(ptr.bytenr) {
-            Some(dirty) => Ok(NodeRef::Dirty(dirty.node())),
-            None => Ok(NodeRef::Clean(self.base.node(ptr)?)),
-        }
+        self.dirty.look_up(&self.base, ptr)
     }
 
     fn prefetch(&self, ptrs: &[NodePtr]) {

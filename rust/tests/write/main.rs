@@ -3,6 +3,7 @@
 
 mod basic;
 mod cuts;
+mod extent_map;
 mod faults;
 mod files;
 mod full;
