@@ -46,6 +46,7 @@ mod subvolume;
 mod super_block;
 mod symlink;
 mod sysfs;
+mod sysfs_files;
 mod sysfs_space;
 mod table;
 mod thread;
