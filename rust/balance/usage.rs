@@ -1,66 +1,34 @@
 // SPDX-License-Identifier: GPL-2.0
-//! How much space block groups of each kind have, as users are told.
+//! How much space block groups of each kind have, whether or not the volume was written to.
 
 use super::chunks::last_chunk_upto;
 use super::filter::Candidate;
 use crate::format::chunk::{block_group_flags as bg, STRIPE_LEN};
 use crate::format::superblock::COPIES;
-use crate::volume::Reader;
+use crate::volume::usage::{Usage, Usages, NONE};
+use crate::volume::{Fs, Reader};
 use kernel::prelude::*;
 
-/// The block groups of one type and profile. What is kept twice counts once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Usage {
-    /// Type and profile.
-    pub flags: u64,
-    /// How many block groups there are.
-    pub groups: u64,
-    /// Their size, in bytes.
-    pub total: u64,
-    /// What of that is in use, in bytes.
-    pub used: u64,
-    /// What of that can never be used, as it surrounds copies of the superblock, in bytes.
-    pub supers: u64,
-}
-
-/// Every type and profile that one device can have, in the order in which they are listed.
-const KINDS: [u64; 6] = [
-    bg::DATA,
-    bg::DATA | bg::DUP,
-    bg::SYSTEM,
-    bg::SYSTEM | bg::DUP,
-    bg::METADATA,
-    bg::METADATA | bg::DUP,
-];
-
-impl Usage {
-    const fn none(flags: u64) -> Self {
-        Usage {
-            flags,
-            groups: 0,
-            total: 0,
-            used: 0,
-            supers: 0,
-        }
-    }
-
-    /// How often everything is on the device.
-    pub const fn copies(&self) -> u64 {
-        if self.flags & bg::DUP != 0 {
-            2
-        } else {
-            1
-        }
-    }
-}
-
-/// Sums over the block groups of the last commit; kinds of which there is none have zeros.
+/// Sums over the block groups, as the last operation left them; kinds of which there is none have zeros. Waits for
+/// nobody.
 ///
 /// # Errors
 ///
 /// `EUCLEAN` for chunks without a block group and bad items; what reading trees gives.
-pub fn usage(reader: &Reader) -> Result<[Usage; KINDS.len()]> {
-    let mut sums = KINDS.map(Usage::none);
+pub fn usage(fs: &Fs) -> Result<Usages> {
+    match fs.usages() {
+        Some(sums) => Ok(sums),
+        None => committed(&fs.reader()?),
+    }
+}
+
+/// Sums over the block groups of the last commit.
+///
+/// # Errors
+///
+/// As for [`usage`].
+pub fn committed(reader: &Reader) -> Result<Usages> {
+    let mut sums = NONE;
     let mut below = Some(u64::MAX);
     while let Some(logical) = below {
         let Some(chunk) = last_chunk_upto(reader, logical)? else {

@@ -8,7 +8,8 @@ use crate::format::superblock::LABEL_SIZE;
 use crate::vfs::{capable_sys_admin, with_current, OpenFile, UserArg};
 use crate::volume::space::SpaceContext;
 use crate::volume::transaction::Reserve;
-use crate::volume::Reader;
+use crate::volume::usage::allocated;
+use crate::volume::Fs;
 use crate::{fs_err, fs_info, fs_warn};
 use kernel::prelude::*;
 use zerocopy::{FromZeros, IntoBytes};
@@ -138,7 +139,7 @@ pub(super) fn dev_info(file: &OpenFile<'_>, arg: UserArg) -> Result {
         return Err(ENODEV);
     }
     info.uuid = device.uuid;
-    info.bytes_used = device.bytes_used.get();
+    info.bytes_used = allocated(&usage(fs)?);
     info.total_bytes = device.total_bytes.get();
     info.fsid = reader.superblock().fsid;
     info.path.fill(0);
@@ -152,20 +153,20 @@ pub(super) fn dev_info(file: &OpenFile<'_>, arg: UserArg) -> Result {
 }
 
 /// Sums over the block groups of each kind that there are, and what commits keep for themselves.
-fn spaces(reader: &Reader) -> Result<KVec<SpaceInfo>> {
-    let sums = usage(reader)?;
+fn spaces(fs: &Fs) -> Result<KVec<SpaceInfo>> {
+    let sums = usage(fs)?;
     let mut spaces = KVec::new();
     for sum in sums.iter().filter(|sum| sum.total != 0) {
         let space = SpaceInfo {
             flags: sum.flags,
             total_bytes: sum.total,
-            used_bytes: sum.used,
+            used_bytes: sum.in_use(),
         };
         spaces.push(space, GFP_KERNEL)?;
     }
     let reserve = SpaceInfo {
         flags: GLOBAL_RESERVE,
-        total_bytes: commit_reserve(&sums, reader.superblock().nodesize.get()),
+        total_bytes: commit_reserve(&sums, fs.geometry.nodesize),
         used_bytes: 0,
     };
     spaces.push(reserve, GFP_KERNEL)?;
@@ -174,7 +175,7 @@ fn spaces(reader: &Reader) -> Result<KVec<SpaceInfo>> {
 
 pub(super) fn space_info(file: &OpenFile<'_>, arg: UserArg) -> Result {
     let mut args: SpaceArgs = arg.read()?;
-    let spaces = spaces(&file.fs().reader()?)?;
+    let spaces = spaces(file.fs())?;
     let shown = match usize::try_from(args.space_slots) {
         // That asks for their number.
         Ok(0) => {

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Making, deleting and marking subvolumes.
 
-use super::subvol::{RootRefs, Time, Time32, READ_ONLY};
-use crate::format::inode::Timespec;
+use super::subvol::{RootRefs, Time, Time32, UserTime, READ_ONLY};
 use crate::format::{item_type, tree_id, Key};
 use crate::subvol::manage::{self, Received};
 use crate::tree::Cursor;
 use crate::vfs::{capable_sys_admin, now, OpenFile, UserArg};
 use crate::volume::{Reader, View};
+use core::mem::offset_of;
 use kernel::prelude::*;
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -34,30 +34,23 @@ pub(super) struct VolArgsV2 {
     name: [u8; SUBVOL_NAME_MAX + 1],
 }
 
-/// `struct btrfs_ioctl_received_subvol_args`.
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+/// `struct btrfs_ioctl_received_subvol_args`, with times as 64-bit or as 32-bit programs have them.
 #[repr(C)]
-pub(super) struct ReceivedArgs {
-    uuid: [u8; 16],
-    stransid: u64,
-    rtransid: u64,
-    stime: Time,
-    rtime: Time,
-    flags: u64,
-    reserved: [u64; 16],
+pub(super) struct ReceivedArgs<T> {
+    _head: ReceivedHead,
+    stime: T,
+    rtime: T,
+    _flags: u64,
+    _reserved: [u64; 16],
 }
 
-/// The same for a 32-bit program.
+/// What comes before the times.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C, packed)]
-pub(super) struct ReceivedArgs32 {
+#[repr(C)]
+struct ReceivedHead {
     uuid: [u8; 16],
     stransid: u64,
     rtransid: u64,
-    stime: Time32,
-    rtime: Time32,
-    flags: u64,
-    reserved: [u64; 16],
 }
 
 /// `struct btrfs_ioctl_subvol_wait`.
@@ -72,7 +65,7 @@ pub(super) struct WaitArgs {
 const _: () = {
     assert!(size_of::<VolArgs>() == 4096 && size_of::<VolArgsV2>() == 4096);
     assert!(size_of::<RootRefs>() == 4096 && size_of::<WaitArgs>() == 16);
-    assert!(size_of::<ReceivedArgs>() == 200 && size_of::<ReceivedArgs32>() == 192);
+    assert!(size_of::<ReceivedArgs<Time>>() == 200 && size_of::<ReceivedArgs<Time32>>() == 192);
 };
 
 /// Flags of the second version.
@@ -165,12 +158,9 @@ pub(super) fn set_default(file: &OpenFile<'_>, arg: UserArg) -> Result {
 }
 
 /// Notes where the subvolume was received from; answers the transaction and the time of that.
-fn receive(
-    file: &OpenFile<'_>,
-    uuid: [u8; 16],
-    stransid: u64,
-    stime: Timespec,
-) -> Result<(u64, Timespec)> {
+pub(super) fn set_received<T: UserTime>(file: &OpenFile<'_>, arg: UserArg) -> Result {
+    let mut head: ReceivedHead = arg.read()?;
+    let stime: T = arg.add(offset_of!(ReceivedArgs<T>, stime) as u64)?.read()?;
     if !file.owner_or_capable() {
         return Err(EPERM);
     }
@@ -179,40 +169,16 @@ fn receive(
         return Err(EINVAL);
     }
     let received = Received {
-        uuid,
-        stransid,
-        stime,
+        uuid: head.uuid,
+        stransid: head.stransid,
+        stime: stime.into(),
         now: now(),
     };
-    let transid = manage::set_received(file.fs(), file.tree(), &received)?;
+    head.rtransid = manage::set_received(file.fs(), file.tree(), &received)?;
     file.fs().commit()?;
-    Ok((transid, received.now))
-}
-
-pub(super) fn set_received(file: &OpenFile<'_>, arg: UserArg) -> Result {
-    let mut args: ReceivedArgs = arg.read()?;
-    let stime = Timespec {
-        sec: args.stime.sec.into(),
-        nsec: args.stime.nsec.into(),
-    };
-    let (transid, time) = receive(file, args.uuid, args.stransid, stime)?;
-    args.rtransid = transid;
-    args.rtime.sec = time.sec.get();
-    args.rtime.nsec = time.nsec.get();
-    arg.write(&args)
-}
-
-pub(super) fn set_received_32(file: &OpenFile<'_>, arg: UserArg) -> Result {
-    let mut args: ReceivedArgs32 = arg.read()?;
-    let stime = Timespec {
-        sec: args.stime.sec.into(),
-        nsec: args.stime.nsec.into(),
-    };
-    let (transid, time) = receive(file, args.uuid, args.stransid, stime)?;
-    args.rtransid = transid;
-    args.rtime.sec = time.sec.get();
-    args.rtime.nsec = time.nsec.get();
-    arg.write(&args)
+    arg.write(&head)?;
+    arg.add(offset_of!(ReceivedArgs<T>, rtime) as u64)?
+        .write(&T::from(received.now))
 }
 
 /// The deleted subvolumes whose trees are still there, in the order of their ids.

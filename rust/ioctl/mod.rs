@@ -68,8 +68,8 @@ const BALANCE_CTL: u32 = write::<i32>(33);
 const BALANCE_PROGRESS: u32 = read::<balance::Args>(34);
 const INO_PATHS: u32 = both::<logical::InoPathArgs>(35);
 const LOGICAL_INO: u32 = both::<logical::LogicalInoArgs>(36);
-const SET_RECEIVED_SUBVOL: u32 = both::<manage::ReceivedArgs>(37);
-const SET_RECEIVED_SUBVOL_32: u32 = both::<manage::ReceivedArgs32>(37);
+const SET_RECEIVED_SUBVOL: u32 = both::<manage::ReceivedArgs<subvol::Time>>(37);
+const SET_RECEIVED_SUBVOL_32: u32 = both::<manage::ReceivedArgs<subvol::Time32>>(37);
 const SEND: u32 = write::<send::Args>(38);
 const SEND_32: u32 = write::<send::Args32>(38);
 const GET_FSLABEL: u32 = read::<info::Label>(49);
@@ -155,8 +155,8 @@ pub(crate) fn dispatch(
         SNAP_DESTROY_V2 => manage::destroy_v2(file, arg),
         SUBVOL_SETFLAGS => manage::set_flags(file, arg),
         DEFAULT_SUBVOL => manage::set_default(file, arg),
-        SET_RECEIVED_SUBVOL => manage::set_received(file, arg),
-        SET_RECEIVED_SUBVOL_32 => manage::set_received_32(file, arg),
+        SET_RECEIVED_SUBVOL => manage::set_received::<subvol::Time>(file, arg),
+        SET_RECEIVED_SUBVOL_32 => manage::set_received::<subvol::Time32>(file, arg),
         SUBVOL_SYNC_WAIT => manage::wait_deleted(file, arg),
         _ => refused::refuse(cmd),
     };

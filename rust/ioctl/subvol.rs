@@ -17,16 +17,62 @@ const MAX_REFS: usize = 255;
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(super) struct Time {
-    pub(super) sec: u64,
-    pub(super) nsec: u32,
+    sec: u64,
+    nsec: u32,
     padding: u32,
 }
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, packed)]
 pub(super) struct Time32 {
-    pub(super) sec: u64,
-    pub(super) nsec: u32,
+    sec: u64,
+    nsec: u32,
+}
+
+/// Either of them.
+pub(super) trait UserTime:
+    FromBytes + IntoBytes + zerocopy::Immutable + From<Timespec> + Into<Timespec>
+{
+}
+
+impl UserTime for Time {}
+impl UserTime for Time32 {}
+
+impl From<Timespec> for Time {
+    fn from(time: Timespec) -> Self {
+        Time {
+            sec: time.sec.get(),
+            nsec: time.nsec.get(),
+            padding: 0,
+        }
+    }
+}
+
+impl From<Time> for Timespec {
+    fn from(time: Time) -> Self {
+        Timespec {
+            sec: time.sec.into(),
+            nsec: time.nsec.into(),
+        }
+    }
+}
+
+impl From<Timespec> for Time32 {
+    fn from(time: Timespec) -> Self {
+        Time32 {
+            sec: time.sec.get(),
+            nsec: time.nsec.get(),
+        }
+    }
+}
+
+impl From<Time32> for Timespec {
+    fn from(time: Time32) -> Self {
+        Timespec {
+            sec: time.sec.into(),
+            nsec: time.nsec.into(),
+        }
+    }
 }
 
 /// What comes before the times in `struct btrfs_ioctl_get_subvol_info_args`.
@@ -101,21 +147,14 @@ pub(super) fn get_flags(file: &OpenFile<'_>, arg: UserArg) -> Result {
 pub(super) fn info(file: &OpenFile<'_>, arg: UserArg) -> Result {
     let mut info = zeroed_box::<Info>()?;
     let times = fill(file, &mut info.head)?;
-    info.times = times.map(|time| Time {
-        sec: time.sec.get(),
-        nsec: time.nsec.get(),
-        padding: 0,
-    });
+    info.times = times.map(Time::from);
     arg.write(&*info)
 }
 
 pub(super) fn info_32(file: &OpenFile<'_>, arg: UserArg) -> Result {
     let mut head = zeroed_box::<Head>()?;
     let times = fill(file, &mut head)?;
-    let times = times.map(|time| Time32 {
-        sec: time.sec.get(),
-        nsec: time.nsec.get(),
-    });
+    let times = times.map(Time32::from);
     arg.write(&*head)?;
     arg.add(size_of::<Head>() as u64)?.write(&times)?;
     let reserved = core::mem::offset_of!(Info32, reserved) as u64;

@@ -21,6 +21,7 @@
 mod ahead;
 mod backrefs;
 mod checksum;
+mod clone_range;
 mod clones;
 mod compare;
 mod data;

@@ -9,6 +9,7 @@ pub mod csum;
 pub mod data;
 pub mod decompress;
 pub mod dir;
+pub mod extent_map;
 pub mod file_extent;
 pub mod inode;
 pub mod manage;

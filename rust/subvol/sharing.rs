@@ -5,15 +5,18 @@
 //! on the way from the subvolume's root down to the file extent item has more than one parent, as all of them
 //! have below the root of a snapshot. The way is found from the top, so that what is known of its blocks serves the
 //! next extent, too.
+//!
+//! In the running transaction, the extent tree is behind: what is queued for it counts as if it were there.
 
 use super::file_extent::{Extent, Kind};
 use crate::format::file_extent::{FileExtentHead, FileExtentItem, TYPE_INLINE};
 use crate::format::header::MAX_LEVEL;
 use crate::format::{self, item_type, tree_id, Key};
-use crate::tree::TreeRoot;
+use crate::tree::{Cursor, TreeRoot};
 use crate::volume::backref::{find_extent, for_each_keyed, FoundExtent};
+use crate::volume::delayed_ref::{RefDelta, RefHead};
 use crate::volume::refs::{CountedRef, RefKind};
-use crate::volume::Reader;
+use crate::volume::View;
 use kernel::prelude::*;
 
 /// A block of a path and whether it, or one above it, has several parents.
@@ -24,8 +27,8 @@ struct Block {
 }
 
 /// Looks at the extents of one file.
-pub struct Sharing<'r> {
-    reader: &'r Reader,
+pub struct Sharing<'v, V> {
+    view: &'v V,
     root: TreeRoot,
     ino: u64,
     last_snapshot: u64,
@@ -36,22 +39,69 @@ pub struct Sharing<'r> {
 /// The references of an extent, as far as they matter.
 enum Direct {
     None,
-    One(CountedRef),
+    One(RefKind, u64),
     Several,
 }
 
-impl<'r> Sharing<'r> {
-    /// For inode `ino` of the subvolume `root`, as of the commit of `reader`.
+impl Direct {
+    /// Counts a holder with `count` references.
+    fn add(&mut self, kind: RefKind, count: i64) {
+        *self = match (&self, u64::try_from(count)) {
+            (_, Err(_) | Ok(0)) => return,
+            (Direct::None, Ok(count)) => Direct::One(kind, count),
+            _ => Direct::Several,
+        };
+    }
+
+    fn is_known(&self, holder: &RefKind) -> bool {
+        match self {
+            Direct::None => false,
+            Direct::One(kind, _) => kind == holder,
+            Direct::Several => true,
+        }
+    }
+}
+
+/// An extent, in the extent tree or about to be.
+struct Known<'v> {
+    bytenr: u64,
+    num_bytes: u64,
+    found: Option<FoundExtent>,
+    queued: Option<&'v RefHead>,
+}
+
+impl Known<'_> {
+    fn deltas(&self) -> &[RefDelta] {
+        self.queued.map_or(&[], |head| &head.deltas)
+    }
+
+    /// How many references of this kind there are, if the extent tree has `count`.
+    fn count_of(&self, one: &CountedRef) -> i64 {
+        let mut deltas = self.deltas().iter();
+        let delta = deltas.find(|delta| delta.kind == one.kind);
+        i64::from(one.count).saturating_add(delta.map_or(0, |delta| delta.count))
+    }
+
+    /// The number of all references.
+    fn refs(&self) -> i64 {
+        let refs = self.found.as_ref().map_or(0, |found| found.record.refs);
+        let net = self.queued.map_or(0, RefHead::net);
+        i64::try_from(refs).unwrap_or(i64::MAX).saturating_add(net)
+    }
+}
+
+impl<'v, V: View> Sharing<'v, V> {
+    /// For inode `ino` of the subvolume `root`.
     ///
     /// # Errors
     ///
     /// What reading the subvolume's root item gives.
-    pub fn new(reader: &'r Reader, root: TreeRoot, ino: u64) -> Result<Self> {
+    pub fn new(view: &'v V, root: TreeRoot, ino: u64) -> Result<Self> {
         Ok(Self {
-            reader,
+            view,
             root,
             ino,
-            last_snapshot: reader.root_item(root.id)?.last_snapshot.get(),
+            last_snapshot: view.tree_root_item(root.id)?.last_snapshot.get(),
             path: [None; MAX_LEVEL as usize],
         })
     }
@@ -66,16 +116,15 @@ impl<'r> Sharing<'r> {
         let (Kind::Regular(extent) | Kind::Prealloc(extent)) = part.kind else {
             return Ok(false);
         };
-        let bytenr = extent.disk_bytenr;
-        let Some(found) = self.find(bytenr)? else {
+        let Some(known) = self.find(extent.disk_bytenr)? else {
             return Ok(false);
         };
-        let only = match self.direct(&found)? {
+        let (kind, count) = match self.direct(&known)? {
             Direct::None => return Ok(false),
             Direct::Several => return Ok(true),
-            Direct::One(only) => only,
+            Direct::One(kind, count) => (kind, count),
         };
-        let offset = match only.kind {
+        let offset = match kind {
             RefKind::Data { root, ino, offset } if (root, ino) == (self.root.id, self.ino) => {
                 Some(offset)
             }
@@ -87,41 +136,57 @@ impl<'r> Sharing<'r> {
             return Ok(false);
         }
         match offset {
-            Some(offset) if only.count > 1 => self.any_path_is_shared(&found, offset),
+            Some(offset) if count > 1 => self.any_path_is_shared(&known, offset),
             _ => self.path_is_shared(&Key::new(self.ino, item_type::EXTENT_DATA, part.offset)),
         }
     }
 
-    fn find(&self, bytenr: u64) -> Result<Option<FoundExtent>> {
-        let extents = self.reader.root(tree_id::EXTENT)?;
-        find_extent(self.reader.fs(), self.reader, extents, bytenr)
+    /// The extent at a logical address; nothing if there is none, or it is about to go.
+    fn find(&self, bytenr: u64) -> Result<Option<Known<'v>>> {
+        let queued = self.view.queued(bytenr);
+        if queued.is_some_and(|head| head.drop_all) {
+            return Ok(None);
+        }
+        let extents = self.view.tree_root(tree_id::EXTENT)?;
+        let found = find_extent(self.view.volume(), self.view, extents, bytenr)?;
+        let in_tree = found.as_ref().map(|found| found.num_bytes);
+        let num_bytes = in_tree.or_else(|| Some(queued?.num_bytes));
+        Ok(num_bytes.map(|num_bytes| Known {
+            bytenr,
+            num_bytes,
+            found,
+            queued,
+        }))
     }
 
-    fn direct(&self, found: &FoundExtent) -> Result<Direct> {
-        let mut direct = match found.record.inline() {
-            [] => Direct::None,
-            [one] => Direct::One(*one),
-            _ => Direct::Several,
-        };
-        let extents = self.reader.root(tree_id::EXTENT)?;
-        let fs = self.reader.fs();
-        for_each_keyed(fs, self.reader, extents, found.bytenr(), |_, counted| {
-            direct = match direct {
-                Direct::None => Direct::One(counted),
-                _ => Direct::Several,
-            };
-            Ok(!matches!(direct, Direct::Several))
-        })?;
+    fn direct(&self, known: &Known<'_>) -> Result<Direct> {
+        let mut direct = Direct::None;
+        if let Some(found) = &known.found {
+            for one in found.record.inline() {
+                direct.add(one.kind, known.count_of(one));
+            }
+            let extents = self.view.tree_root(tree_id::EXTENT)?;
+            let fs = self.view.volume();
+            for_each_keyed(fs, self.view, extents, known.bytenr, |_, one| {
+                direct.add(one.kind, known.count_of(&one));
+                Ok(!matches!(direct, Direct::Several))
+            })?;
+        }
+        for delta in known.deltas() {
+            if !direct.is_known(&delta.kind) {
+                direct.add(delta.kind, delta.count);
+            }
+        }
         Ok(direct)
     }
 
     /// Whether one of the paths to the items is shared that a reference with this offset stands for.
-    fn any_path_is_shared(&mut self, found: &FoundExtent, offset: u64) -> Result<bool> {
+    fn any_path_is_shared(&mut self, known: &Known<'_>, offset: u64) -> Result<bool> {
         // The offset is that of the extent's first byte, which may lie before the file's.
         let mut at = if offset > i64::MAX as u64 { 0 } else { offset };
-        let span = found.num_bytes.max(super::file_extent::MAX_COMPRESSED);
+        let span = known.num_bytes.max(super::file_extent::MAX_COMPRESSED);
         loop {
-            let mut cursor = self.reader.cursor(self.root);
+            let mut cursor = Cursor::new(self.view, self.root);
             cursor.seek(&Key::new(self.ino, item_type::EXTENT_DATA, at))?;
             let next = loop {
                 let Some((key, data)) = cursor.item() else {
@@ -132,7 +197,7 @@ impl<'r> Sharing<'r> {
                 {
                     break None;
                 }
-                if refers(data, found.bytenr(), key.offset.wrapping_sub(offset))? {
+                if refers(data, known.bytenr, key.offset.wrapping_sub(offset))? {
                     break Some(key);
                 }
                 cursor.next()?;
@@ -152,7 +217,7 @@ impl<'r> Sharing<'r> {
 
     /// Whether a block on the way to the item with this key has several parents.
     fn path_is_shared(&mut self, key: &Key) -> Result<bool> {
-        let mut cursor = self.reader.cursor(self.root);
+        let mut cursor = Cursor::new(self.view, self.root);
         cursor.seek(key)?;
         let mut shared = false;
         for level in (0..=self.root.level).rev() {
@@ -170,8 +235,7 @@ impl<'r> Sharing<'r> {
 
     /// Whether a tree block has more than one parent.
     fn has_parents(&self, bytenr: u64) -> Result<bool> {
-        let block = self.find(bytenr)?;
-        Ok(block.is_some_and(|block| block.record.refs > 1))
+        Ok(self.find(bytenr)?.is_some_and(|block| block.refs() > 1))
     }
 }
 

@@ -214,6 +214,36 @@ fn survives_failing_allocations() {
     assert!(failed > 10);
 }
 
+/// What place was made for goes in without memory.
+#[test]
+fn inserting_at_a_place_that_was_made_cannot_fail() {
+    let mut failed = 0;
+    for every in [3, 5] {
+        let mut set = ExtentSet::new();
+        let mut model = Model(vec![false; UNITS as usize]);
+        for i in 0..UNITS / 2 {
+            let start = (i * 733 % (UNITS / 2)) * 2;
+            let extent = extent(start, 1);
+            fault::fail_alloc_after(u64::from(i % every != 0));
+            if set.reserve(extent) == Err(ENOMEM) {
+                failed += 1;
+                fault::clear();
+                compare(&set, &model);
+                set.reserve(extent).unwrap();
+            }
+            fault::fail_alloc_after(0);
+            set.insert(extent).unwrap();
+            fault::clear();
+            model.range(start, 1).fill(true);
+            if i % 50 == 0 {
+                compare(&set, &model);
+            }
+        }
+        compare(&set, &model);
+    }
+    assert!(failed > 10, "{failed}");
+}
+
 #[test]
 fn refuses_extents_that_are_none() {
     assert_eq!(Extent::new(0, 0).unwrap_err(), EINVAL);

@@ -95,7 +95,7 @@ fn compare(name: &str) {
     let mut counts = [0u32; 2];
     for tree in subvolumes(&reader) {
         let root = reader.root(tree).unwrap();
-        let mut files: BTreeMap<u64, Sharing<'_>> = BTreeMap::new();
+        let mut files: BTreeMap<u64, Sharing<'_, Reader>> = BTreeMap::new();
         for_each_part(&reader, tree, &mut |ino, part| {
             let sharing = files
                 .entry(ino)

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The thread that drops the trees of deleted subvolumes.
+//! The thread that drops the trees of deleted subvolumes. Before that, it sees to the tree of UUIDs, once a mount.
 
 use super::evict::evict_deleted;
 use super::super_block::SuperBlock;
 use super::thread::{Thread, Turn, Work};
 use crate::bindings;
 use crate::fs_err;
-use crate::subvol::manage::clean_subvolumes;
+use crate::subvol::manage::{check_uuid_tree, clean_subvolumes};
+use crate::volume::Fs;
 use core::ptr::NonNull;
 use kernel::new_mutex;
 use kernel::prelude::*;
@@ -28,6 +29,7 @@ impl Work for Cleaning {
     fn run(&self, turn: &Turn) {
         // SAFETY: `Cleaner::stop` is called before the superblock goes.
         let sb = unsafe { self.sb.as_ref() };
+        let mut checked = false;
         loop {
             // SAFETY: The superblock is valid, and this thread holds nothing.
             unsafe { evict_deleted(sb) };
@@ -35,6 +37,10 @@ impl Work for Cleaning {
             if unsafe { bindings::rbtrfs_try_start_internal(sb.as_ptr()) } {
                 let fs = sb.volume().fs();
                 if !fs.is_read_only() {
+                    if !checked {
+                        check_uuids(fs, turn);
+                        checked = true;
+                    }
                     let claim = |tree| sb.volume().subvolumes().claim(tree);
                     if let Err(e) = clean_subvolumes(fs, &claim, &|| turn.is_over()) {
                         fs_err!(
@@ -51,6 +57,13 @@ impl Work for Cleaning {
                 return;
             }
         }
+    }
+}
+
+/// Without it, subvolumes are only harder to find.
+fn check_uuids(fs: &Fs, turn: &Turn) {
+    if let Err(e) = check_uuid_tree(fs, &|| turn.is_over()) {
+        fs_err!(fs, "checking the UUID tree failed: {}", e.to_errno());
     }
 }
 

@@ -11,6 +11,9 @@ use kernel::new_mutex;
 use kernel::prelude::*;
 use kernel::sync::Mutex;
 
+/// How many ranges are looked up at a time.
+const RANGES: usize = 64;
+
 struct Inner {
     blocks: ExtentSet,
     /// As many bytes as there are in `blocks`.
@@ -93,6 +96,26 @@ impl Reserved {
     /// The bytes that are promised.
     pub(super) fn bytes(&self) -> u64 {
         self.inner.lock().blocks.bytes()
+    }
+
+    /// The promised blocks from `from` on, not too many of them, and up to where these are all.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(super) fn ranges(&self, from: u64) -> Result<(KVec<Extent>, u64)> {
+        let mut ranges = KVec::with_capacity(RANGES, GFP_KERNEL)?;
+        let inner = self.inner.lock();
+        let mut at = from;
+        while let Some(range) = inner.blocks.first_after(at) {
+            if ranges.len() >= RANGES {
+                return Ok((ranges, at));
+            }
+            at = range.end();
+            // There is room, so that nothing is allocated here.
+            ranges.push(range, GFP_KERNEL)?;
+        }
+        Ok((ranges, u64::MAX))
     }
 
     /// Gives every block of the range its share, and answers the sequence number.

@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `statfs`: how large the volume is, and how much of it is free.
+//!
+//! What was freed and waits for the next commit counts as free, as it is used before anybody is told that there is no
+//! space. Data that is only in memory does not count.
 
 use super::inode::Inode;
 use super::super_block::MAGIC;
+use crate::balance;
 use crate::bindings;
-use crate::format::chunk::{block_group_flags, BlockGroupItem};
-use crate::format::superblock::compat_ro;
-use crate::format::{self, item_type, tree_id, Key};
-use crate::volume::Reader;
+use crate::format;
+use crate::format::chunk::block_group_flags;
+use crate::format::superblock::SuperBlock;
+use crate::volume::usage::allocated;
+use crate::volume::Fs;
 use kernel::error::from_result;
 use kernel::prelude::*;
 
@@ -21,44 +26,28 @@ struct Usage {
 /// The start of the device, which chunks leave alone, in bytes.
 const DEVICE_START: u64 = 1 << 20;
 
-/// Sums up the block groups of the last commit.
-fn usage(reader: &Reader) -> Result<Usage> {
-    let superblock = reader.superblock();
-    let holder = if superblock.compat_ro_flags.get() & compat_ro::BLOCK_GROUP_TREE != 0 {
-        tree_id::BLOCK_GROUP
-    } else {
-        tree_id::EXTENT
-    };
-    let root = reader.root(holder)?;
-    let chunks = reader.fs().chunk_map();
-    let mut cursor = reader.cursor(root);
+fn usage(fs: &Fs, superblock: &SuperBlock) -> Result<Usage> {
+    let sums = balance::usage::usage(fs)?;
     // In bytes of the device.
     let mut used: u64 = 0;
     let mut free_for_data: u64 = 0;
-    let mut data_copies: u64 = 1;
-    for chunk in chunks.iter() {
-        let key = Key::new(chunk.logical, item_type::BLOCK_GROUP_ITEM, chunk.length);
-        // Balance may have removed the chunk since.
-        if !cursor.seek(&key)? {
-            continue;
-        }
-        let (_, item) = cursor.item().ok_or(EUCLEAN)?;
-        let group: BlockGroupItem = format::read(item)?;
-        let copies = u64::from(chunk.copies());
-        let group_used = group.used.get().min(chunk.length).saturating_mul(copies);
-        used = used.saturating_add(group_used);
-        if group.flags.get() & block_group_flags::DATA != 0 {
-            data_copies = copies.max(1);
-            let size = chunk.length.saturating_mul(copies);
-            free_for_data = free_for_data.saturating_add(size.saturating_sub(group_used));
+    let mut data_copies: Option<u64> = None;
+    for sum in sums.iter().filter(|sum| sum.groups != 0) {
+        let of_device = |bytes: u64| bytes.saturating_mul(sum.copies());
+        used = used.saturating_add(of_device(sum.in_use()));
+        if sum.flags & block_group_flags::DATA != 0 {
+            // Where there is data of both profiles, the C driver divides by that which takes less.
+            data_copies = Some(data_copies.map_or(sum.copies(), |least| least.min(sum.copies())));
+            let free = sum.total.saturating_sub(sum.in_use());
+            let usable = free.saturating_sub(sum.read_only);
+            free_for_data = free_for_data.saturating_add(of_device(usable));
         }
     }
-    let device = &superblock.dev_item;
-    let in_use = device.bytes_used.get().saturating_add(DEVICE_START);
-    let unallocated = device.total_bytes.get().saturating_sub(in_use);
+    let in_chunks = allocated(&sums).saturating_add(DEVICE_START);
+    let unallocated = superblock.dev_item.total_bytes.get();
+    let unallocated = unallocated.saturating_sub(in_chunks);
     let total = superblock.total_bytes.get();
-    // The number of copies is at least 1, as set above.
-    let of_user = |bytes: u64| bytes.checked_div(data_copies).unwrap_or(bytes);
+    let of_user = |bytes: u64| bytes.checked_div(data_copies.unwrap_or(1)).unwrap_or(bytes);
     Ok(Usage {
         total: of_user(total),
         free: of_user(total.saturating_sub(used)),
@@ -96,7 +85,7 @@ pub(super) unsafe extern "C" fn statfs(
     from_result(|| {
         let fs = inode.super_block().volume().fs();
         let reader = fs.reader()?;
-        let usage = usage(&reader)?;
+        let usage = usage(fs, reader.superblock())?;
         let block = fs.geometry.sectorsize;
         let blocks = |bytes: u64| bytes.checked_div(u64::from(block)).unwrap_or(0);
         // SAFETY: The VFS passes a structure to be filled in; the kernel crate knows it by name alone.

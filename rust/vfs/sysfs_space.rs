@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The files of `/sys/fs/btrfs/<uuid>/allocation`: how much space block groups of each type have.
 //!
-//! They show the last commit, in which nothing is reserved for writes that are under way, nothing waits to be freed,
-//! and no block group is read-only for the time that its contents are moved: only what surrounds superblocks is.
+//! They show what the last operation left: what is reserved are extents that the running transaction has not entered
+//! into its trees yet.
 
 use super::sysfs::{Attribute, ShowSpace, Text};
-use crate::balance::usage::{commit_reserve, Usage};
+use crate::balance::usage::commit_reserve;
 use crate::format::chunk::block_group_flags as bg;
 use crate::volume::block_group::Kind as BlockGroupKind;
 use crate::volume::chunk_alloc::wanted_size;
+use crate::volume::usage::Usage;
 use crate::volume::Fs;
 use core::fmt::Write;
 use kernel::prelude::*;
@@ -80,7 +81,12 @@ fn sum(sums: &[Usage], of: fn(&Usage) -> u64) -> u64 {
 
 const TOTAL: ShowSpace = |_, sums, out| writeln!(out, "{}", sum(sums, |usage| usage.total));
 const USED: ShowSpace = |_, sums, out| writeln!(out, "{}", sum(sums, |usage| usage.used));
-const SUPERS: ShowSpace = |_, sums, out| writeln!(out, "{}", sum(sums, |usage| usage.supers));
+const PINNED: ShowSpace = |_, sums, out| writeln!(out, "{}", sum(sums, |usage| usage.pinned));
+const RESERVED: ShowSpace = |_, sums, out| writeln!(out, "{}", sum(sums, |usage| usage.reserved));
+const READ_ONLY: ShowSpace = |_, sums, out| {
+    let bytes = sum(sums, |usage| usage.supers.saturating_add(usage.read_only));
+    writeln!(out, "{bytes}")
+};
 const DISK_TOTAL: ShowSpace = |_, sums, out| {
     let bytes = sum(sums, |usage| usage.total.saturating_mul(usage.copies()));
     writeln!(out, "{bytes}")
@@ -90,11 +96,13 @@ const DISK_USED: ShowSpace = |_, sums, out| {
     writeln!(out, "{bytes}")
 };
 
-/// Commits keep some metadata for themselves.
+/// What is promised to data in memory, and the metadata that commits keep for themselves.
 fn may_use(fs: &Fs, sums: &[Usage], out: &mut Text<'_>) -> core::fmt::Result {
-    let metadata = sums.iter().any(|usage| usage.flags & bg::METADATA != 0);
-    let bytes = if metadata {
+    let is_any = |kind: u64| sums.iter().any(|usage| usage.flags & kind != 0);
+    let bytes = if is_any(bg::METADATA) {
         commit_reserve(sums, fs.geometry.nodesize)
+    } else if is_any(bg::DATA) {
+        fs.promised_data()
     } else {
         0
     };
@@ -116,10 +124,10 @@ const fn kind(name: &'static CStr, kind: u64, flags: &'static str, chunk_size: S
             Attribute::constant(c"flags", flags),
             Attribute::space(c"total_bytes", all, TOTAL),
             Attribute::space(c"bytes_used", all, USED),
-            Attribute::constant(c"bytes_pinned", "0\n"),
-            Attribute::constant(c"bytes_reserved", "0\n"),
+            Attribute::space(c"bytes_pinned", all, PINNED),
+            Attribute::space(c"bytes_reserved", all, RESERVED),
             Attribute::space(c"bytes_may_use", all, may_use),
-            Attribute::space(c"bytes_readonly", all, SUPERS),
+            Attribute::space(c"bytes_readonly", all, READ_ONLY),
             Attribute::constant(c"bytes_zone_unusable", "0\n"),
             Attribute::space(c"disk_total", all, DISK_TOTAL),
             Attribute::space(c"disk_used", all, DISK_USED),

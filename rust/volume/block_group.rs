@@ -184,6 +184,11 @@ impl BlockGroup {
         self.pinned
     }
 
+    /// Bytes that are never allocated, as they surround copies of the superblock.
+    pub fn super_bytes(&self) -> u64 {
+        self.super_bytes
+    }
+
     /// Whether nothing is allocated from it.
     pub fn is_read_only(&self) -> bool {
         self.read_only != 0

@@ -125,6 +125,10 @@ impl Transaction<'_> {
         let chunk = self.root(tree_id::CHUNK)?;
         let transid = self.transid();
         let sb = &mut *self.superblock;
+        // All that a transaction does keeps the tree of UUIDs as right as it was.
+        if sb.uuid_tree_generation == sb.generation {
+            sb.uuid_tree_generation = transid.into();
+        }
         sb.generation = transid.into();
         sb.root = root.bytenr.into();
         sb.root_level = root.level;

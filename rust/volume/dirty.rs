@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The tree blocks that the running transaction made, and how a transaction looks at any tree block.
 
-use crate::tree::node::Node;
+use super::reader::Reader;
+use crate::tree::node::{Node, NodePtr};
 use crate::tree::node_buf::NodeBuf;
+use crate::tree::Nodes;
 use core::ops::Deref;
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
@@ -63,6 +65,18 @@ impl DirtyNodes {
     /// The block at `bytenr`.
     pub fn get(&self, bytenr: u64) -> Option<&NodeBuf> {
         self.nodes.get(&bytenr).map(|dirty| &dirty.buf)
+    }
+
+    /// A block as the transaction sees it: its own, or else that of the last commit, `base`.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading.
+    pub(super) fn look_up(&self, base: &Reader, ptr: &NodePtr) -> Result<NodeRef<'_>> {
+        match self.get(ptr.bytenr) {
+            Some(dirty) => Ok(NodeRef::Dirty(dirty.node())),
+            None => Ok(NodeRef::Clean(base.node(ptr)?)),
+        }
     }
 
     /// The block at `bytenr`, to be changed.

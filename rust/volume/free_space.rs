@@ -51,7 +51,7 @@ impl Extent {
 
 #[derive(Debug)]
 struct Leaf {
-    /// Sorted, disjoint, never empty while the leaf is in a set.
+    /// Sorted and disjoint. Only a leaf that [`ExtentSet::reserve`] has made is empty while it is in a set.
     extents: KVec<Extent>,
     /// The length of the longest extent.
     longest: u64,
@@ -212,6 +212,25 @@ impl ExtentSet {
         Ok(())
     }
 
+    /// Makes [`Self::insert`] of this extent unable to fail for want of memory, as long as nothing else changes.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn reserve(&mut self, extent: Extent) -> Result {
+        let before = self.at_or_before(extent.start);
+        let behind = before.map_or((0, 0), |place| self.next(place));
+        let left = before.and_then(|place| self.get(place));
+        let right = self.get(behind);
+        if left.is_some_and(|l| l.end() == extent.start)
+            || right.is_some_and(|r| r.start == extent.end())
+        {
+            return Ok(());
+        }
+        let at = before.map_or((0, 0), |(leaf, slot)| (leaf, slot.saturating_add(1)));
+        self.make_place(at).map(|_| ())
+    }
+
     /// Takes an extent, all of which must be in the set.
     ///
     /// # Errors
@@ -314,15 +333,13 @@ impl ExtentSet {
         }
     }
 
-    /// Puts an extent at a place, moving up what is there and splitting a full leaf.
-    fn put(&mut self, (mut leaf, mut slot): Place, extent: Extent) -> Result {
+    /// Makes a place fit for one extent more, splitting a full leaf. Answers where the place is then.
+    fn make_place(&mut self, (mut leaf, mut slot): Place) -> Result<Place> {
         if self.leaves.is_empty() {
-            let mut extents = KVec::with_capacity(1, GFP_KERNEL)?;
-            extents.push(extent, GFP_KERNEL)?;
-            let longest = extent.len;
+            let extents = KVec::with_capacity(1, GFP_KERNEL)?;
+            let longest = 0;
             self.leaves.push(Leaf { extents, longest }, GFP_KERNEL)?;
-            self.count = 1;
-            return Ok(());
+            return Ok((0, 0));
         }
         let full = self.leaves.get(leaf).ok_or(EINVAL)?.extents.len() >= LEAF_MAX;
         if full {
@@ -333,8 +350,15 @@ impl ExtentSet {
                 slot = slot.saturating_sub(half);
             }
         }
+        let extents = &mut self.leaves.get_mut(leaf).ok_or(EINVAL)?.extents;
+        extents.reserve(1, GFP_KERNEL)?;
+        Ok((leaf, slot))
+    }
+
+    /// Puts an extent at a place, moving up what is there.
+    fn put(&mut self, place: Place, extent: Extent) -> Result {
+        let (leaf, slot) = self.make_place(place)?;
         let leaf = self.leaves.get_mut(leaf).ok_or(EINVAL)?;
-        leaf.extents.reserve(1, GFP_KERNEL)?;
         leaf.extents
             .insert_within_capacity(slot, extent)
             .map_err(|_| EINVAL)?;

@@ -74,15 +74,22 @@ impl FrozenBlockGroup<'_> {
     ///
     /// # Errors
     ///
-    /// `EINTR` if a signal came first.
+    /// `EINTR` if a signal came first, `ENOMEM` where space in the block group cannot be given back.
     fn wait_for_data(&self) -> Result {
         let mut writer = self.fs.writer.lock();
-        while writer.space_mut().is_in_flight(self.start, self.end) {
+        loop {
+            let space = writer.space_mut();
+            space.retry_returns();
+            if !space.is_in_flight(self.start, self.end) {
+                return Ok(());
+            }
+            if space.has_returns() {
+                return Err(ENOMEM);
+            }
             if self.fs.landed.wait_interruptible(&mut writer) {
                 return Err(EINTR);
             }
         }
-        Ok(())
     }
 
     /// The logical end, in bytes.
@@ -114,7 +121,10 @@ impl FrozenBlockGroup<'_> {
 
 impl Drop for FrozenBlockGroup<'_> {
     fn drop(&mut self) {
+        let mut writer = self.fs.writer.lock();
         // Removed block groups, and those of a volume that has to be read anew, need no thawing.
-        let _ = self.fs.writer.lock().space_mut().set_read_write(self.start);
+        if writer.space_mut().set_read_write(self.start).is_ok() {
+            self.fs.refresh_room(&writer.space);
+        }
     }
 }

@@ -11,6 +11,7 @@ use super::free_space::Extent;
 use super::fs::Fs;
 use super::room::DataReservation;
 use super::space::SpaceContext;
+use super::space_flight::{Given, Return};
 use super::transaction::Transaction;
 use crate::device::{Mirrors, WriteIo};
 use crate::format::crc::checksum;
@@ -27,6 +28,8 @@ pub struct DataExtent {
     fs: Fs,
     start: u64,
     len: u64,
+    /// Taken by the drop, which must not fail.
+    to_return: Option<KBox<Return>>,
     /// A file has this space already, preallocated; if it loses it, the space is not used again as long as this lives.
     in_place: Option<EpochGuard>,
 }
@@ -44,10 +47,11 @@ impl Fs {
         reservation: Option<&mut DataReservation>,
         want: u64,
     ) -> Result<DataExtent> {
+        let to_return = Return::new()?;
         let mut trans = self.enter()?;
-        let allocated = trans.alloc_in_flight(want.min(MAX_EXTENT));
+        let allocated = trans.alloc_in_flight(want.min(MAX_EXTENT), to_return);
         trans.leave();
-        let extent = allocated?;
+        let (extent, to_return) = allocated?;
         if let Some(reservation) = reservation {
             reservation.release(extent.len);
         }
@@ -55,6 +59,7 @@ impl Fs {
             fs: self.clone(),
             start: extent.start,
             len: extent.len,
+            to_return: Some(to_return),
             in_place: None,
         })
     }
@@ -69,6 +74,7 @@ impl Fs {
         &self,
         find: impl FnOnce(&Transaction<'_>) -> Result<Option<(u64, u64)>>,
     ) -> Result<Option<DataExtent>> {
+        let to_return = Return::new()?;
         let mut trans = self.enter()?;
         let found = find(&trans).and_then(|found| {
             let Some((start, len)) = found else {
@@ -87,21 +93,26 @@ impl Fs {
             fs: self.clone(),
             start,
             len,
+            to_return: Some(to_return),
             in_place: Some(epoch),
         }))
     }
 }
 
 impl Transaction<'_> {
-    fn alloc_in_flight(&mut self, want: u64) -> Result<Extent> {
+    fn alloc_in_flight(
+        &mut self,
+        want: u64,
+        to_return: KBox<Return>,
+    ) -> Result<(Extent, KBox<Return>)> {
         let sectorsize = u64::from(self.fs.geometry.sectorsize);
         let (space, base) = self.allocator();
         let extent = space.alloc_data(base, sectorsize, want, 0)?;
         if let Err(error) = space.set_in_flight(extent) {
-            space.release(extent.start, extent.len)?;
+            space.give_back(to_return, extent, Given::Allocated);
             return Err(error);
         }
-        Ok(extent)
+        Ok((extent, to_return))
     }
 
     /// Makes data space in flight an extent of this transaction, with its extent item queued and without references
@@ -151,7 +162,7 @@ impl DataExtent {
     ///
     /// # Errors
     ///
-    /// `EINVAL` unless that leaves something of both, and for space that a file has already.
+    /// `EINVAL` unless that leaves something of both, and for space that a file has already; `ENOMEM`.
     pub fn split(&mut self, len: u64) -> Result<DataExtent> {
         let sectorsize = u64::from(self.fs.geometry.sectorsize);
         if len == 0 || len >= self.len || len % sectorsize != 0 || self.is_in_place() {
@@ -161,6 +172,7 @@ impl DataExtent {
             fs: self.fs.clone(),
             start: self.start,
             len,
+            to_return: Some(Return::new()?),
             in_place: None,
         };
         self.start = self.start.saturating_add(len);
@@ -214,13 +226,17 @@ impl Drop for DataExtent {
         let Ok(extent) = Extent::new(self.start, self.len) else {
             return;
         };
+        let Some(to_return) = self.to_return.take() else {
+            return;
+        };
+        let given = if self.is_in_place() {
+            Given::InPlace
+        } else {
+            Given::InFlight
+        };
         let _nofs = NofsScope::enter();
         let mut writer = self.fs.writer.lock();
-        // If it fails, there is no memory, and the space stays unused until the next mount.
-        let _ = match self.in_place {
-            Some(_) => writer.space_mut().clear_busy(extent),
-            None => writer.space_mut().give_back(extent),
-        };
+        writer.space_mut().give_back(to_return, extent, given);
         self.fs.landed.notify_all();
     }
 }

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The volume as it is now: the newest commit with the running transaction's changes on top.
 
+use super::delayed_ref::RefHead;
 use super::dirty::NodeRef;
 use super::fs::Fs;
 use super::reader::Reader;
+use super::running::Running;
 use super::transaction::{Transaction, WriterState};
 use crate::format::root::RootItem;
 use crate::platform::NofsScope;
@@ -27,6 +29,9 @@ pub trait View: Nodes {
     /// As for [`Self::tree_root`].
     fn tree_root_item(&self, tree: u64) -> Result<KBox<RootItem>>;
 
+    /// What the extent tree of this state is still to be told of the extent at a logical address.
+    fn queued(&self, bytenr: u64) -> Option<&RefHead>;
+
     /// The volume.
     fn volume(&self) -> &Fs;
 }
@@ -38,6 +43,10 @@ impl View for Reader {
 
     fn tree_root_item(&self, tree: u64) -> Result<KBox<RootItem>> {
         self.root_item(tree)?.try_clone()
+    }
+
+    fn queued(&self, _bytenr: u64) -> Option<&RefHead> {
+        None
     }
 
     fn volume(&self) -> &Fs {
@@ -52,6 +61,10 @@ impl View for Transaction<'_> {
 
     fn tree_root_item(&self, tree: u64) -> Result<KBox<RootItem>> {
         self.root_item(tree)
+    }
+
+    fn queued(&self, bytenr: u64) -> Option<&RefHead> {
+        self.refs.get(bytenr)
     }
 
     fn volume(&self) -> &Fs {
@@ -89,6 +102,20 @@ impl Fs {
             let running = self.running_trees.lock();
             trees.iter().any(|tree| running.contains(*tree))
         };
+        self.live_if(changed)
+    }
+
+    /// As [`Self::live`], of all trees, and of the references that operations of any tree gained or gave up.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn live_all(&self) -> Result<Live<'_>> {
+        let changed = self.running_trees.lock().any();
+        self.live_if(changed)
+    }
+
+    fn live_if(&self, changed: bool) -> Result<Live<'_>> {
         // Of what ran on top of a commit that failed, nothing is left.
         if changed && self.check_failed().is_ok() {
             let nofs = NofsScope::enter();
@@ -118,6 +145,10 @@ impl Fs {
 }
 
 impl Live<'_> {
+    fn running(&self) -> Option<&Running> {
+        self.writer.as_ref()?.running.as_ref()
+    }
+
     /// Lets go of the writer's mutex, and keeps what was seen from being overwritten: data extents that were found
     /// through the view can be read as long as the reader lives.
     pub fn into_reader(self) -> Reader {
@@ -132,9 +163,8 @@ impl Nodes for Live<'_> {
         Self: 'a;
 
     fn node(&self, ptr: &NodePtr) -> Result<NodeRef<'_>> {
-        let running = self.writer.as_ref().and_then(|w| w.running.as_ref());
-        match running.and_then(|running| running.dirty.get(ptr.bytenr)) {
-            Some(dirty) => Ok(NodeRef::Dirty(dirty.node())),
+        match self.running() {
+            Some(running) => running.dirty.look_up(&self.base, ptr),
             None => Ok(NodeRef::Clean(self.base.node(ptr)?)),
         }
     }
@@ -150,17 +180,21 @@ impl Nodes for Live<'_> {
 
 impl View for Live<'_> {
     fn tree_root(&self, tree: u64) -> Result<TreeRoot> {
-        match self.writer.as_ref().and_then(|w| w.running.as_ref()) {
+        match self.running() {
             Some(running) => running.roots.root(self, tree),
             None => self.base.root(tree),
         }
     }
 
     fn tree_root_item(&self, tree: u64) -> Result<KBox<RootItem>> {
-        match self.writer.as_ref().and_then(|w| w.running.as_ref()) {
+        match self.running() {
             Some(running) => running.roots.item(self, tree),
             None => self.base.tree_root_item(tree),
         }
+    }
+
+    fn queued(&self, bytenr: u64) -> Option<&RefHead> {
+        self.running()?.refs.get(bytenr)
     }
 
     fn volume(&self) -> &Fs {

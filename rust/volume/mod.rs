@@ -53,7 +53,9 @@ pub mod running;
 mod sealed;
 pub mod space;
 mod space_alloc;
+mod space_flight;
 pub mod transaction;
+pub mod usage;
 mod writable;
 
 pub use commit_roots::CommitRoots;

@@ -8,6 +8,7 @@
 use super::block_group::Kind;
 use super::fs::Fs;
 use super::transaction::Reserve;
+use super::usage::Usages;
 use kernel::prelude::*;
 
 /// What is free and what of it is promised, in bytes.
@@ -19,6 +20,8 @@ pub struct Room {
     pub(super) metadata: u64,
     /// Metadata in use.
     pub(super) metadata_used: u64,
+    /// What users are told, once there was an operation.
+    pub(super) usages: Option<Usages>,
     promised: Promised,
 }
 

@@ -19,6 +19,7 @@ use super::reader::{Reader, ReaderParts};
 use super::root_tree::RunningRoots;
 use super::space::{Space, SpaceContext, Tracking};
 use super::transaction::{Hold, Reserve, Transaction, WriterState};
+use super::usage::Usage;
 use crate::device::SuperBuf;
 use crate::platform::{uptime_ms, NofsScope};
 use kernel::prelude::*;
@@ -32,7 +33,7 @@ pub struct Running {
     superblock: SuperBuf,
     pub(super) roots: RunningRoots,
     pub(super) dirty: DirtyNodes,
-    refs: DelayedRefs,
+    pub(super) refs: DelayedRefs,
     changed: bool,
     /// When it was started, by [`uptime_ms`].
     started: u64,
@@ -65,6 +66,11 @@ impl RunningTrees {
     /// Whether the tree differs from the last commit.
     pub(super) fn contains(&self, tree: u64) -> bool {
         self.all || self.ids.contains(&tree)
+    }
+
+    /// Whether there are any.
+    pub(super) fn any(&self) -> bool {
+        self.all || !self.ids.is_empty()
     }
 
     fn add(&mut self, tree: u64) {
@@ -376,12 +382,19 @@ impl Transaction<'_> {
 
 impl Fs {
     /// Tells how much room there is now.
+    #[inline(never)]
     pub(super) fn refresh_room(&self, space: &Space) {
-        let (data, metadata) = (space.totals(Kind::Data), space.totals(Kind::Metadata));
+        let usages = space.usages();
+        let sum = |kind: Kind, of: fn(&Usage) -> u64| {
+            let sums = usages.iter().filter(|sum| sum.flags & kind.flag() != 0);
+            sums.fold(0u64, |total, sum| total.saturating_add(of(sum)))
+        };
         let reserve = space.global_reserve(Kind::Metadata);
+        let metadata = sum(Kind::Metadata, Usage::available).saturating_sub(reserve);
         let mut room = self.room.lock();
-        room.data = data.available;
-        room.metadata = metadata.available.saturating_sub(reserve);
-        room.metadata_used = metadata.used;
+        room.data = sum(Kind::Data, Usage::available);
+        room.metadata = metadata;
+        room.metadata_used = sum(Kind::Metadata, |sum| sum.used.saturating_add(sum.reserved));
+        room.usages = Some(usages);
     }
 }

@@ -16,6 +16,7 @@ use super::block_group::{self, copies, BlockGroup, Kind};
 use super::chunk_alloc;
 use super::dev_extent::DevExtents;
 use super::free_space::{Extent, ExtentSet};
+use super::space_flight::Returns;
 use crate::format::chunk::block_group_flags as flags;
 use crate::format::superblock::{compat_ro, SuperBlock};
 use crate::tree::edit::EditContext;
@@ -114,15 +115,17 @@ pub struct Space {
     pinned: ExtentSet,
     held: KVec<Held>,
     /// Data space that was allocated for data on its way to the device, which no transaction knows of yet.
-    in_flight: ExtentSet,
+    pub(super) in_flight: ExtentSet,
     /// Data space that files have already, and that data is on its way to.
-    busy: ExtentSet,
+    pub(super) busy: ExtentSet,
+    /// What of both is to be given back as soon as there is memory for that.
+    pub(super) returns: Returns,
     /// The last transaction that was committed.
     committed: u64,
     /// The running transaction changed something here.
     touched: bool,
     /// A transaction was rolled back, or nothing was read yet: all must be read.
-    stale: bool,
+    pub(super) stale: bool,
 }
 
 impl Space {
@@ -143,6 +146,7 @@ impl Space {
             held: KVec::new(),
             in_flight: ExtentSet::new(),
             busy: ExtentSet::new(),
+            returns: Returns::none(),
             committed: 0,
             touched: false,
             stale: true,
@@ -216,6 +220,7 @@ impl Space {
         new.held = core::mem::take(&mut self.held);
         new.in_flight = core::mem::take(&mut self.in_flight);
         new.busy = core::mem::take(&mut self.busy);
+        new.returns = self.returns.take_for_reload();
         *self = new;
         Ok(())
     }
@@ -294,74 +299,6 @@ impl Space {
     pub(super) fn waiting(&self) -> impl Iterator<Item = &ExtentSet> {
         let held = self.held.iter().map(|held| &held.extents);
         Iterator::chain(held, [&self.pinned, &self.in_flight])
-    }
-
-    /// Lets an extent of data that was just allocated outlive the transaction, until [`Self::land`].
-    ///
-    /// # Errors
-    ///
-    /// `EEXIST` if it does so already, `ENOMEM`.
-    pub(super) fn set_in_flight(&mut self, extent: Extent) -> Result {
-        self.in_flight.insert(extent)
-    }
-
-    /// Makes an extent in flight one that the running transaction allocated.
-    ///
-    /// # Errors
-    ///
-    /// `ENOENT` if it is not in flight, `ENOMEM`.
-    pub(super) fn land(&mut self, extent: Extent) -> Result {
-        self.in_flight.remove(extent)
-    }
-
-    /// Whether data is on its way to a place between two logical addresses.
-    pub(super) fn is_in_flight(&self, start: u64, end: u64) -> bool {
-        [&self.in_flight, &self.busy].into_iter().any(|set| {
-            let next = set.first_after(start);
-            next.is_some_and(|extent| extent.start < end)
-        })
-    }
-
-    /// Notes that data is on its way to space that a file has, which must not move meanwhile. Answers whether that can
-    /// be: not in a block group that is to be emptied.
-    ///
-    /// # Errors
-    ///
-    /// `EEXIST` if other data is on its way there, `ENOMEM`.
-    pub(super) fn set_busy(&mut self, extent: Extent) -> Result<bool> {
-        let group = covering_mut(&mut self.groups, extent);
-        if group.is_none_or(|group| group.is_read_only()) {
-            return Ok(false);
-        }
-        self.busy.insert(extent)?;
-        Ok(true)
-    }
-
-    /// Undoes [`Self::set_busy`].
-    ///
-    /// # Errors
-    ///
-    /// `ENOENT` if it is not, `ENOMEM`.
-    pub(super) fn clear_busy(&mut self, extent: Extent) -> Result {
-        self.busy.remove(extent)
-    }
-
-    /// Gives back an extent in flight.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Self::land`] and [`Self::release`].
-    pub(super) fn give_back(&mut self, extent: Extent) -> Result {
-        self.in_flight.remove(extent)?;
-        if self.stale {
-            return Ok(());
-        }
-        let group = covering_mut(&mut self.groups, extent).ok_or(ENOENT)?;
-        group.reserved = group.reserved.saturating_sub(extent.len);
-        match group.free.as_mut() {
-            Some(free) => free.insert(extent),
-            None => Ok(()),
-        }
     }
 
     /// The extents that [`Self::release_upto`] would free: what may be discarded on the device just before.
@@ -598,7 +535,7 @@ impl Space {
 }
 
 /// The block group that holds all of `extent`.
-fn covering_mut(groups: &mut [BlockGroup], extent: Extent) -> Option<&mut BlockGroup> {
+pub(super) fn covering_mut(groups: &mut [BlockGroup], extent: Extent) -> Option<&mut BlockGroup> {
     let next = groups.partition_point(|g| g.start <= extent.start);
     let group = groups.get_mut(next.checked_sub(1)?)?;
     group.covers(&extent).then_some(group)

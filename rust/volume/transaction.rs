@@ -204,6 +204,7 @@ impl Fs {
 
     /// Lets go of what was freed by commits that all readers have seen.
     pub(super) fn release_freed(&self, space: &mut Space, base: &Reader) -> Result {
+        space.retry_returns();
         let transid = self.epochs.oldest().unwrap_or_else(|| self.generation());
         space.release_upto(base, transid)
     }
@@ -401,10 +402,7 @@ impl Nodes for Transaction<'_> {
         Self: 'a;
 
     fn node(&self, ptr: &NodePtr) -> Result<NodeRef<'_>> {
-        match self.dirty.get(ptr.bytenr) {
-            Some(dirty) => Ok(NodeRef::Dirty(dirty.node())),
-            None => Ok(NodeRef::Clean(self.base.node(ptr)?)),
-        }
+        self.dirty.look_up(&self.base, ptr)
     }
 
     fn prefetch(&self, ptrs: &[NodePtr]) {

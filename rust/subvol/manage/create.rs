@@ -155,8 +155,10 @@ pub fn snapshot(
         let key = Key::new(tree, item_type::ROOT_ITEM, offset);
         trans.snapshot_root(source, &key, item)?;
         uuid_tree::add(trans, &new.uuid, item_type::UUID_SUBVOL, tree)?;
-        if received != [0; 16] {
-            uuid_tree::add(trans, &received, item_type::UUID_RECEIVED_SUBVOL, tree)?;
+        let typ = item_type::UUID_RECEIVED_SUBVOL;
+        // A UUID that leads to very many snapshots already is good enough for whoever follows it.
+        if received != [0; 16] && uuid_tree::can_lead(trans, &received, typ, tree)? {
+            uuid_tree::add(trans, &received, typ, tree)?;
         }
         place.enter(trans, tree, new.now)
     })

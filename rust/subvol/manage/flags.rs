@@ -116,7 +116,7 @@ pub struct Received {
 ///
 /// # Errors
 ///
-/// `EROFS` for a read-only subvolume, `ENOENT`, `ENOSPC`.
+/// `EROFS` for a read-only subvolume, `EOVERFLOW` if too many others have this UUID, `ENOENT`, `ENOSPC`.
 pub fn set_received(fs: &Fs, tree: u64, received: &Received) -> Result<u64> {
     fs.operate(reserve(6), |trans| {
         check_alive(trans, tree)?;
@@ -126,6 +126,9 @@ pub fn set_received(fs: &Fs, tree: u64, received: &Received) -> Result<u64> {
         }
         let typ = item_type::UUID_RECEIVED_SUBVOL;
         let (old, new) = (item.received_uuid, received.uuid);
+        if new != [0; 16] && !uuid_tree::can_lead(trans, &new, typ, tree)? {
+            return Err(EOVERFLOW);
+        }
         if old != new && old != [0; 16] {
             uuid_tree::remove(trans, &old, typ, tree)?;
         }

@@ -8,9 +8,11 @@ mod clean;
 mod create;
 mod delete;
 mod flags;
+mod uuid_check;
 mod uuid_tree;
 
 pub use clean::clean_subvolumes;
 pub use create::{create_subvolume, snapshot, Made, NewSnapshot, NewSubvolume};
 pub use delete::{delete_subvolume, Deleted};
 pub use flags::{default_subvolume, set_default, set_read_only, set_received, Received};
+pub use uuid_check::check_uuid_tree;

@@ -3,10 +3,12 @@
 
 mod basic;
 mod cuts;
+mod extent_map;
 mod faults;
 mod files;
 mod full;
 mod full_script;
+mod in_flight;
 mod model;
 mod names;
 mod overlap;
@@ -16,3 +18,5 @@ mod script;
 mod subvolumes;
 #[path = "../support/mod.rs"]
 mod support;
+mod usage;
+mod uuids;

@@ -11,7 +11,7 @@ use rbtrfs_engine::volume::Fs;
 use std::string::String;
 use std::vec::Vec;
 
-fn subvolume(fs: &Fs, name: &str, n: u8) -> Result<InodeId> {
+pub fn subvolume(fs: &Fs, name: &str, n: u8) -> Result<InodeId> {
     let new = NewSubvolume {
         uuid: [n; 16],
         uid: 0,
@@ -26,7 +26,7 @@ fn subvolume(fs: &Fs, name: &str, n: u8) -> Result<InodeId> {
     })
 }
 
-fn snap(fs: &Fs, source: u64, name: &str, n: u8, read_only: bool) -> Result<InodeId> {
+pub fn snap(fs: &Fs, source: u64, name: &str, n: u8, read_only: bool) -> Result<InodeId> {
     let new = NewSnapshot {
         uuid: [n; 16],
         read_only,
@@ -39,8 +39,18 @@ fn snap(fs: &Fs, source: u64, name: &str, n: u8, read_only: bool) -> Result<Inod
     })
 }
 
-fn delete(fs: &Fs, name: &str) -> Result<u64> {
+pub fn delete(fs: &Fs, name: &str) -> Result<u64> {
     Ok(delete_subvolume(fs, ROOT, name.as_bytes(), now())?.tree)
+}
+
+/// Where a subvolume was received from.
+pub fn received(n: u8) -> Received {
+    Received {
+        uuid: [n; 16],
+        stransid: 77,
+        stime: now(),
+        now: now(),
+    }
 }
 
 fn fill_dir(fs: &Fs, dir: InodeId, count: u64, seed: u64) {
@@ -215,13 +225,7 @@ fn subvolumes_are_guarded() {
     assert_eq!(delete(&fs, "nothing"), Err(ENOENT));
     set_read_only(&fs, shot.tree, false).unwrap();
     file(&fs, shot, "yes").unwrap();
-    let received = Received {
-        uuid: [7; 16],
-        stransid: 77,
-        stime: now(),
-        now: now(),
-    };
-    set_received(&fs, shot.tree, &received).unwrap();
+    set_received(&fs, shot.tree, &received(7)).unwrap();
     set_read_only(&fs, shot.tree, true).unwrap();
     fs.commit().unwrap();
     scratch.assert_clean(&device);

@@ -73,7 +73,14 @@ copy_is_good() {
 	return "$status"
 }
 
-plan 16
+# Drivers look through a UUID tree that the superblock does not say is right; mkfs.btrfs makes such volumes.
+uuid_checks() { dmesg | grep -c "(device $(basename "$DISK1")).*checking UUID tree"; }
+knows_uuids() {
+	btrfs inspect-internal dump-super "$DISK1" | awk '{ of[$1] = $2 } END { exit of["generation"] != of["uuid_tree_generation"] }'
+}
+
+plan 18
+checks=$(uuid_checks)
 load_btrfs
 prepare_streams || bail "no streams"
 unload_btrfs
@@ -91,6 +98,8 @@ check "the default subvolume is set" sh -c "btrfs subvolume set-default $MNT/one
 check "freeze" synced_copy
 check_kept "$DISK1"
 load_btrfs
+check_equal "the UUID tree was checked once, by the first mount" $((checks + 1)) "$(uuid_checks)"
+check "and is known to be right" knows_uuids
 check "a copy of the disk shows what was frozen" copy_is_good
 unload_btrfs
 finish

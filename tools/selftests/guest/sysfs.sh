@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # /sys/fs/btrfs: the files of a mounted volume are those of the C driver and say the same, but for what is listed here.
+# What is in use, and where, shows without a commit.
 . "$(dirname "$0")/lib.sh"
 
 # Not supported: quotas, background discard, balance that starts by itself. A driver's own: what it keeps back for
@@ -31,7 +32,7 @@ mount -t btrfs -o compress=zstd "$DISK1" "$MNT" || bail "the volume does not mou
 head -c 20M /dev/urandom >"$MNT/file" && cp /bin/bash "$MNT/" && umount "$MNT" || bail "the volume could not be filled"
 dir=/sys/fs/btrfs/$(blkid -o value -s UUID "$DISK1")
 
-plan 13
+plan 24
 mount -t btrfs -o ro "$DISK1" "$MNT" && dump "$dir" >/tmp/sysfs.c && umount "$MNT" || bail "nothing to compare with"
 ls /sys/fs/btrfs/features >/tmp/sysfs.c.features
 unload_btrfs
@@ -58,5 +59,44 @@ check "the longest time is forgotten" bash -c "echo 0 >$dir/commit_stats"
 check_equal "it is gone" 0 "$(field "$dir/commit_stats" max_commit_ms)"
 check "a conversion shows" test "$(cat "$dir/allocation/metadata/single/total_bytes")" -gt 0
 check_equal "nothing is left of the other profile" 0 "$(cat "$dir/allocation/metadata/dup/total_bytes")"
+umount "$MNT"
+
+# df shows what is in use now, not what was in use at the last commit: data that was written, and what was removed.
+used_mib() { df -B 1M --output=used "$MNT" | tail -n 1 | tr -d ' '; }
+data_mib() { btrfs filesystem df -b "$MNT" | sed -n 's/^Data, .*used=//p' | awk '{ print int($1 / 1048576) }'; }
+# Writes a file's data to the disk, and nothing else.
+written() {
+	python3 -c "
+import ctypes, os, sys
+file = os.open(sys.argv[1], os.O_RDWR)
+libc = ctypes.CDLL(None, use_errno=True)
+call = libc.sync_file_range
+call.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+sys.exit(call(file, 0, 0, 7))" "$1"
+}
+mount -t btrfs -o commit=600 "$DISK1" "$MNT" || bail "the volume does not mount"
+sync -f "$MNT"
+generation=$(cat "$dir/generation") used=$(used_mib) data=$(data_mib)
+head -c 40M /dev/urandom >"$MNT/more" && written "$MNT/more" || bail "no file"
+check_equal "nothing was committed" "$generation" "$(cat "$dir/generation")"
+check "df shows what was written" test $(($(used_mib) - used)) -ge 40
+check_equal "so does btrfs filesystem df" 40 $(($(data_mib) - data))
+rm "$MNT/more" && sync -f "$MNT"
+check "what was removed is free" test $(($(used_mib) - used)) -le 1
+check_equal "to btrfs filesystem df as well" "$data" "$(data_mib)"
+
+# The map of extents is that of now, and nothing is committed for it.
+flagged() { filefrag -v "$MNT/$1" | grep -q "[ ,]$2"; }
+generation=$(cat "$dir/generation")
+head -c 256K /dev/urandom >"$MNT/mapped"
+check "data in memory has no place yet" flagged mapped delalloc
+filefrag -s "$MNT/mapped" >/dev/null
+check "and has one once it was written" bash -c "filefrag -v $MNT/mapped | grep -q ': *0\.\. *63:.*[1-9].*eof' && ! filefrag -v $MNT/mapped | grep -q delalloc"
+cp --reflink=always "$MNT/mapped" "$MNT/clone"
+check "a clone shares" flagged clone shared
+check "so does the original" flagged mapped shared
+rm "$MNT/clone"
+check_equal "until it is gone" 0 "$(filefrag -v "$MNT/mapped" | grep -c shared)"
+check_equal "nothing was committed for all that" "$generation" "$(cat "$dir/generation")"
 umount "$MNT"
 finish
