@@ -7,6 +7,7 @@ use super::lock::{Exclusive, InodeGuard, InvalidatePair};
 use super::resize::{drop_cached, flush, make_hole, take_over_extents};
 use super::write::{zero_tail, BLOCK};
 use crate::bindings;
+use crate::format::inode::inode_flags;
 use crate::subvol::write::{clone_range, preallocate, CloneRange};
 use kernel::error::{from_result, to_result};
 use kernel::prelude::*;
@@ -167,6 +168,11 @@ unsafe fn remap(
     let pair = Pair::lock(source, target);
     // What is compared must stay as it is until it is shared, whoever writes to it through a mapping.
     let _invalidate = InvalidatePair::lock(pair.first(), pair.second());
+    if source.info().flags() & inode_flags::PREALLOC != 0 {
+        // What is dirty may have no other space than what was preallocated for it, even outside of the range, and that
+        // is not written to any more once a part of it is shared.
+        flush(source, 0, i64::MAX as u64)?;
+    }
     // SAFETY: The inodes are locked. The function writes back what is dirty in both ranges, and takes privileges away.
     to_result(unsafe {
         bindings::generic_remap_file_range_prep(from, from_offset, to, to_offset, &mut len, flags)
