@@ -167,6 +167,16 @@ fn space_behind_the_end_is_given_back() {
         (5 * SECTOR, 5 * SECTOR)
     );
     assert_eq!(parts(&fs, a).len(), 1);
+    // A hole may begin behind the end, too, and end where no file can.
+    preallocate(&fs, a, 0, 16 * SECTOR, 0, now()).unwrap();
+    let item = punch(&fs, a, 8 * SECTOR, 10 * SECTOR, now()).unwrap();
+    assert_eq!(item.nbytes.get(), 14 * SECTOR);
+    let everything = (i64::MAX as u64) / SECTOR * SECTOR;
+    let item = punch(&fs, a, 5 * SECTOR, everything, now()).unwrap();
+    assert_eq!(
+        (item.size.get(), item.nbytes.get()),
+        (5 * SECTOR, 5 * SECTOR)
+    );
     fs.commit().unwrap();
     scratch.assert_clean(&device);
 }

@@ -153,6 +153,16 @@ def data():
     same("written to preallocated space")
     fallocate(fd, 1, len(model), 1 << 20)
     expect("size kept", os.fstat(fd).st_size, len(model))
+    # A hole behind the end gives back what lies there, and nothing else.
+    os.fsync(fd)
+    blocks = os.fstat(fd).st_blocks
+    behind = -(-len(model) // 4096) * 4096
+    fallocate(fd, 3, behind + 65536, 65536)
+    expect("hole behind the end", blocks - os.fstat(fd).st_blocks, 128)
+    fallocate(fd, 3, len(model), 1 << 60)
+    expect("size kept by a hole", os.fstat(fd).st_size, len(model))
+    expect("nothing behind the end", os.fstat(fd).st_blocks <= blocks - (1 << 20) // 512 + 8)
+    same("hole behind the end")
     expect("hole found", os.lseek(fd, 0, os.SEEK_HOLE) <= 8192)
     expect("data behind it", os.lseek(fd, 8192, os.SEEK_DATA) >= 53248)
 
