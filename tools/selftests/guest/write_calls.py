@@ -196,6 +196,26 @@ def data():
     os.close(fd)
 
 
+def dirty_pages(fd):
+    """How many pages of a file are in memory alone."""
+    counts = (ctypes.c_uint64 * 5)()
+    CACHESTAT = 451
+    if libc.syscall(CACHESTAT, fd, (ctypes.c_uint64 * 2)(0, 0), counts, 0) != 0:
+        raise OSError(ctypes.get_errno(), "cachestat")
+    return counts[1]
+
+
+def parts_synced():
+    """To sync a part of a file is to sync all that makes its new size."""
+    fd = os.open("parts", os.O_CREAT | os.O_RDWR)
+    os.pwrite(fd, b"p" * 65536, 0)
+    expect("dirty before a sync", dirty_pages(fd) > 0)
+    with mmap.mmap(fd, 65536) as mapped:
+        mapped.flush(61440, 4096)
+    expect("dirty after the sync of a part", dirty_pages(fd), 0)
+    os.close(fd)
+
+
 def clones():
     FICLONE, FICLONERANGE, FIDEDUPERANGE = 0x40049409, 0x4020940D, 0xC0189436
     content = os.urandom(300000)
@@ -338,7 +358,7 @@ def handles():
 
 
 os.chdir(sys.argv[1])
-for part in (names, data, clones, attributes, clock, leases, handles):
+for part in (names, data, parts_synced, clones, attributes, clock, leases, handles):
     try:
         part()
     except OSError as e:
