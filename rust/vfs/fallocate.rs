@@ -156,7 +156,9 @@ unsafe fn remap(
     if source.mode() & S_IFMT != S_IFREG || target.mode() & S_IFMT != S_IFREG {
         return Err(EINVAL);
     }
-    target.subvolume().check_writable()?;
+    if !dedupe {
+        target.subvolume().check_writable()?;
+    }
     if dedupe && target.fs().state.sends_of(target.info().tree) != 0 {
         crate::fs_warn!(
             target.fs(),
@@ -196,7 +198,7 @@ unsafe fn remap(
         dst_offset: to_offset,
         dst_size: if dedupe { target.size() } else { end },
     };
-    let item = clone_range(target.fs(), &range, now())?;
+    let item = clone_range(target.fs(), &range, (!dedupe).then(now))?;
     take_over_extents(&target, &item);
     if !dedupe && end > target.size() {
         // SAFETY: The inode is valid, and locked.

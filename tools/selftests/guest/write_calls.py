@@ -248,6 +248,35 @@ def clones():
         os.close(fd)
 
 
+def shared_in_a_snapshot():
+    """What is the same is shared in a read-only snapshot as well, and keeps its times."""
+    SUBVOL_CREATE, SNAP_CREATE_V2, FIDEDUPERANGE = 0x5000940E, 0x50009417, 0xC0189436
+    content = os.urandom(65536)
+    here = os.open(".", os.O_RDONLY)
+    fcntl.ioctl(here, SUBVOL_CREATE, bytearray(struct.pack("q4088s", 0, b"same-subvolume")))
+    write("same-subvolume/one", content)
+    write("same-subvolume/two", content)
+    for name in ("one", "two"):
+        os.utime(f"same-subvolume/{name}", (1000, 2000))
+    subvolume = os.open("same-subvolume", os.O_RDONLY)
+    fcntl.ioctl(here, SNAP_CREATE_V2, bytearray(struct.pack("qQQ32x4040s", subvolume, 0, 2, b"same-snapshot")))
+    source = os.open("same-subvolume/one", os.O_RDONLY)
+    for path in ("same-subvolume/two", "same-snapshot/two"):
+        before = os.stat(path)
+        target = os.open(path, os.O_RDONLY)
+        args = bytearray(struct.pack("QQHHI", 0, 65536, 1, 0, 0) + struct.pack("qQQiI", target, 0, 0, 0, 0))
+        fcntl.ioctl(source, FIDEDUPERANGE, args)
+        expect(f"shared with {path}", struct.unpack_from("qQQiI", args, 24)[2:4], (65536, 0))
+        os.close(target)
+        os.sync()
+        write("/proc/sys/vm/drop_caches", b"3")
+        after = os.stat(path)
+        expect(f"times of {path}", (after.st_mtime_ns, after.st_ctime_ns), (before.st_mtime_ns, before.st_ctime_ns))
+        expect(f"contents of {path}", read(path) == content)
+    for fd in (here, subvolume, source):
+        os.close(fd)
+
+
 def attributes():
     write("attrs", b"x")
     os.setxattr("attrs", "user.a", b"1")
@@ -358,7 +387,7 @@ def handles():
 
 
 os.chdir(sys.argv[1])
-for part in (names, data, parts_synced, clones, attributes, clock, leases, handles):
+for part in (names, data, parts_synced, clones, shared_in_a_snapshot, attributes, clock, leases, handles):
     try:
         part()
     except OSError as e:
