@@ -2,6 +2,7 @@
 //! Preallocating space, making holes, and sharing data between files.
 
 use super::attributes::{id, now};
+use super::fsync;
 use super::inode::{Inode, S_IFMT, S_IFREG};
 use super::lock::{Exclusive, InodeGuard, InvalidatePair};
 use super::resize::{drop_cached, flush, make_hole, take_over_extents};
@@ -207,6 +208,30 @@ unsafe fn remap(
     Ok(len)
 }
 
+/// Shares a range, and brings it to disk if one of the files was opened to be written synchronously.
+///
+/// # Safety
+///
+/// As for [`remap_file_range`].
+unsafe fn remap_and_sync(
+    from: *mut bindings::file,
+    from_offset: i64,
+    to: *mut bindings::file,
+    to_offset: i64,
+    len: i64,
+    flags: u32,
+) -> Result<i64> {
+    // SAFETY: By this function's contract.
+    unsafe {
+        let done = remap(from, from_offset, to, to_offset, len, flags)?;
+        if done > 0 && (bindings::rbtrfs_file_is_sync(from) || bindings::rbtrfs_file_is_sync(to)) {
+            fsync::sync(from)?;
+            fsync::sync(to)?;
+        }
+        Ok(done)
+    }
+}
+
 /// `file_operations::remap_file_range`.
 ///
 /// # Safety
@@ -221,7 +246,7 @@ pub(super) unsafe extern "C" fn remap_file_range(
     flags: kernel::ffi::c_uint,
 ) -> i64 {
     // SAFETY: By this function's contract.
-    match unsafe { remap(from, from_offset, to, to_offset, len, flags) } {
+    match unsafe { remap_and_sync(from, from_offset, to, to_offset, len, flags) } {
         Ok(len) => len,
         Err(e) => i64::from(e.to_errno()),
     }
