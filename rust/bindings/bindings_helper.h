@@ -137,6 +137,7 @@ void rbtrfs_invalidate_unlock_shared(struct inode *inode);
 void rbtrfs_inode_stable_writes(struct inode *inode);
 void rbtrfs_mapping_set_error(struct inode *inode, int error);
 ssize_t rbtrfs_write_sync(struct kiocb *iocb, ssize_t count);
+bool rbtrfs_file_is_sync(const struct file *file);
 struct file *rbtrfs_vmf_file(const struct vm_fault *vmf);
 void rbtrfs_start_pagefault(struct super_block *sb);
 void rbtrfs_end_pagefault(struct super_block *sb);

@@ -567,6 +567,11 @@ ssize_t rbtrfs_write_sync(struct kiocb *iocb, ssize_t count)
 	return generic_write_sync(iocb, count);
 }
 
+bool rbtrfs_file_is_sync(const struct file *file)
+{
+	return (file->f_flags & (__O_SYNC | O_DSYNC)) || IS_SYNC(file_inode(file));
+}
+
 struct file *rbtrfs_vmf_file(const struct vm_fault *vmf)
 {
 	return vmf->vma->vm_file;

@@ -2,11 +2,13 @@
 //! Preallocating space, making holes, and sharing data between files.
 
 use super::attributes::{id, now};
+use super::fsync;
 use super::inode::{Inode, S_IFMT, S_IFREG};
 use super::lock::{Exclusive, InodeGuard, InvalidatePair};
 use super::resize::{drop_cached, flush, make_hole, take_over_extents};
 use super::write::{zero_tail, BLOCK};
 use crate::bindings;
+use crate::format::inode::inode_flags;
 use crate::subvol::write::{clone_range, preallocate, CloneRange};
 use kernel::error::{from_result, to_result};
 use kernel::prelude::*;
@@ -155,7 +157,9 @@ unsafe fn remap(
     if source.mode() & S_IFMT != S_IFREG || target.mode() & S_IFMT != S_IFREG {
         return Err(EINVAL);
     }
-    target.subvolume().check_writable()?;
+    if !dedupe {
+        target.subvolume().check_writable()?;
+    }
     if dedupe && target.fs().state.sends_of(target.info().tree) != 0 {
         crate::fs_warn!(
             target.fs(),
@@ -167,6 +171,11 @@ unsafe fn remap(
     let pair = Pair::lock(source, target);
     // What is compared must stay as it is until it is shared, whoever writes to it through a mapping.
     let _invalidate = InvalidatePair::lock(pair.first(), pair.second());
+    if source.info().flags() & inode_flags::PREALLOC != 0 {
+        // What is dirty may have no other space than what was preallocated for it, even outside of the range, and that
+        // is not written to any more once a part of it is shared.
+        flush(source, 0, i64::MAX as u64)?;
+    }
     // SAFETY: The inodes are locked. The function writes back what is dirty in both ranges, and takes privileges away.
     to_result(unsafe {
         bindings::generic_remap_file_range_prep(from, from_offset, to, to_offset, &mut len, flags)
@@ -190,13 +199,37 @@ unsafe fn remap(
         dst_offset: to_offset,
         dst_size: if dedupe { target.size() } else { end },
     };
-    let item = clone_range(target.fs(), &range, now())?;
+    let item = clone_range(target.fs(), &range, (!dedupe).then(now))?;
     take_over_extents(&target, &item);
     if !dedupe && end > target.size() {
         // SAFETY: The inode is valid, and locked.
         unsafe { bindings::rbtrfs_inode_set_size(target.as_ptr(), end as i64) };
     }
     Ok(len)
+}
+
+/// Shares a range, and brings it to disk if one of the files was opened to be written synchronously.
+///
+/// # Safety
+///
+/// As for [`remap_file_range`].
+unsafe fn remap_and_sync(
+    from: *mut bindings::file,
+    from_offset: i64,
+    to: *mut bindings::file,
+    to_offset: i64,
+    len: i64,
+    flags: u32,
+) -> Result<i64> {
+    // SAFETY: By this function's contract.
+    unsafe {
+        let done = remap(from, from_offset, to, to_offset, len, flags)?;
+        if done > 0 && (bindings::rbtrfs_file_is_sync(from) || bindings::rbtrfs_file_is_sync(to)) {
+            fsync::sync(from)?;
+            fsync::sync(to)?;
+        }
+        Ok(done)
+    }
 }
 
 /// `file_operations::remap_file_range`.
@@ -213,7 +246,7 @@ pub(super) unsafe extern "C" fn remap_file_range(
     flags: kernel::ffi::c_uint,
 ) -> i64 {
     // SAFETY: By this function's contract.
-    match unsafe { remap(from, from_offset, to, to_offset, len, flags) } {
+    match unsafe { remap_and_sync(from, from_offset, to, to_offset, len, flags) } {
         Ok(len) => len,
         Err(e) => i64::from(e.to_errno()),
     }

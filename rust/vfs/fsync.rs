@@ -5,29 +5,42 @@ use super::inode::Inode;
 use super::super_block::SuperBlock;
 use crate::bindings;
 use kernel::error::{from_result, to_result};
+use kernel::prelude::*;
 
-/// `file_operations::fsync`. Of a file that the last commit shows as it is, nothing is left to be done.
+/// Brings a file to disk. Of one that the last commit shows as it is, nothing is left to be done.
+///
+/// # Errors
+///
+/// What writing its data gives, and those of a commit.
+///
+/// # Safety
+///
+/// `file` is open, and ours.
+pub(super) unsafe fn sync(file: *mut bindings::file) -> Result {
+    // SAFETY: By this function's contract.
+    let inode = unsafe { Inode::of_file(file) };
+    // SAFETY: As above.
+    to_result(unsafe { bindings::file_write_and_wait_range(file, 0, i64::MAX) })?;
+    // Times of a write that are still only in memory.
+    // SAFETY: The inode is valid.
+    to_result(unsafe { bindings::sync_inode_metadata(inode.as_ptr(), 1) })?;
+    inode.fs().commit_upto(inode.changed())
+}
+
+/// `file_operations::fsync`. All of the file is written, whatever the range that was asked for: the commit shows its new
+/// size, and up to there nothing is to be missing that was written before.
 ///
 /// # Safety
 ///
 /// As the VFS calls it, for an open file of ours.
 pub(super) unsafe extern "C" fn fsync(
     file: *mut bindings::file,
-    start: i64,
-    end: i64,
+    _start: i64,
+    _end: i64,
     _datasync: kernel::ffi::c_int,
 ) -> kernel::ffi::c_int {
-    from_result(|| {
-        // SAFETY: The VFS passes a file that is open.
-        let inode = unsafe { Inode::of_file(file) };
-        // SAFETY: As above.
-        to_result(unsafe { bindings::file_write_and_wait_range(file, start, end) })?;
-        // Times of a write that are still only in memory.
-        // SAFETY: The inode is valid.
-        to_result(unsafe { bindings::sync_inode_metadata(inode.as_ptr(), 1) })?;
-        inode.fs().commit_upto(inode.changed())?;
-        Ok(0)
-    })
+    // SAFETY: By this function's contract.
+    from_result(|| unsafe { sync(file) }.map(|()| 0))
 }
 
 /// `super_operations::sync_fs`. The VFS has written inodes and their data back before it waits.

@@ -53,16 +53,20 @@ pub(super) fn set_size(inode: Exclusive<'_>, size: u64) -> Result {
 ///
 /// `ENOSPC` for blocks of which only a part becomes a hole, and those of the engine.
 pub(super) fn make_hole(inode: Exclusive<'_>, start: u64, end: u64) -> Result {
-    let end = end.min(inode.size().next_multiple_of(BLOCK));
-    if start >= end {
-        return Ok(());
-    }
+    let size = inode.size();
+    // What follows the end of the file in its last block goes with what is before it.
+    let end = if end >= size {
+        end.max(size.next_multiple_of(BLOCK))
+    } else {
+        end
+    };
     let (first, last) = (start.next_multiple_of(BLOCK), end - end % BLOCK);
+    let zero = |from, to: u64| write::zero_range(inode, from, to.min(size).max(from));
     if first >= last {
-        return write::zero_range(inode, start, end.min(inode.size()));
+        return zero(start, end);
     }
-    write::zero_range(inode, start, first)?;
-    write::zero_range(inode, last, end.min(inode.size()).max(last))?;
+    zero(start, first)?;
+    zero(last, end)?;
     let _invalidate = InvalidateGuard::lock(inode);
     drop_cached(inode, first, last)?;
     let item = punch(

@@ -3,7 +3,7 @@
 
 use super::data::{check_file, check_writable, insert_data, NewData};
 use super::extents::{drop_range, extent_key, fill_holes, insert_inline, insert_item, read_item};
-use super::{read_inode, reserve, write_inode, InodeId};
+use super::{check_whole, read_inode, reserve, write_inode, InodeId};
 use crate::format::file_extent::{compression, FileExtentItem};
 use crate::format::inode::{inode_flags, InodeItem, Timespec};
 use crate::format::item_type;
@@ -46,11 +46,14 @@ enum Source {
 /// back is not seen: the caller writes back the source, and waits for what is under way to the destination. Each extent
 /// is an operation of its own.
 ///
+/// Without a time for `now`, the file has the same contents afterwards: its times stay, and the subvolume that it is in
+/// may be read-only.
+///
 /// # Errors
 ///
 /// `EINVAL` for offsets that are not aligned, files of which only one has checksums, and overlapping ranges of one
 /// file; `ENOENT`, `EROFS`, `ENOSPC`; what reading gives for inline data, which is copied where it has no place.
-pub fn clone_range(fs: &Fs, range: &CloneRange, now: Timespec) -> Result<InodeItem> {
+pub fn clone_range(fs: &Fs, range: &CloneRange, now: Option<Timespec>) -> Result<InodeItem> {
     let sectorsize = u64::from(fs.geometry.sectorsize);
     let CloneRange {
         src_offset,
@@ -78,16 +81,33 @@ pub fn clone_range(fs: &Fs, range: &CloneRange, now: Timespec) -> Result<InodeIt
         crate::platform::yield_now();
     }
     fs.operate(reserve(4), |trans| {
-        let mut item = check_writable(trans, range.dst)?;
+        let mut item = read_target(trans, range.dst, now)?;
         let old = item.size.get();
         let end = range.dst_size.next_multiple_of(sectorsize);
         fill_holes(trans, range.dst, old.next_multiple_of(sectorsize), end)?;
         item.size = old.max(range.dst_size).into();
-        item.mtime = now;
-        item.ctime = now;
+        set_times(&mut item, now);
         write_inode(trans, range.dst, &mut item)?;
         Ok(item)
     })
+}
+
+/// Reads the inode of the file that gets the data.
+fn read_target(trans: &Transaction<'_>, id: InodeId, now: Option<Timespec>) -> Result<InodeItem> {
+    if now.is_some() {
+        return check_writable(trans, id);
+    }
+    check_whole(trans, id.tree)?;
+    let item = read_inode(trans, id)?;
+    check_file(&item)?;
+    Ok(item)
+}
+
+fn set_times(item: &mut InodeItem, now: Option<Timespec>) {
+    if let Some(now) = now {
+        item.mtime = now;
+        item.ctime = now;
+    }
 }
 
 /// What came of sharing one extent.
@@ -139,10 +159,10 @@ fn clone_step(
     trans: &mut Transaction<'_>,
     range: &CloneRange,
     at: u64,
-    now: Timespec,
+    now: Option<Timespec>,
 ) -> Result<Step> {
     let sectorsize = u64::from(trans.fs().geometry.sectorsize);
-    let mut item = check_writable(trans, range.dst)?;
+    let mut item = read_target(trans, range.dst, now)?;
     let src_item = read_inode(trans, range.src)?;
     check_file(&src_item)?;
     let sums = |item: &InodeItem| item.flags.get() & inode_flags::NODATASUM;
@@ -195,8 +215,7 @@ fn clone_step(
     }
     let nbytes = item.nbytes.get().saturating_add(added);
     item.nbytes = nbytes.saturating_sub(freed).into();
-    item.ctime = now;
-    item.mtime = now;
+    set_times(&mut item, now);
     write_inode(trans, range.dst, &mut item)?;
     Ok(Step::Shared(stop))
 }

@@ -164,17 +164,35 @@ fn cut_inline(trans: &mut Transaction<'_>, id: InodeId, size: u64) -> Result<u64
     Ok(len.saturating_sub(size))
 }
 
+/// Where the last item of a file's data ends.
+fn end_of_items(fs: &Fs, id: InodeId) -> Result<u64> {
+    let live = fs.live(id.tree)?;
+    let sectorsize = fs.geometry.sectorsize;
+    let mut cursor = Cursor::new(&live, live.tree_root(id.tree)?);
+    cursor.seek_before(&extent_key(id.ino, u64::MAX))?;
+    match cursor.item() {
+        Some((key, data)) if key.is(id.ino, item_type::EXTENT_DATA) => {
+            let end = file_extent::parse(&key, data, sectorsize)?.end();
+            end.checked_next_multiple_of(sectorsize.into())
+                .ok_or(EUCLEAN)
+        }
+        _ => Ok(0),
+    }
+}
+
 /// Makes a hole of the sectors between two offsets, in bytes, multiples of the sector size. Inline data goes as a
-/// whole. The size of the file stays.
+/// whole, and so does space that was preallocated behind the end of the file. The size of the file stays.
 ///
 /// # Errors
 ///
-/// `EINVAL`, `ENOENT`, `EROFS`; `ENOSPC` where holes need items, or an extent is split.
+/// `EINVAL`, `ENOENT`, `EROFS`; `ENOSPC` where holes need items, or an extent is split; `EINTR`.
 pub fn punch(fs: &Fs, id: InodeId, from: u64, to: u64, now: Timespec) -> Result<InodeItem> {
     let sectorsize = u64::from(fs.geometry.sectorsize);
     if (from | to) % sectorsize != 0 || from > to {
         return Err(EINVAL);
     }
+    // Behind the last item there is nothing to be dropped, however far the range goes on.
+    let to = to.min(end_of_items(fs, id)?).max(from);
     let mut at = from;
     loop {
         let end = to.min(at.saturating_add(STEP_BYTES));
@@ -192,6 +210,9 @@ pub fn punch(fs: &Fs, id: InodeId, from: u64, to: u64, now: Timespec) -> Result<
         at = end;
         if at >= to {
             return Ok(item);
+        }
+        if crate::platform::fatal_signal_pending() {
+            return Err(EINTR);
         }
         crate::platform::yield_now();
     }

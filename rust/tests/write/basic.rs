@@ -3,7 +3,8 @@
 
 use crate::files::*;
 use crate::support::*;
-use rbtrfs_engine::format::inode::inode_flags;
+use kernel::prelude::*;
+use rbtrfs_engine::format::inode::{inode_flags, Timespec};
 use rbtrfs_engine::subvol::file_extent::{self, Kind};
 use rbtrfs_engine::subvol::manage::{self, NewSnapshot};
 use rbtrfs_engine::subvol::write::*;
@@ -127,7 +128,7 @@ fn preallocated_space_is_used_once() {
             dst_offset: 0,
             dst_size: size,
         };
-        clone_range(&fs, &range, now()).unwrap();
+        clone_range(&fs, &range, Some(now())).unwrap();
         assert!(!is_preallocated(&fs, a, 8 * SECTOR, SECTOR).unwrap());
         write(&fs, b, 8 * SECTOR, &pattern(SECTOR as usize, 7), size).unwrap();
         assert_eq!(read(&fs, a).unwrap(), wanted);
@@ -167,8 +168,62 @@ fn space_behind_the_end_is_given_back() {
         (5 * SECTOR, 5 * SECTOR)
     );
     assert_eq!(parts(&fs, a).len(), 1);
+    // A hole may begin behind the end, too, and end where no file can.
+    preallocate(&fs, a, 0, 16 * SECTOR, 0, now()).unwrap();
+    let item = punch(&fs, a, 8 * SECTOR, 10 * SECTOR, now()).unwrap();
+    assert_eq!(item.nbytes.get(), 14 * SECTOR);
+    let everything = (i64::MAX as u64) / SECTOR * SECTOR;
+    let item = punch(&fs, a, 5 * SECTOR, everything, now()).unwrap();
+    assert_eq!(
+        (item.size.get(), item.nbytes.get()),
+        (5 * SECTOR, 5 * SECTOR)
+    );
     fs.commit().unwrap();
     scratch.assert_clean(&device);
+}
+
+#[test]
+fn what_is_the_same_is_shared_in_a_snapshot() {
+    for kind in KINDS {
+        let scratch = Scratch::new("write-same");
+        let device = share(make_mem(&scratch, kind));
+        let fs = open(&device).unwrap();
+        let data = pattern(4 * SECTOR as usize, 1);
+        let [a, b] = ["a", "b"].map(|name| file(&fs, ROOT, name).unwrap());
+        for id in [a, b] {
+            write(&fs, id, 0, &data, data.len() as u64).unwrap();
+        }
+        let shot = NewSnapshot {
+            uuid: [1; 16],
+            read_only: true,
+            now: now(),
+        };
+        let made = manage::snapshot(&fs, ROOT.tree, ROOT, b"shot", &shot).unwrap();
+        let dst = InodeId {
+            tree: made.tree,
+            ino: b.ino,
+        };
+        let range = CloneRange {
+            src: a,
+            src_offset: SECTOR,
+            len: 2 * SECTOR,
+            dst,
+            dst_offset: SECTOR,
+            dst_size: 4 * SECTOR,
+        };
+        let late = Timespec {
+            sec: 1_800_000_000.into(),
+            nsec: 0.into(),
+        };
+        let refused = clone_range(&fs, &range, Some(late));
+        assert_eq!(refused.map(|_| ()), Err(EROFS));
+        let item = clone_range(&fs, &range, None).unwrap();
+        assert_eq!([item.mtime, item.ctime].map(|t| t.sec), [now().sec; 2]);
+        assert_eq!(parts(&fs, dst)[1].2, parts(&fs, a)[0].2 + SECTOR);
+        assert_eq!(read(&fs, dst).unwrap(), data);
+        fs.commit().unwrap();
+        scratch.assert_clean(&device);
+    }
 }
 
 #[test]
@@ -197,7 +252,7 @@ fn small_files_are_cloned_to_where_they_have_no_place() {
                 dst_offset: at,
                 dst_size: size,
             };
-            let item = clone_range(&fs, &range, now()).unwrap();
+            let item = clone_range(&fs, &range, Some(now())).unwrap();
             assert_eq!(item.size.get(), size);
             let at = at as usize;
             data.resize(size as usize, 0);

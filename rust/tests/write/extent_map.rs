@@ -45,7 +45,7 @@ fn clone(fs: &Fs, (src, src_offset): (InodeId, u64), (dst, dst_offset): (InodeId
         dst_offset,
         dst_size: dst_offset + len,
     };
-    clone_range(fs, &range, now()).unwrap();
+    clone_range(fs, &range, Some(now())).unwrap();
 }
 
 /// The maps of all files of all subvolumes.

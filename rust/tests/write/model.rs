@@ -635,7 +635,7 @@ impl Model {
             dst_offset: at as u64,
             dst_size: size.max(at + len) as u64,
         };
-        clone_range(fs, &range, now())?;
+        clone_range(fs, &range, Some(now()))?;
         let new = self.data(dst);
         new.resize(size.max(at + len), 0);
         new[at..at + len].copy_from_slice(&data[from..to]);

@@ -167,7 +167,7 @@ pub fn script(fs: &Fs, watch: &mut dyn Watch) -> Result {
         dst_offset: 16384,
         dst_size: 32768,
     };
-    s.steps(|fs| clone_range(fs, &range, now()))?;
+    s.steps(|fs| clone_range(fs, &range, Some(now())))?;
     let sectors = pattern(4 * 4096, 6);
     let sectors: Vec<_> = sectors.chunks(4096).collect();
     let of_a = [12288, 4096, 36864, 28672].into_iter().zip(sectors.clone());

@@ -21,13 +21,22 @@ use_fio() {
 		--name=mapped --rw=randwrite --bs=4k --ioengine=mmap || { cat /tmp/fio.log && false; }
 }
 
+# What is written to preallocated space needs no other, even if a part of that space is shared before it is on disk.
+share_preallocated() {
+	python3 -c 'import fcntl, os, struct, sys
+fd = os.open(sys.argv[1], os.O_RDWR)
+os.pwrite(fd, b"x" * 1048576, 1048576)
+fcntl.ioctl(fd, 0x4020940D, struct.pack("qQQQ", fd, 0, 4096, 8388608))
+os.fsync(fd)' "$1" && [ "$(tail -c +1048577 "$1" | head -c 1M | tr -d x | wc -c)" = 0 ]
+}
 full_volume() {
 	local i out
+	fallocate -l 4M "$MNT/preallocated" || return
 	for i in $(seq 100); do
 		out=$(head -c 16M /dev/zero 2>/dev/null | dd of="$MNT/full/$i" bs=64k 2>&1) || break
 	done
 	grep -q 'No space left' <<<"$out" || { echo "no ENOSPC: $out" && return 1; }
-	sync -f "$MNT" && rm -r "$MNT/full" && sync -f "$MNT" && head -c 16M /dev/zero >"$MNT/after" && sync -f "$MNT" && rm "$MNT/after"
+	sync -f "$MNT" && share_preallocated "$MNT/preallocated" && rm -r "$MNT/full" && sync -f "$MNT" && head -c 16M /dev/zero >"$MNT/after" && sync -f "$MNT" && rm "$MNT/after"
 }
 remount() {
 	echo waiting >"$MNT/waiting" && mount -o remount,ro "$MNT" && ! touch "$MNT/x" 2>/dev/null &&

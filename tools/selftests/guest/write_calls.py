@@ -153,6 +153,16 @@ def data():
     same("written to preallocated space")
     fallocate(fd, 1, len(model), 1 << 20)
     expect("size kept", os.fstat(fd).st_size, len(model))
+    # A hole behind the end gives back what lies there, and nothing else.
+    os.fsync(fd)
+    blocks = os.fstat(fd).st_blocks
+    behind = -(-len(model) // 4096) * 4096
+    fallocate(fd, 3, behind + 65536, 65536)
+    expect("hole behind the end", blocks - os.fstat(fd).st_blocks, 128)
+    fallocate(fd, 3, len(model), 1 << 60)
+    expect("size kept by a hole", os.fstat(fd).st_size, len(model))
+    expect("nothing behind the end", os.fstat(fd).st_blocks <= blocks - (1 << 20) // 512 + 8)
+    same("hole behind the end")
     expect("hole found", os.lseek(fd, 0, os.SEEK_HOLE) <= 8192)
     expect("data behind it", os.lseek(fd, 8192, os.SEEK_DATA) >= 53248)
 
@@ -186,6 +196,26 @@ def data():
     os.close(fd)
 
 
+def dirty_pages(fd):
+    """How many pages of a file are in memory alone."""
+    counts = (ctypes.c_uint64 * 5)()
+    CACHESTAT = 451
+    if libc.syscall(CACHESTAT, fd, (ctypes.c_uint64 * 2)(0, 0), counts, 0) != 0:
+        raise OSError(ctypes.get_errno(), "cachestat")
+    return counts[1]
+
+
+def parts_synced():
+    """To sync a part of a file is to sync all that makes its new size."""
+    fd = os.open("parts", os.O_CREAT | os.O_RDWR)
+    os.pwrite(fd, b"p" * 65536, 0)
+    expect("dirty before a sync", dirty_pages(fd) > 0)
+    with mmap.mmap(fd, 65536) as mapped:
+        mapped.flush(61440, 4096)
+    expect("dirty after the sync of a part", dirty_pages(fd), 0)
+    os.close(fd)
+
+
 def clones():
     FICLONE, FICLONERANGE, FIDEDUPERANGE = 0x40049409, 0x4020940D, 0xC0189436
     content = os.urandom(300000)
@@ -215,6 +245,35 @@ def clones():
     fcntl.ioctl(copy, FICLONE, tiny)
     expect("clone of a small file", read("tiny-clone"), b"tiny")
     for fd in (source, target, same, tiny, copy):
+        os.close(fd)
+
+
+def shared_in_a_snapshot():
+    """What is the same is shared in a read-only snapshot as well, and keeps its times."""
+    SUBVOL_CREATE, SNAP_CREATE_V2, FIDEDUPERANGE = 0x5000940E, 0x50009417, 0xC0189436
+    content = os.urandom(65536)
+    here = os.open(".", os.O_RDONLY)
+    fcntl.ioctl(here, SUBVOL_CREATE, bytearray(struct.pack("q4088s", 0, b"same-subvolume")))
+    write("same-subvolume/one", content)
+    write("same-subvolume/two", content)
+    for name in ("one", "two"):
+        os.utime(f"same-subvolume/{name}", (1000, 2000))
+    subvolume = os.open("same-subvolume", os.O_RDONLY)
+    fcntl.ioctl(here, SNAP_CREATE_V2, bytearray(struct.pack("qQQ32x4040s", subvolume, 0, 2, b"same-snapshot")))
+    source = os.open("same-subvolume/one", os.O_RDONLY)
+    for path in ("same-subvolume/two", "same-snapshot/two"):
+        before = os.stat(path)
+        target = os.open(path, os.O_RDONLY)
+        args = bytearray(struct.pack("QQHHI", 0, 65536, 1, 0, 0) + struct.pack("qQQiI", target, 0, 0, 0, 0))
+        fcntl.ioctl(source, FIDEDUPERANGE, args)
+        expect(f"shared with {path}", struct.unpack_from("qQQiI", args, 24)[2:4], (65536, 0))
+        os.close(target)
+        os.sync()
+        write("/proc/sys/vm/drop_caches", b"3")
+        after = os.stat(path)
+        expect(f"times of {path}", (after.st_mtime_ns, after.st_ctime_ns), (before.st_mtime_ns, before.st_ctime_ns))
+        expect(f"contents of {path}", read(path) == content)
+    for fd in (here, subvolume, source):
         os.close(fd)
 
 
@@ -328,7 +387,7 @@ def handles():
 
 
 os.chdir(sys.argv[1])
-for part in (names, data, clones, attributes, clock, leases, handles):
+for part in (names, data, parts_synced, clones, shared_in_a_snapshot, attributes, clock, leases, handles):
     try:
         part()
     except OSError as e:
