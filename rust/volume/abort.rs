@@ -20,8 +20,7 @@ impl Hold<'_> {
     pub(super) fn roll_back(&mut self) {
         self.finished = true;
         self.writer.space.rolled_back();
-        self.fs.running_trees.lock().clear();
-        self.fs.pressure.relieve();
+        self.fs.nothing_runs();
     }
 }
 

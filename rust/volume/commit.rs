@@ -91,8 +91,7 @@ impl Transaction<'_> {
         let (fs, transid) = (self.fs, self.transid());
         // In this order, for those who look without the writer's mutex.
         *fs.sealed.lock() = Some(sealed.clone());
-        fs.running_trees.lock().clear();
-        fs.pressure.relieve();
+        fs.nothing_runs();
         self.space_mut().committed(transid);
         fs.refresh_room(&self.hold.writer.space);
         self.hold.finished = true;

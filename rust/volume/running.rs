@@ -98,7 +98,7 @@ impl Fs {
         if let Err(error) = self.check_failed() {
             // What ran when the volume failed goes the same way.
             let dropped = writer.running.take();
-            self.running_trees.lock().clear();
+            self.nothing_runs();
             writer.space.rolled_back();
             drop(writer);
             drop(dropped);
@@ -381,6 +381,12 @@ impl Transaction<'_> {
 }
 
 impl Fs {
+    /// Tells those who look without the writer's mutex that no transaction is left that changed anything.
+    pub(super) fn nothing_runs(&self) {
+        self.running_trees.lock().clear();
+        self.pressure.relieve();
+    }
+
     /// Tells how much room there is now.
     #[inline(never)]
     pub(super) fn refresh_room(&self, space: &Space) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The running transaction: the one writer of the volume, and all that it changed since the last commit.
 //!
-//! A transaction lives in memory until [`Transaction::commit`] writes it. What it reads is the last commit with its
+//! A transaction lives in memory until [`Transaction::commit`] writes it. What it reads is the commit before it with its
 //! own changes on top; what others read is the last commit alone. Dropping it without a commit aborts it: nothing of
 //! it reaches the disk, and because a half-done change hints at trouble, the volume takes no more writes.
 //! [`Transaction::cancel`] is for changes that are given up on purpose.

@@ -13,6 +13,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::vec::Vec;
 
+/// What each commit holds, by its generation, with the number of events after which it was promised.
+pub type Commits = BTreeMap<u64, (u64, Model)>;
+
+/// Asserts that a power cut after any event leaves a commit, and no older one than was promised by then.
+pub fn assert_every_cut(device: &RecordingDevice, proved: &Proved, commits: &Commits) {
+    let within = Mutex::new(BTreeSet::new());
+    let cuts = every_cut(device, 2, |n, image| {
+        let found = open(&share(image.clone())).unwrap().generation();
+        let promised = commits.iter().rev().find(|(_, (at, _))| *at <= n);
+        assert!(promised.is_some_and(|(promised, _)| found >= *promised));
+        proved.assert_by(image, |fs| match commits.get(&found) {
+            Some((_, model)) => model.assert_same(fs),
+            // An operation that drops much may commit between two pieces of its work.
+            None => {
+                within.lock().unwrap().insert(found);
+            }
+        });
+    });
+    let within = within.into_inner().unwrap().len();
+    println!("{cuts} cuts, {} states, {within} within", proved.checked());
+    assert!(within * 4 < commits.len(), "{within} of {}", commits.len());
+}
+
 /// Random operations, of which some are committed.
 #[test]
 fn a_power_cut_leaves_what_was_committed() {
@@ -40,23 +63,8 @@ fn a_power_cut_leaves_what_was_committed() {
             commit.or_insert_with(|| (events, model.clone()));
         }
         drop(fs);
-        let within = Mutex::new(BTreeSet::new());
-        let cuts = every_cut(&device, 2, |n, image| {
-            let found = open(&share(image.clone())).unwrap().generation();
-            let promised = commits.iter().rev().find(|(_, (at, _))| *at <= n);
-            assert!(promised.is_some_and(|(promised, _)| found >= *promised));
-            proved.assert_by(image, |fs| match commits.get(&found) {
-                Some((_, model)) => model.assert_same(fs),
-                // An operation that drops much may commit between two pieces of its work.
-                None => {
-                    within.lock().unwrap().insert(found);
-                }
-            });
-        });
-        let within = within.into_inner().unwrap().len();
-        println!("{cuts} cuts, {} states, {within} within", proved.checked());
+        assert_every_cut(&device, &proved, &commits);
         assert!(proved.checked() >= commits.len());
-        assert!(within * 4 < commits.len(), "{within} of {}", commits.len());
     }
 }
 
