@@ -115,9 +115,12 @@ impl OpenFile<'_> {
     /// # Errors
     ///
     /// As for [`Self::create_subvolume`]; `EINVAL` if `source` is nothing of the sort, `EXDEV` if it is of another
-    /// volume, `EPERM` if it is not the caller's.
+    /// volume, `EPERM` if it is not the caller's, `EINTR`.
     pub(crate) fn create_snapshot(&self, name: &[u8], source: i64, read_only: bool) -> Result {
         let tree = self.snapshot_source(source)?;
+        let known = self.super_block().volume().subvolumes();
+        let source = known.find(tree).ok_or(ENOENT)?;
+        let _snapshotting = source.in_place().snapshot()?;
         // What is dirty belongs into the snapshot.
         self.write_back_all()?;
         let make = Make::Snapshot {

@@ -26,6 +26,7 @@ mod file;
 mod filesystem;
 mod fsync;
 mod iget;
+mod in_place;
 mod inode;
 mod ioctl;
 mod lock;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What is kept in memory for each subvolume that was looked at: its device number, and whether it may be written.
 
+use super::in_place::InPlace;
 use crate::bindings;
 use core::ops::Deref;
 use kernel::error::to_result;
@@ -19,6 +20,7 @@ pub(super) struct Subvolume {
     inodes: Atomic<i64>,
     /// Orphans that the last mount left were looked for.
     cleaned: Atomic<bool>,
+    in_place: Pin<KBox<InPlace>>,
 }
 
 impl Subvolume {
@@ -26,6 +28,7 @@ impl Subvolume {
     const CLAIMED: i64 = -1;
 
     fn new(tree: u64, read_only: bool) -> Result<KBox<Self>> {
+        let in_place = InPlace::new()?;
         let mut status = 0;
         // SAFETY: The pointer is valid for the write.
         let dev = unsafe { bindings::rbtrfs_new_anon_dev(&mut status) };
@@ -37,6 +40,7 @@ impl Subvolume {
             deleted: Atomic::new(false),
             inodes: Atomic::new(0),
             cleaned: Atomic::new(false),
+            in_place,
         };
         Ok(KBox::new(subvolume, GFP_KERNEL)?)
     }
@@ -44,6 +48,11 @@ impl Subvolume {
     /// The device number that `stat` shows.
     pub(super) fn dev(&self) -> u32 {
         self.dev
+    }
+
+    /// The writes to it that have no space but what was preallocated.
+    pub(super) fn in_place(&self) -> &InPlace {
+        &self.in_place
     }
 
     /// Whether nothing in it may be changed.

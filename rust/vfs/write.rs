@@ -6,6 +6,7 @@
 //! written where it was.
 
 use super::attributes::id;
+use super::in_place::Writing;
 use super::inode::Inode;
 use super::lock::{Exclusive, InodeGuard};
 use super::page_cache;
@@ -23,19 +24,33 @@ pub(super) const BLOCK: u64 = 4096;
 /// What one mapping covers, and so is reserved at once, in bytes.
 const MAPPING: u64 = 1 << 20;
 
-/// Gives blocks that are about to become dirty their space. Returns the sequence number of `reserved`.
-fn provide(inode: &Inode, start: u64, end: u64) -> Result<u64> {
+/// Space for blocks that are about to become dirty.
+struct Provided<'a> {
+    /// The sequence number of `reserved`.
+    sequence: u64,
+    /// There is none but what was preallocated; to be kept until the blocks are dirty.
+    in_place: Option<Writing<'a>>,
+}
+
+/// Gives blocks that are about to become dirty their space.
+fn provide(inode: &Inode, start: u64, end: u64) -> Result<Provided<'_>> {
     let reserved = inode.reserved().ok_or(EINVAL)?;
     let full = match reserved.add(inode.fs(), start, end) {
         Err(e) if e == ENOSPC => e,
-        other => return other,
+        other => {
+            return Ok(Provided {
+                sequence: other?,
+                in_place: None,
+            })
+        }
     };
     if inode.info().flags() & inode_flags::PREALLOC == 0 {
         return Err(full);
     }
-    // What is written to preallocated space needs no other. Writeback that goes on may be about to use that space up:
+    // What is written to preallocated space needs no other, unless a snapshot is about to share that. Writeback that goes on may be about to use that space up:
     // it is waited for. What begins later changes the sequence number first, and has to wait for the folio's lock if
     // that is held.
+    let in_place = inode.subvolume().in_place().write().ok_or(full)?;
     let sequence = reserved.sequence();
     let first = i64::try_from(start).map_err(|_| EFBIG)?;
     let last = i64::try_from(end).map_err(|_| EFBIG)? - 1;
@@ -45,7 +60,10 @@ fn provide(inode: &Inode, start: u64, end: u64) -> Result<u64> {
         bindings::filemap_fdatawait_range_keep_errors((*inode.as_ptr()).i_mapping, first, last);
     }
     if is_preallocated(inode.fs(), id(inode), start, end.saturating_sub(start))? {
-        Ok(sequence)
+        Ok(Provided {
+            sequence,
+            in_place: Some(in_place),
+        })
     } else {
         Err(full)
     }
@@ -72,20 +90,46 @@ unsafe extern "C" fn begin(
         let start = pos - pos % BLOCK;
         let end = pos.checked_add(length.clamp(1, MAPPING)).ok_or(EFBIG)?;
         let end = end.checked_next_multiple_of(BLOCK).ok_or(EFBIG)?;
-        let sequence = if flags & (bindings::IOMAP_WRITE | bindings::IOMAP_ZERO) != 0 {
-            provide(inode, start, end)?
-        } else {
-            0
-        };
+        let offset = i64::try_from(start).map_err(|_| EFBIG)?;
         // SAFETY: iomap passes a mapping to be filled in.
         let map = unsafe { &mut *map };
         map.addr = 0;
-        map.offset = i64::try_from(start).map_err(|_| EFBIG)?;
+        map.offset = offset;
         map.length = end.saturating_sub(start);
         map.type_ = bindings::IOMAP_MAPPED as u16;
-        map.validity_cookie = sequence;
+        if flags & (bindings::IOMAP_WRITE | bindings::IOMAP_ZERO) != 0 {
+            let space = provide(inode, start, end)?;
+            map.validity_cookie = space.sequence;
+            map.private = match space.in_place {
+                Some(writing) => writing.into_raw(),
+                None => core::ptr::null_mut(),
+            };
+        }
         Ok(0)
     })
+}
+
+/// `iomap_ops::iomap_end`: what was to become dirty is so.
+///
+/// # Safety
+///
+/// As iomap calls it, with a mapping that [`begin`] has filled in.
+unsafe extern "C" fn end(
+    _inode: *mut bindings::inode,
+    _pos: i64,
+    _length: i64,
+    _written: isize,
+    _flags: kernel::ffi::c_uint,
+    map: *mut bindings::iomap,
+) -> kernel::ffi::c_int {
+    // SAFETY: iomap calls this once for each mapping of [`begin`], whose subvolume outlives its inodes.
+    unsafe {
+        let writing = (*map).private;
+        if !writing.is_null() {
+            drop(Writing::from_raw(writing));
+        }
+    }
+    0
 }
 
 /// `iomap_write_ops::iomap_valid`: whether the blocks of a mapping still have their space.
@@ -119,6 +163,7 @@ unsafe extern "C" fn read_range(
 
 pub(super) static OPERATIONS: Table<bindings::iomap_ops> = Table::new(bindings::iomap_ops {
     iomap_begin: Some(begin),
+    iomap_end: Some(end),
     ..pin_init::zeroed()
 });
 

@@ -29,14 +29,53 @@ os.pwrite(fd, b"x" * 1048576, 1048576)
 fcntl.ioctl(fd, 0x4020940D, struct.pack("qQQQ", fd, 0, 4096, 8388608))
 os.fsync(fd)' "$1" && [ "$(tail -c +1048577 "$1" | head -c 1M | tr -d x | wc -c)" = 0 ]
 }
+# The same if a snapshot comes to share all of it while the file is written to: write() may fail then, fsync() may not, and
+# what write() took is there.
+snapshot_preallocated() {
+	python3 - "$1" <<-'P'
+		import os, subprocess, sys, threading
+		fd = os.open(sys.argv[1] + "/file", os.O_RDWR)
+		taken = 0
+		some = threading.Event()
+
+		def write():
+		    global taken
+		    try:
+		        while taken < 2048:
+		            os.pwrite(fd, b"x" * 4096, taken * 4096)
+		            taken += 1
+		            taken < 100 or some.set()
+		    except OSError as e:
+		        print(e)
+		    some.set()
+
+		writer = threading.Thread(target=write)
+		writer.start()
+		some.wait()
+		subprocess.run(["btrfs", "-q", "subvolume", "snapshot", sys.argv[1], sys.argv[1] + "/snapshot"], check=True)
+		writer.join()
+		os.fsync(fd)
+		os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+		print(taken, "blocks of 2048")
+		sys.exit(taken < 100 or os.pread(fd, taken * 4096, 0) != b"x" * 4096 * taken)
+	P
+}
 full_volume() {
 	local i out
 	fallocate -l 4M "$MNT/preallocated" || return
+	for i in $(seq 8); do
+		btrfs -q subvolume create "$MNT/full/sub$i" && fallocate -l 8M "$MNT/full/sub$i/file" || return
+	done
 	for i in $(seq 100); do
 		out=$(head -c 16M /dev/zero 2>/dev/null | dd of="$MNT/full/$i" bs=64k 2>&1) || break
 	done
 	grep -q 'No space left' <<<"$out" || { echo "no ENOSPC: $out" && return 1; }
-	sync -f "$MNT" && share_preallocated "$MNT/preallocated" && rm -r "$MNT/full" && sync -f "$MNT" && head -c 16M /dev/zero >"$MNT/after" && sync -f "$MNT" && rm "$MNT/after"
+	sync -f "$MNT" && share_preallocated "$MNT/preallocated" || return
+	for i in $(seq 8); do
+		snapshot_preallocated "$MNT/full/sub$i" || return
+	done
+	btrfs -q subvolume delete "$MNT"/full/sub*/snapshot "$MNT"/full/sub* && rm -r "$MNT/full" && sync -f "$MNT" &&
+		head -c 16M /dev/zero >"$MNT/after" && sync -f "$MNT" && rm "$MNT/after"
 }
 remount() {
 	echo waiting >"$MNT/waiting" && mount -o remount,ro "$MNT" && ! touch "$MNT/x" 2>/dev/null &&
