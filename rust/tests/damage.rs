@@ -614,7 +614,7 @@ fn what_forbids_writing() {
     let fs = open(&good).unwrap();
     assert_eq!(fs.set_read_only(false), Ok(()));
     assert_eq!(fs.check_writable(), Ok(()));
-    fs.force_read_only();
+    fs.force_read_only(EIO);
     assert_eq!(fs.check_writable(), Err(EROFS));
     assert_eq!(fs.set_read_only(false), Err(EROFS));
 }

@@ -53,7 +53,7 @@ pub(super) fn fail(fs: &Fs, transid: u64, error: Error) {
         transid,
         error.to_errno()
     );
-    fs.force_read_only();
+    fs.force_read_only(error);
     crate::fs_info!(fs, "forced readonly");
 }
 

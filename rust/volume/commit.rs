@@ -33,8 +33,8 @@ impl Transaction<'_> {
     ///
     /// # Errors
     ///
-    /// Any error aborts the transaction: the volume stays as the last commit left it, and turns read-only. `EROFS` if the
-    /// commit before this one, which this one starts from, has failed.
+    /// Any error aborts the transaction: the volume stays as the last commit left it, and turns read-only. If the
+    /// commit before this one, which this one starts from, fails meanwhile, its error; `EROFS` if it had failed.
     pub fn commit(mut self) -> Result {
         if !self.hold.is_changed() && !self.space().is_dirty() {
             self.hold.finished = true;

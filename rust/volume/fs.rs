@@ -62,8 +62,8 @@ pub struct Shared {
     /// What may still be promised to writers; a leaf lock.
     pub(super) room: Pin<KBox<Mutex<Room>>>,
     pub(super) read_only: Atomic<bool>,
-    /// A transaction failed: nothing is written until the next mount.
-    pub(super) failed: Atomic<bool>,
+    /// The error number of a transaction that failed, or 0: nothing is written until the next mount.
+    pub(super) failed: Atomic<i32>,
 }
 
 impl Deref for Fs {
@@ -125,7 +125,7 @@ impl Shared {
 
     /// Whether nothing may be written.
     pub fn is_read_only(&self) -> bool {
-        self.read_only.load(Acquire) || self.failed.load(Acquire)
+        self.read_only.load(Acquire) || self.failure().is_some()
     }
 
     /// Forbids writing, or allows it again, as a remount asks.
@@ -145,10 +145,18 @@ impl Shared {
         Ok(())
     }
 
-    /// Forbids writing until the next mount, because a transaction failed.
-    pub fn force_read_only(&self) {
+    /// Forbids writing until the next mount, because a transaction failed with `error`.
+    pub fn force_read_only(&self, error: Error) {
         self.cache.allow_repairs(false);
-        self.failed.store(true, Release);
+        self.failed.store(error.to_errno(), Release);
+    }
+
+    /// What the transaction that failed, if one did, failed with.
+    pub(super) fn failure(&self) -> Option<Error> {
+        match self.failed.load(Acquire) {
+            0 => None,
+            errno => Some(Error::from_errno(errno)),
+        }
     }
 
     /// Whether transactions can still be committed.
@@ -157,10 +165,10 @@ impl Shared {
     ///
     /// `EROFS` once one has failed.
     pub fn check_failed(&self) -> Result {
-        if self.failed.load(Acquire) {
-            return Err(EROFS);
+        match self.failure() {
+            Some(_) => Err(EROFS),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Whether writing is allowed.

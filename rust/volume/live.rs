@@ -116,11 +116,12 @@ impl Fs {
     }
 
     fn live_if(&self, changed: bool) -> Result<Live<'_>> {
-        // Of what ran on top of a commit that failed, nothing is left.
-        if changed && self.check_failed().is_ok() {
+        if changed {
             let nofs = NofsScope::enter();
             let writer = self.writer.lock();
-            if let Some(running) = writer.running.as_ref() {
+            // Of what ran on top of a commit that failed, nothing is left.
+            let running = writer.running.as_ref();
+            if let Some(running) = running.filter(|_| self.failure().is_none()) {
                 let base = Reader::from_parts(self.clone(), running.base.clone());
                 return Ok(Live {
                     writer: Some(writer),

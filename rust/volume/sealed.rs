@@ -94,16 +94,21 @@ impl Fs {
     ///
     /// # Errors
     ///
-    /// `EROFS` if a commit has failed.
+    /// What a commit that was waited for failed with; `EROFS` if one had failed before.
     pub(super) fn wait_for_sealed(&self, transid: u64) -> Result {
+        let mut waited = false;
         let mut sealed = self.sealed.lock();
         while sealed
             .as_ref()
             .is_some_and(|sealed| sealed.generation() <= transid)
         {
+            waited = true;
             self.unsealed.wait(&mut sealed);
         }
         drop(sealed);
-        self.check_failed()
+        match self.failure() {
+            Some(error) if waited => Err(error),
+            _ => self.check_failed(),
+        }
     }
 }

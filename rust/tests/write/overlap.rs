@@ -186,10 +186,17 @@ fn what_runs_on_top_of_a_commit_that_fails_goes_with_it() {
     fs.commit().unwrap();
     let generation = fs.generation();
     file(&fs, TOP, "failed").unwrap();
+    let waiting = std::sync::Arc::new(Mutex::new(None));
     let hook = {
-        let (fs, device) = (fs.clone(), device.clone());
+        let (fs, device, waiting) = (fs.clone(), device.clone(), waiting.clone());
         move || {
             file(&fs, TOP, "on top").unwrap();
+            let other = fs.clone();
+            let thread = aside(move || {
+                let told = other.commit_upto(generation + 1);
+                assert_eq!(told, Err(EIO), "who waits for it is told why");
+            });
+            *waiting.lock().unwrap() = Some(thread);
             assert!(lookup(&fs, TOP, "failed").unwrap().is_some());
             assert!(lookup(&fs, TOP, "on top").unwrap().is_some());
             device.fails.store(true, Ordering::Relaxed);
@@ -197,6 +204,8 @@ fn what_runs_on_top_of_a_commit_that_fails_goes_with_it() {
     };
     device.arm(At::Write, hook);
     assert_eq!(fs.commit(), Err(EIO));
+    let thread = waiting.lock().unwrap().take().unwrap();
+    thread.join().unwrap();
     device.fails.store(false, Ordering::Relaxed);
     for name in ["failed", "on top"] {
         assert_eq!(lookup(&fs, TOP, name).unwrap(), None, "{name}");

@@ -3,6 +3,7 @@
 
 use crate::files::*;
 use crate::support::*;
+use kernel::prelude::EIO;
 use rbtrfs_engine::balance::usage::{committed, usage};
 use rbtrfs_engine::format::chunk::block_group_flags as bg;
 use rbtrfs_engine::subvol::write::{evict, unlink, InodeId};
@@ -115,6 +116,6 @@ fn a_volume_that_failed_shows_its_last_commit() {
     let id = file(&fs, ROOT, "large").unwrap();
     write(&fs, id, 0, &vec![7; MIB as usize], MIB).unwrap();
     assert_eq!(data_in_use(&fs), first + MIB);
-    fs.force_read_only();
+    fs.force_read_only(EIO);
     assert_eq!(data_in_use(&fs), first);
 }
