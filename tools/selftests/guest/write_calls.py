@@ -7,6 +7,7 @@ usage: write_calls.py DIRECTORY
 import ctypes
 import errno
 import fcntl
+import glob
 import mmap
 import os
 import signal
@@ -216,6 +217,13 @@ def parts_synced():
     os.close(fd)
 
 
+def generation():
+    """The transaction of the last commit of the only volume there is."""
+    (path,) = glob.glob("/sys/fs/btrfs/*-*/generation")
+    with open(path) as file:
+        return int(file.read())
+
+
 def clones():
     FICLONE, FICLONERANGE, FIDEDUPERANGE = 0x40049409, 0x4020940D, 0xC0189436
     content = os.urandom(300000)
@@ -244,7 +252,13 @@ def clones():
     copy = os.open("tiny-clone", os.O_CREAT | os.O_RDWR)
     fcntl.ioctl(copy, FICLONE, tiny)
     expect("clone of a small file", read("tiny-clone"), b"tiny")
-    for fd in (source, target, same, tiny, copy):
+    # Whoever opens a file to write it synchronously has clones on disk, too, which takes a commit.
+    synced = os.open("synced-clone", os.O_CREAT | os.O_RDWR | os.O_SYNC)
+    os.sync()
+    before = generation()
+    fcntl.ioctl(synced, FICLONE, source)
+    expect("a clone is on disk", generation() > before)
+    for fd in (source, target, same, tiny, copy, synced):
         os.close(fd)
 
 
