@@ -13,6 +13,7 @@ mod manage;
 mod refused;
 mod search;
 mod send;
+mod shutdown;
 mod subvol;
 mod sync;
 
@@ -84,6 +85,8 @@ const GET_SUBVOL_ROOTREF: u32 = both::<subvol::RootRefs>(61);
 const INO_LOOKUP_USER: u32 = both::<lookup::UserArgs>(62);
 const SNAP_DESTROY_V2: u32 = write::<manage::VolArgsV2>(63);
 const SUBVOL_SYNC_WAIT: u32 = write::<manage::WaitArgs>(65);
+/// `_IOR('X', 125, __u32)`, as XFS numbers it.
+const SHUTDOWN: u32 = 0x8004_587d;
 
 // The numbers of `linux/btrfs.h`, as user space has them compiled in.
 const _: () = {
@@ -145,6 +148,7 @@ pub(crate) fn dispatch(
         GET_FSLABEL => info::label(file, arg),
         SET_FSLABEL => info::set_label(file, arg),
         SYNC => sync::sync(file),
+        SHUTDOWN => shutdown::shutdown(file, arg),
         START_SYNC => sync::start(file, arg),
         WAIT_SYNC => sync::wait(file, arg),
         SUBVOL_CREATE => manage::create(file, arg),

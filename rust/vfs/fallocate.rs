@@ -72,6 +72,7 @@ pub(super) unsafe extern "C" fn fallocate(
             .and_then(|len| start.checked_add(len))
             .filter(|end| i64::try_from(end.next_multiple_of(BLOCK)).is_ok())
             .ok_or(EFBIG)?;
+        inode.fs().check_shut_down()?;
         inode.subvolume().check_writable()?;
         let mode = mode as u32;
         let keep_size = mode & KEEP_SIZE != 0;
@@ -157,6 +158,7 @@ unsafe fn remap(
     if source.mode() & S_IFMT != S_IFREG || target.mode() & S_IFMT != S_IFREG {
         return Err(EINVAL);
     }
+    source.fs().check_shut_down()?;
     if !dedupe {
         target.subvolume().check_writable()?;
     }

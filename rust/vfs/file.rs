@@ -97,11 +97,39 @@ unsafe extern "C" fn open(
 ///
 /// As the VFS calls it, for an open regular file of ours.
 unsafe extern "C" fn read_iter(iocb: *mut bindings::kiocb, to: *mut bindings::iov_iter) -> isize {
+    // SAFETY: The VFS passes a file that is open.
+    if let Err(e) = unsafe { Inode::of_file((*iocb).ki_filp) }
+        .fs()
+        .check_shut_down()
+    {
+        return e.to_errno() as isize;
+    }
     // Data is checked and decompressed in the page cache; a direct read would do that for each reader anew.
     // SAFETY: The request is the caller's own; the flag only picks the path that is taken below.
     unsafe {
         (*iocb).ki_flags &= !(bindings::IOCB_DIRECT as i32);
         bindings::generic_file_read_iter(iocb, to)
+    }
+}
+
+/// `file_operations::splice_read`.
+///
+/// # Safety
+///
+/// As the VFS calls it, for an open regular file of ours.
+unsafe extern "C" fn splice_read(
+    file: *mut bindings::file,
+    pos: *mut i64,
+    pipe: *mut bindings::pipe_inode_info,
+    len: usize,
+    flags: kernel::ffi::c_uint,
+) -> isize {
+    // SAFETY: The VFS passes a file that is open; the other arguments are its own.
+    unsafe {
+        match Inode::of_file(file).fs().check_shut_down() {
+            Ok(()) => bindings::filemap_splice_read(file, pos, pipe, len, flags),
+            Err(e) => e.to_errno() as isize,
+        }
     }
 }
 
@@ -117,7 +145,7 @@ pub(super) static FILE_OPERATIONS: Table<bindings::file_operations> =
         open: Some(open),
         read_iter: Some(read_iter),
         write_iter: Some(write::write_iter),
-        splice_read: Some(bindings::filemap_splice_read),
+        splice_read: Some(splice_read),
         splice_write: Some(bindings::iter_file_splice_write),
         fallocate: Some(fallocate::fallocate),
         remap_file_range: Some(fallocate::remap_file_range),

@@ -40,6 +40,7 @@ mod resize;
 mod resume;
 mod security;
 mod shrinker;
+mod shutdown;
 mod special;
 mod statfs;
 mod subvol_path;

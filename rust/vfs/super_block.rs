@@ -16,7 +16,7 @@ use super::shrinker::Shrinker;
 use super::subvolume::Subvolumes;
 use super::table::Table;
 use super::workqueue::Workqueue;
-use super::{attributes, evict, export, fsync, statfs, sysfs, xattr};
+use super::{attributes, evict, export, fsync, shutdown, statfs, sysfs, xattr};
 use crate::balance::control;
 use crate::bindings;
 use crate::device::BlockDevice;
@@ -378,5 +378,6 @@ static OPERATIONS: Table<bindings::super_operations> = Table::new(bindings::supe
     freeze_fs: Some(freeze_fs),
     statfs: Some(statfs::statfs),
     show_options: Some(show_options),
+    shutdown: Some(shutdown::shutdown),
     ..pin_init::zeroed()
 });

@@ -260,6 +260,9 @@ pub(super) unsafe extern "C" fn write_iter(
     let inode = unsafe { Inode::of_file((*iocb).ki_filp) };
     // SAFETY: The request is the caller's own.
     let direct = unsafe { (*iocb).ki_flags } & bindings::IOCB_DIRECT as i32 != 0;
+    if let Err(e) = inode.fs().check_shut_down() {
+        return e.to_errno() as isize;
+    }
     let written = {
         let guard = InodeGuard::lock(inode);
         // SAFETY: By this function's contract.
@@ -329,10 +332,13 @@ static MAPPING_OPERATIONS: Table<bindings::vm_operations_struct> =
 pub(super) unsafe extern "C" fn mmap_prepare(
     desc: *mut bindings::vm_area_desc,
 ) -> kernel::ffi::c_int {
-    // SAFETY: The description is the caller's, to be filled in, and of an open file.
-    unsafe {
-        bindings::rbtrfs_file_accessed((*desc).file);
-        (*desc).vm_ops = MAPPING_OPERATIONS.as_ptr();
-    }
-    0
+    from_result(|| {
+        // SAFETY: The description is the caller's, to be filled in, and of an open file.
+        unsafe {
+            Inode::of_file((*desc).file).fs().check_shut_down()?;
+            bindings::rbtrfs_file_accessed((*desc).file);
+            (*desc).vm_ops = MAPPING_OPERATIONS.as_ptr();
+        }
+        Ok(0)
+    })
 }

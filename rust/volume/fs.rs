@@ -15,7 +15,7 @@ use crate::state::State;
 use crate::tree::{Geometry, NodeCache};
 use core::ops::Deref;
 use kernel::prelude::*;
-use kernel::sync::atomic::{Acquire, Atomic, Release};
+use kernel::sync::atomic::{Acquire, Atomic, Full, Release};
 use kernel::sync::{Arc, CondVar, Mutex};
 
 pub use super::commit_roots::CommitRoots;
@@ -64,6 +64,8 @@ pub struct Shared {
     pub(super) read_only: Atomic<bool>,
     /// The error number of a transaction that failed, or 0: nothing is written until the next mount.
     pub(super) failed: Atomic<i32>,
+    /// All use of the volume was ended; then `failed` is set as well.
+    pub(super) is_shut_down: Atomic<bool>,
 }
 
 impl Deref for Fs {
@@ -149,6 +151,27 @@ impl Shared {
     pub fn force_read_only(&self, error: Error) {
         self.cache.allow_repairs(false);
         self.failed.store(error.to_errno(), Release);
+    }
+
+    /// Ends all use of the volume at once: what is only in memory is lost, and reading and writing files fails. It is as
+    /// if the power were cut, but for a commit that is on its way to the disk already.
+    pub fn shut_down(&self) {
+        if self.is_shut_down.cmpxchg(false, true, Full).is_ok() {
+            self.force_read_only(EIO);
+            crate::fs_crit!(self, "emergency shutdown");
+        }
+    }
+
+    /// Whether the volume can still be used.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` once it was shut down.
+    pub fn check_shut_down(&self) -> Result {
+        if self.is_shut_down.load(Acquire) {
+            return Err(EIO);
+        }
+        Ok(())
     }
 
     /// What the transaction that failed, if one did, failed with.

@@ -179,6 +179,7 @@ impl Opening {
             room: KBox::pin_init(new_mutex!(Room::default(), "Fs::room"), GFP_KERNEL)?,
             read_only: Atomic::new(read_only),
             failed: Atomic::new(0),
+            is_shut_down: Atomic::new(false),
         };
         let fs = Fs::new(shared)?;
         dev_stats::load(&fs)?;
