@@ -17,7 +17,7 @@ shut_down() {
 	P
 }
 again() { umount "$MNT" && check_volume "$DISK1" && mount "$DISK1" "$MNT"; }
-clone() { python3 -c 'import fcntl, sys; fcntl.ioctl(open(sys.argv[2], "r+b"), 0x40049409, open(sys.argv[1], "rb").fileno())' "$@"; }
+clone() { python3 -c 'import fcntl, sys; source, target = open(sys.argv[1], "rb"), open(sys.argv[2], "r+b"); fcntl.ioctl(target, 0x40049409, source.fileno())' "$@"; }
 write_and_sync() { echo "$1" >"$MNT/$1" && sync "$MNT/$1"; }
 
 # synced NAME: makes files and syncs them until that fails; notes those that are certainly on the disk.
