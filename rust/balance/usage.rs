@@ -5,6 +5,7 @@ use super::chunks::last_chunk_upto;
 use super::filter::Candidate;
 use crate::format::chunk::{block_group_flags as bg, STRIPE_LEN};
 use crate::format::superblock::COPIES;
+use crate::format::BlockSize;
 use crate::volume::usage::{Usage, Usages, NONE};
 use crate::volume::{Fs, Reader};
 use kernel::prelude::*;
@@ -58,7 +59,7 @@ fn supers(chunk: &Candidate<'_>) -> u64 {
 }
 
 /// What is shown as kept for commits, in bytes: a share of the metadata, but enough for some paths through the trees.
-pub fn commit_reserve(sums: &[Usage], nodesize: u32) -> u64 {
+pub fn commit_reserve(sums: &[Usage], nodesize: BlockSize) -> u64 {
     let metadata = sums
         .iter()
         .filter(|sum| sum.flags & bg::METADATA != 0)

@@ -3,7 +3,7 @@
 
 use super::BlockDevice;
 use crate::format::chunk::{block_group_flags as flags, Stripe, STRIPE_LEN};
-use crate::format::{item_type, objectid, read, read_at, Key};
+use crate::format::{item_type, objectid, read, read_at, BlockSize, Key};
 use crate::fs_err;
 use core::fmt;
 use kernel::prelude::*;
@@ -28,8 +28,8 @@ pub struct Chunk {
 /// What a chunk is held against.
 #[derive(Clone, Copy, Debug)]
 pub struct ChunkLimits {
-    /// The size of a sector, in bytes.
-    pub sectorsize: u32,
+    /// The size of a sector.
+    pub sectorsize: BlockSize,
     /// The id of the only device.
     pub devid: u64,
     /// Its UUID.
@@ -218,12 +218,11 @@ impl Chunk {
     }
 
     fn check_range(&self, item: &Item, limits: &ChunkLimits) -> core::result::Result<(), Fault> {
-        let sector = u64::from(limits.sectorsize);
-        let aligned = |value: u64| value.checked_rem(sector) == Some(0);
+        let aligned = |value: u64| value % limits.sectorsize == 0;
         if !aligned(self.logical) {
             return Err(Fault::Logical);
         }
-        if item.sector_size.get() != limits.sectorsize {
+        if item.sector_size.get() != u32::from(limits.sectorsize) {
             return Err(Fault::SectorSize(item.sector_size.get()));
         }
         if self.length == 0
@@ -248,7 +247,7 @@ impl Chunk {
             return Err(Fault::Device(stripe.devid.get()));
         }
         let start = stripe.offset.get();
-        let aligned = start.checked_rem(u64::from(limits.sectorsize)) == Some(0);
+        let aligned = start % limits.sectorsize == 0;
         let end = start.checked_add(self.length);
         if !aligned || end.is_none_or(|end| end > limits.device_bytes) {
             return Err(Fault::Physical(start));

@@ -267,7 +267,7 @@ pub fn sys_array_entry(array: &[u8], at: usize) -> Option<(Key, &[u8])> {
 mod tests {
     use super::*;
     use crate::format::chunk::{block_group_flags as flags, Stripe, STRIPE_LEN};
-    use crate::format::{item_type, objectid};
+    use crate::format::{item_type, objectid, BlockSize};
     use std::vec::Vec;
     use zerocopy::{FromZeros, IntoBytes};
 
@@ -276,7 +276,7 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     const LIMITS: ChunkLimits = ChunkLimits {
-        sectorsize: 4096,
+        sectorsize: BlockSize::new(4096).unwrap(),
         devid: 1,
         dev_uuid: [7; 16],
         device_bytes: 64 * MIB,

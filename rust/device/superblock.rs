@@ -10,6 +10,7 @@ use crate::format::superblock::{
     compat_ro, incompat, super_flags, RootBackup, SuperBlock, BACKUP_ROOTS, COPIES,
     CSUM_TYPE_CRC32C, MAGIC, SUPERBLOCK_SIZE,
 };
+use crate::format::BlockSize;
 use crate::{fs_err, fs_warn};
 use core::ops::{Deref, DerefMut};
 use kernel::prelude::*;
@@ -111,13 +112,17 @@ impl SuperBuf {
     }
 
     /// What chunks are held against.
-    pub fn chunk_limits(&self) -> ChunkLimits {
-        ChunkLimits {
-            sectorsize: self.sectorsize.get(),
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for a sector size that is not a power of two.
+    pub fn chunk_limits(&self) -> Result<ChunkLimits> {
+        Ok(ChunkLimits {
+            sectorsize: BlockSize::new(self.sectorsize.get()).ok_or(EINVAL)?,
             devid: self.dev_item.devid.get(),
             dev_uuid: self.dev_item.uuid,
             device_bytes: self.dev_item.total_bytes.get(),
-        }
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use kernel::prelude::*;
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 pub mod balance;
+pub mod block_size;
 pub mod chunk;
 pub mod crc;
 pub mod dir;
@@ -21,6 +22,7 @@ pub mod objectids;
 pub mod root;
 pub mod superblock;
 
+pub use block_size::BlockSize;
 pub use file_extent::compression;
 pub use key::{DiskKey, Key};
 pub use objectids::{item_type, objectid, tree_id};

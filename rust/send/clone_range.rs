@@ -8,7 +8,7 @@ use super::proto::{Attr, Command};
 use super::snapshots::Snapshot;
 use crate::format::file_extent::{FileExtentHead, FileExtentItem, TYPE_INLINE};
 use crate::format::inode::InodeItem;
-use crate::format::{self, item_type, Key};
+use crate::format::{self, item_type, BlockSize, Key};
 use crate::subvol::file_extent::{Extent, Regular};
 use crate::volume::Reader;
 use kernel::prelude::*;
@@ -92,7 +92,7 @@ struct SourceExtent {
 }
 
 impl SourceExtent {
-    fn parse(key: &Key, data: &[u8], sectorsize: u32) -> Result<Self> {
+    fn parse(key: &Key, data: &[u8], sectorsize: BlockSize) -> Result<Self> {
         let extent = |len, disk| SourceExtent {
             offset: key.offset,
             len,
@@ -100,8 +100,7 @@ impl SourceExtent {
         };
         let head: FileExtentHead = format::read(data)?;
         if head.typ == TYPE_INLINE {
-            let len = head.ram_bytes.get();
-            let len = len.checked_next_multiple_of(u64::from(sectorsize));
+            let len = sectorsize.round_up(head.ram_bytes.get());
             return Ok(extent(len.ok_or(EUCLEAN)?, None));
         }
         let item: FileExtentItem = format::read(data)?;

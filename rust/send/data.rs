@@ -8,7 +8,7 @@
 use super::checksum::SECTOR;
 use crate::device::{ChunkMap, ReadIo};
 use crate::format::crc::checksum;
-use crate::format::{self, compression, item_type, tree_id};
+use crate::format::{self, compression, item_type, tree_id, BlockSize};
 use crate::subvol::csum;
 use crate::subvol::data::{read_pieces, Checksums, Owner, Piece};
 use crate::subvol::decompress::decompress;
@@ -50,7 +50,7 @@ impl Segment {
 /// Reads file data.
 pub(super) struct DataReader<'a> {
     reader: &'a Reader,
-    sectorsize: u64,
+    sectorsize: BlockSize,
     csum_root: Option<TreeRoot>,
     /// The receiver has what this transaction and those before it wrote, as far as it can be expected.
     known_to: u64,
@@ -71,7 +71,7 @@ impl<'a> DataReader<'a> {
     pub(super) fn new(reader: &'a Reader, known_to: u64) -> Self {
         DataReader {
             reader,
-            sectorsize: u64::from(reader.fs().geometry.sectorsize),
+            sectorsize: reader.fs().geometry.sectorsize,
             csum_root: None,
             known_to,
             is_new: true,
@@ -103,7 +103,7 @@ impl<'a> DataReader<'a> {
         left: u64,
         file_offset: u64,
     ) -> Result<(&[u8], &[Option<u32>])> {
-        let skip = logical.checked_rem(self.sectorsize).ok_or(EINVAL)?;
+        let skip = logical % self.sectorsize;
         let from = logical.saturating_sub(skip);
         let to = self.aligned_end(logical, size)?;
         let segment = match self.segment(from, to) {
@@ -118,13 +118,10 @@ impl<'a> DataReader<'a> {
         let at = from
             .saturating_sub(segment.logical)
             .saturating_add(segment.at as u64);
-        let sectors = to
-            .saturating_sub(from)
-            .checked_div(self.sectorsize)
-            .ok_or(EINVAL)?;
-        let first = at.checked_div(self.sectorsize).ok_or(EINVAL)?;
+        let sectors = to.saturating_sub(from) / self.sectorsize;
+        let first = at / self.sectorsize;
         for index in 0..sectors {
-            let ahead = index.saturating_mul(self.sectorsize);
+            let ahead = index.saturating_mul(self.sectorsize.into());
             let place = Place {
                 at: at.saturating_add(ahead) as usize,
                 index: first.saturating_add(index) as usize,
@@ -138,8 +135,9 @@ impl<'a> DataReader<'a> {
             at.saturating_add(skip) as usize,
             size as usize,
         )?;
-        let known =
-            owner.checksums != Checksums::None && skip == 0 && self.sectorsize == SECTOR as u64;
+        let known = owner.checksums != Checksums::None
+            && skip == 0
+            && usize::from(self.sectorsize) == SECTOR;
         let sums = if known {
             let end = first.saturating_add(sectors) as usize;
             self.sums.get(first as usize..end).unwrap_or(&[])
@@ -152,7 +150,7 @@ impl<'a> DataReader<'a> {
     fn aligned_end(&self, start: u64, len: u64) -> Result<u64> {
         start
             .checked_add(len)
-            .and_then(|end| end.checked_next_multiple_of(self.sectorsize))
+            .and_then(|end| self.sectorsize.round_up(end))
             .ok_or(EUCLEAN)
     }
 
@@ -179,7 +177,7 @@ impl<'a> DataReader<'a> {
             Some(root) => root,
             None => *self.csum_root.insert(self.reader.root(tree_id::CSUM)?),
         };
-        let sector = self.sectorsize as u32;
+        let sector = self.sectorsize;
         for segment in self.segments.iter() {
             let (at, len) = (segment.logical, segment.len);
             csum::lookup(self.reader, root, sector, at, len, &mut self.sums)?;
@@ -227,7 +225,7 @@ impl<'a> DataReader<'a> {
                 continue;
             }
             // What is wrong with an item is found out when its turn comes.
-            let Ok(extent) = file_extent::parse(&key, data, self.sectorsize as u32) else {
+            let Ok(extent) = file_extent::parse(&key, data, self.sectorsize) else {
                 break;
             };
             let Kind::Regular(regular) = extent.kind else {
@@ -272,7 +270,7 @@ impl<'a> DataReader<'a> {
 
     /// Makes sure that a sector of the window is what was written.
     fn verify(&mut self, owner: &Owner, place: &Place, failed: bool) -> Result {
-        let sector = self.sectorsize as usize;
+        let sector = usize::from(self.sectorsize);
         let end = place.at.checked_add(sector).ok_or(EUCLEAN)?;
         let bytes = self.window.get_mut(place.at..end).ok_or(EUCLEAN)?;
         let sum = self.sums.get(place.index).copied().flatten();
@@ -317,7 +315,7 @@ impl<'a> DataReader<'a> {
         plain.clear();
         plain.resize(extent.ram_bytes as usize, 0, GFP_KERNEL)?;
         let (at, size) = (extent.disk_bytenr, extent.disk_num_bytes);
-        let sectorsize = self.sectorsize as u32;
+        let sectorsize = self.sectorsize;
         let (packed, _) = self.raw(here, owner, at, size, size, file_offset)?;
         let result = decompress(extent.compression, packed, &mut plain, sectorsize);
         self.plain = plain;
@@ -346,7 +344,7 @@ impl<'a> DataReader<'a> {
         }
         self.plain
             .resize(inline.ram_bytes as usize, 0, GFP_KERNEL)?;
-        let sectorsize = self.sectorsize as u32;
+        let sectorsize = self.sectorsize;
         decompress(inline.compression, inline.data, &mut self.plain, sectorsize)
     }
 

@@ -273,8 +273,7 @@ impl Send<'_> {
             compression::ZSTD => Ok(encoded::ZSTD),
             // The segments of LZO are as long as a sector, so that each sector size is a format of its own.
             compression::LZO => {
-                let steps = self
-                    .sectorsize
+                let steps = u32::from(self.sectorsize)
                     .checked_ilog2()
                     .and_then(|bits| bits.checked_sub(12));
                 steps

@@ -16,7 +16,7 @@ use super::set::NumberSet;
 use super::snapshots::Parent;
 use super::stream::Stream;
 use super::utimes::Utimes;
-use crate::format::{item_type, objectid, Key};
+use crate::format::{item_type, objectid, BlockSize, Key};
 use crate::platform;
 use crate::tree::TreeRoot;
 use crate::volume::Reader;
@@ -36,7 +36,7 @@ pub(super) struct Send<'a> {
     pub(super) reader: &'a Reader,
     pub(super) root: TreeRoot,
     pub(super) options: Options,
-    pub(super) sectorsize: u32,
+    pub(super) sectorsize: BlockSize,
     pub(super) stream: Stream<'a>,
     /// Inodes below this one have their names in the stream.
     pub(super) progress: u64,

@@ -6,7 +6,7 @@ use super::full::Send;
 use super::inode::{mode, Fate};
 use super::proto::{Attr, Command, Version};
 use crate::format::file_extent::{FileExtentHead, FileExtentItem, TYPE_INLINE, TYPE_REG};
-use crate::format::{self, item_type, Key};
+use crate::format::{self, item_type, BlockSize, Key};
 use crate::volume::Reader;
 use kernel::prelude::*;
 
@@ -26,7 +26,7 @@ struct Raw {
 }
 
 impl Raw {
-    fn parse(key: &Key, data: &[u8], sectorsize: u32) -> Result<Raw> {
+    fn parse(key: &Key, data: &[u8], sectorsize: BlockSize) -> Result<Raw> {
         let head: FileExtentHead = format::read(data)?;
         let mut raw = Raw {
             offset: key.offset,
@@ -38,8 +38,7 @@ impl Raw {
         };
         if head.typ == TYPE_INLINE {
             let len = head.ram_bytes.get();
-            let len = len.checked_next_multiple_of(u64::from(sectorsize));
-            raw.len = len.ok_or(EUCLEAN)?;
+            raw.len = sectorsize.round_up(len).ok_or(EUCLEAN)?;
         } else {
             let item: FileExtentItem = format::read(data)?;
             raw.len = item.num_bytes.get();
@@ -50,7 +49,7 @@ impl Raw {
     }
 
     /// Where the part ends in the file, in bytes. Inline data stands for one sector.
-    fn end(&self, sectorsize: u32) -> Result<u64> {
+    fn end(&self, sectorsize: BlockSize) -> Result<u64> {
         let len = match self.typ {
             TYPE_INLINE => u64::from(sectorsize),
             _ => self.len,

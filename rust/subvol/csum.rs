@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Data checksums: one crc32c a sector, in long items of the checksum tree.
 
-use crate::format::{item_type, objectid, Key};
+use crate::format::{item_type, objectid, BlockSize, Key};
 use crate::tree::{Cursor, Nodes, TreeRoot};
 use kernel::prelude::*;
 
@@ -18,7 +18,7 @@ pub const CSUM_SIZE: usize = 4;
 pub fn lookup<S: Nodes>(
     nodes: &S,
     root: TreeRoot,
-    sectorsize: u32,
+    sectorsize: BlockSize,
     logical: u64,
     len: u64,
     sums: &mut KVec<Option<u32>>,
@@ -48,14 +48,14 @@ pub fn lookup<S: Nodes>(
             .checked_mul(sector)
             .and_then(|bytes| bytes.checked_add(key.offset))
             .ok_or(EUCLEAN)?;
-        if data.len() % CSUM_SIZE != 0 || key.offset % sector != 0 {
+        if data.len() % CSUM_SIZE != 0 || key.offset % sectorsize != 0 {
             return Err(EUCLEAN);
         }
         while at < end && at < key.offset {
             sums.push(None, GFP_KERNEL)?;
             at = at.saturating_add(sector);
         }
-        let first = at.saturating_sub(key.offset) / sector;
+        let first = at.saturating_sub(key.offset) / sectorsize;
         for sum in data.chunks_exact(CSUM_SIZE).skip(first as usize) {
             if at >= end || at >= covered {
                 break;

@@ -15,7 +15,7 @@ use crate::device::ReadIo;
 use crate::format::compression;
 use crate::format::crc::checksum;
 use crate::format::inode::{inode_flags, InodeItem};
-use crate::format::tree_id;
+use crate::format::{tree_id, BlockSize};
 use crate::fs_warn;
 use crate::tree::TreeRoot;
 use crate::volume::{Fs, Reader, View};
@@ -140,7 +140,7 @@ fn check_piece(
 ) -> Result {
     let sectorsize = reader.fs().geometry.sectorsize;
     let mut at = 0u64;
-    for (index, sector) in piece.buf.chunks_mut(sectorsize as usize).enumerate() {
+    for (index, sector) in piece.buf.chunks_mut(sectorsize.into()).enumerate() {
         let sum = sums.get(index).copied().flatten();
         let place = Place {
             logical: piece.logical.checked_add(at).ok_or(EUCLEAN)?,
@@ -317,9 +317,8 @@ impl Plan {
         buf: &mut Scatter<'_>,
     ) -> Result<Plan> {
         let sectorsize = view.volume().geometry.sectorsize;
-        let mask = u64::from(sectorsize).saturating_sub(1);
         let end = offset.checked_add(buf.len() as u64).ok_or(EINVAL)?;
-        if (offset | end) & mask != 0 {
+        if (offset | end) % sectorsize != 0 {
             return Err(EINVAL);
         }
         let mut plan = Plan {
@@ -357,7 +356,7 @@ impl Plan {
         extent: &Extent<'_>,
         offset: u64,
         buf: &mut Scatter<'_>,
-        sectorsize: u32,
+        sectorsize: BlockSize,
     ) -> Result {
         let buf_end = offset.saturating_add(buf.len() as u64);
         let from = extent.offset.max(offset);
@@ -432,7 +431,7 @@ impl Plan {
         offset: u64,
         buf: &mut Scatter<'_>,
     ) -> Result {
-        let sectorsize = reader.fs().geometry.sectorsize as usize;
+        let sectorsize = reader.fs().geometry.sectorsize;
         let count = self.direct.len().saturating_add(self.packed.len());
         let mut pieces = KVec::with_capacity(count, GFP_KERNEL)?;
         let mut sums: KVec<&[Option<u32>]> = KVec::new();
@@ -444,14 +443,15 @@ impl Plan {
             let mut at = run.at;
             while at < end {
                 let slice = taker.next(at, end).ok_or(EUCLEAN)?;
-                let done = at.saturating_sub(run.at);
+                let done = at.saturating_sub(run.at) as u64;
                 if let Some(known) = known {
                     // Data without checksums has none here either.
-                    let rest = known.get(done / sectorsize..).unwrap_or_default();
+                    let first = (done / sectorsize) as usize;
+                    let rest = known.get(first..).unwrap_or_default();
                     sums.push(rest, GFP_KERNEL)?;
                 }
                 let piece = Piece {
-                    logical: run.logical.checked_add(done as u64).ok_or(EUCLEAN)?,
+                    logical: run.logical.checked_add(done).ok_or(EUCLEAN)?,
                     file_offset: offset.saturating_add(at as u64),
                     buf: slice,
                 };
@@ -481,7 +481,7 @@ fn read_inline(
     extent: &Extent<'_>,
     offset: u64,
     buf: &mut Scatter<'_>,
-    sectorsize: u32,
+    sectorsize: BlockSize,
 ) -> Result {
     let mut plain = KVVec::new();
     let data = if inline.compression == compression::NONE {
@@ -495,8 +495,8 @@ fn read_inline(
     let data = data.get(skip..).unwrap_or(&[]);
     let len = data.len().min(buf.len());
     buf.copy_from(0, data.get(..len).ok_or(EUCLEAN)?)?;
-    let sector = sectorsize as usize;
-    let end = len.next_multiple_of(sector).min(buf.len());
+    let end = sectorsize.round_up(len as u64).ok_or(EUCLEAN)? as usize;
+    let end = end.min(buf.len());
     buf.zero(len, end.saturating_sub(len))
 }
 
@@ -516,11 +516,11 @@ pub fn read_file(
     let owner = Owner::new(root.id, ino, &inode);
     let left = inode.size.get().saturating_sub(offset);
     let len = (buf.len() as u64).min(left) as usize;
-    let sector = u64::from(reader.fs().geometry.sectorsize);
-    let start = offset - offset % sector;
+    let sectorsize = reader.fs().geometry.sectorsize;
+    let start = offset.saturating_sub(offset % sectorsize);
     let end = offset
         .checked_add(len as u64)
-        .and_then(|end| end.checked_next_multiple_of(sector))
+        .and_then(|end| sectorsize.round_up(end))
         .ok_or(EINVAL)?;
     let mut sectors: KVVec<u8> = KVVec::new();
     sectors.resize(end.saturating_sub(start) as usize, 0, GFP_KERNEL)?;

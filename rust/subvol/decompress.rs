@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Decompression of extents.
 
-use crate::format::compression;
+use crate::format::{compression, BlockSize};
 use crate::platform;
 use kernel::prelude::*;
 
@@ -13,11 +13,11 @@ const LZO_LEN: usize = 4;
 /// # Errors
 ///
 /// `EIO` for data that does not decompress, or an unknown `method`.
-pub fn decompress(method: u8, src: &[u8], dst: &mut [u8], sectorsize: u32) -> Result {
+pub fn decompress(method: u8, src: &[u8], dst: &mut [u8], sectorsize: BlockSize) -> Result {
     let made = match method {
         compression::ZLIB => platform::inflate(src, dst),
         compression::ZSTD => platform::zstd(src, dst),
-        compression::LZO => lzo(src, dst, sectorsize as usize),
+        compression::LZO => lzo(src, dst, sectorsize),
         _ => Err(EIO),
     }
     .map_err(|error| if error == ENOMEM { error } else { EIO })?;
@@ -33,13 +33,14 @@ fn length(src: &[u8], at: usize) -> Result<usize> {
 
 /// LZO data is a total length and then segments, each a length and a block that holds one sector at most. No
 /// length crosses the end of a sector: where fewer than four bytes are left in one, the next one goes on.
-fn lzo(src: &[u8], dst: &mut [u8], sectorsize: usize) -> Result<usize> {
+fn lzo(src: &[u8], dst: &mut [u8], sectorsize: BlockSize) -> Result<usize> {
     let total = length(src, 0)?;
     let src = src.get(..total).ok_or(EIO)?;
+    let sector = usize::from(sectorsize);
     let mut at = LZO_LEN;
     let mut made = 0usize;
     while at < src.len() && made < dst.len() {
-        let left = sectorsize.checked_sub(at % sectorsize).ok_or(EIO)?;
+        let left = sector.saturating_sub((at as u64 % sectorsize) as usize);
         if left < LZO_LEN {
             at = at.checked_add(left).ok_or(EIO)?;
         }
@@ -48,9 +49,9 @@ fn lzo(src: &[u8], dst: &mut [u8], sectorsize: usize) -> Result<usize> {
         let segment = crate::format::slice(src, at, len)?;
         at = at.checked_add(len).ok_or(EIO)?;
         let rest = dst.get_mut(made..).ok_or(EIO)?;
-        let got = match rest.get_mut(..sectorsize) {
+        let got = match rest.get_mut(..sector) {
             Some(block) => platform::lzo1x(segment, block)?,
-            None => lzo_last(segment, rest, sectorsize)?,
+            None => lzo_last(segment, rest, sector)?,
         };
         made = made.checked_add(got).ok_or(EIO)?;
     }
@@ -59,8 +60,8 @@ fn lzo(src: &[u8], dst: &mut [u8], sectorsize: usize) -> Result<usize> {
 
 /// The block of a sector of which only the start is wanted. Unlike the other methods LZO cannot stop early, and
 /// the C driver compresses whole sectors even where the data is inline and shorter.
-fn lzo_last(segment: &[u8], dst: &mut [u8], sectorsize: usize) -> Result<usize> {
-    let mut block = KVec::from_elem(0u8, sectorsize, GFP_KERNEL)?;
+fn lzo_last(segment: &[u8], dst: &mut [u8], sector: usize) -> Result<usize> {
+    let mut block = KVec::from_elem(0u8, sector, GFP_KERNEL)?;
     let len = platform::lzo1x(segment, &mut block)?.min(dst.len());
     dst.get_mut(..len)
         .ok_or(EIO)?

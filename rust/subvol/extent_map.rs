@@ -5,6 +5,7 @@
 
 use super::file_extent::{self, Extent, Kind, Regular};
 use super::sharing::Sharing;
+use crate::format::BlockSize;
 use crate::volume::free_space::Extent as Range;
 use crate::volume::{Fs, View};
 use kernel::prelude::*;
@@ -47,7 +48,7 @@ fn address(extent: &Regular) -> u64 {
 }
 
 impl Mapped {
-    fn of(extent: &Extent<'_>, sectorsize: u32) -> Option<Self> {
+    fn of(extent: &Extent<'_>, sectorsize: BlockSize) -> Option<Self> {
         let (content, physical) = match &extent.kind {
             Kind::Hole => return None,
             Kind::Inline(_) => (Content::Inline, 0),
@@ -60,7 +61,7 @@ impl Mapped {
         Some(Self {
             logical: extent.offset,
             physical,
-            len: extent.len.next_multiple_of(u64::from(sectorsize)),
+            len: sectorsize.round_up(extent.len).unwrap_or(u64::MAX),
             content,
             shared: false,
         })

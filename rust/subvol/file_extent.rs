@@ -5,7 +5,7 @@ use crate::format::file_extent::{
     compression, FileExtentHead, FileExtentItem, INLINE_HEAD_SIZE, TYPE_INLINE, TYPE_PREALLOC,
     TYPE_REG,
 };
-use crate::format::{self, item_type, Key};
+use crate::format::{self, item_type, BlockSize, Key};
 use crate::tree::{Cursor, Nodes, TreeRoot};
 use kernel::prelude::*;
 
@@ -76,13 +76,12 @@ impl Extent<'_> {
 /// # Errors
 ///
 /// `EUCLEAN` for an item that no btrfs writes.
-pub fn parse<'a>(key: &Key, data: &'a [u8], sectorsize: u32) -> Result<Extent<'a>> {
+pub fn parse<'a>(key: &Key, data: &'a [u8], sectorsize: BlockSize) -> Result<Extent<'a>> {
     let head: FileExtentHead = format::read(data)?;
-    let mask = u64::from(sectorsize).saturating_sub(1);
     if head.compression > compression::ZSTD
         || head.encryption != 0
         || head.other_encoding.get() != 0
-        || key.offset & mask != 0
+        || key.offset % sectorsize != 0
     {
         return Err(EUCLEAN);
     }
@@ -117,7 +116,7 @@ pub fn parse<'a>(key: &Key, data: &'a [u8], sectorsize: u32) -> Result<Extent<'a
     let item: FileExtentItem = format::read(data)?;
     let (disk_bytenr, disk_num_bytes) = (item.disk_bytenr.get(), item.disk_num_bytes.get());
     let (offset, len) = (item.offset.get(), item.num_bytes.get());
-    let aligned = (disk_bytenr | disk_num_bytes | offset | len) & mask == 0;
+    let aligned = (disk_bytenr | disk_num_bytes | offset | len) % sectorsize == 0;
     if data.len() != size_of::<FileExtentItem>()
         || !aligned
         || len == 0
@@ -165,11 +164,10 @@ pub fn for_each<S: Nodes>(
     nodes: &S,
     root: TreeRoot,
     ino: u64,
-    sectorsize: u32,
+    sectorsize: BlockSize,
     (from, to): (u64, u64),
     each: &mut dyn FnMut(&Extent<'_>) -> Result<bool>,
 ) -> Result {
-    let mask = u64::from(sectorsize).saturating_sub(1);
     let mut at = from;
     let mut cursor = Cursor::new(nodes, root);
     let start = Key::new(ino, item_type::EXTENT_DATA, from);
@@ -187,7 +185,7 @@ pub fn for_each<S: Nodes>(
         }
         let extent = parse(&key, data, sectorsize)?;
         // Inline data stands for its whole last sector.
-        let end = extent.end().checked_add(mask).ok_or(EUCLEAN)? & !mask;
+        let end = sectorsize.round_up(extent.end()).ok_or(EUCLEAN)?;
         if extent.offset > at {
             let hole = hole(at, extent.offset);
             if !each(&hole)? {

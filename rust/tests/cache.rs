@@ -7,7 +7,7 @@ use rbtrfs_engine::device::{BlockDevice, Chunk, ChunkMap};
 use rbtrfs_engine::format::chunk::block_group_flags as flags;
 use rbtrfs_engine::format::crc::checksum;
 use rbtrfs_engine::format::header::{Header, Item, HEADER_FLAG_WRITTEN, HEADER_SIZE};
-use rbtrfs_engine::format::{item_type, tree_id, Key};
+use rbtrfs_engine::format::{item_type, tree_id, BlockSize, Key};
 use rbtrfs_engine::tree::{Geometry, NodeCache, NodePtr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::vec::Vec;
@@ -19,8 +19,8 @@ const LIMIT: usize = 256 << 10;
 /// Where the one chunk starts.
 const LOGICAL: u64 = 1 << 30;
 const GEOMETRY: Geometry = Geometry {
-    nodesize: NODESIZE as u32,
-    sectorsize: 4096,
+    nodesize: BlockSize::new(NODESIZE as u32).unwrap(),
+    sectorsize: BlockSize::new(4096).unwrap(),
     fsid: [7; 16],
     chunk_tree_uuid: [8; 16],
 };

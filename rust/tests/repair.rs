@@ -36,7 +36,7 @@ fn large_file(fs: &Fs) -> (u64, usize, u64) {
             size = format::read::<InodeItem>(bytes).unwrap().size.get() as usize;
         }
         if key.typ == item_type::EXTENT_DATA {
-            let part = file_extent::parse(&key, bytes, 4096).unwrap();
+            let part = file_extent::parse(&key, bytes, fs.geometry.sectorsize).unwrap();
             if let (Kind::Regular(extent), 70_000) = (part.kind, size) {
                 return (key.objectid, size, extent.disk_bytenr);
             }

@@ -207,7 +207,7 @@ impl NodeCache {
     }
 
     fn shard(&self, bytenr: u64) -> Option<&Mutex<Shard>> {
-        let index = bytenr / u64::from(self.geometry.nodesize.max(1)) % SHARDS as u64;
+        let index = bytenr / self.geometry.nodesize % SHARDS as u64;
         self.shards.get(index as usize).map(|shard| &**shard)
     }
 
@@ -239,7 +239,7 @@ impl NodeCache {
     ///
     /// As [`Self::get`].
     pub fn read(&self, ptr: &NodePtr) -> Result<Node> {
-        let nodesize = self.geometry.nodesize as usize;
+        let nodesize = usize::from(self.geometry.nodesize);
         let chunks = self.chunks.lock().clone();
         let mirrors = match chunks.mirrors(ptr.bytenr, nodesize as u64) {
             Ok(mirrors) if self.geometry.is_sector_aligned(ptr.bytenr) => mirrors,
@@ -284,7 +284,7 @@ impl NodeCache {
     }
 
     fn read_mirror(&self, ptr: &NodePtr, physical: u64, mirror: u32) -> Result<Node> {
-        let nodesize = self.geometry.nodesize as usize;
+        let nodesize = usize::from(self.geometry.nodesize);
         let mut bytes = KVVec::zeroed(nodesize, GFP_KERNEL)?;
         if let Err(e) = self.device.read(physical, &mut bytes) {
             self.complain(|| {
@@ -419,7 +419,7 @@ impl NodeCache {
     }
 
     fn try_prefetch(&self, ptrs: &[NodePtr]) -> Result {
-        let nodesize = self.geometry.nodesize as usize;
+        let nodesize = usize::from(self.geometry.nodesize);
         let mut missing: KVec<NodePtr> = KVec::new();
         for ptr in ptrs.iter().take(PREFETCH) {
             let twice = missing.iter().any(|other| other.bytenr == ptr.bytenr);

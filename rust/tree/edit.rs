@@ -154,7 +154,7 @@ pub(super) fn read_node<'c, C: Nodes>(cx: &'c C, ptr: &NodePtr) -> Result<C::Ref
 
 /// The size of the largest item's data, in bytes.
 pub fn max_item_size(geometry: &Geometry) -> usize {
-    (geometry.nodesize as usize).saturating_sub(HEADER_SIZE + ITEM_SIZE)
+    usize::from(geometry.nodesize).saturating_sub(HEADER_SIZE + ITEM_SIZE)
 }
 
 /// The data of the item at `key`, or `None` if there is no such item. Copies no nodes.

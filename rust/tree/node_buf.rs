@@ -55,7 +55,7 @@ impl NodeBuf {
     ///
     /// `ENOMEM`; `EINVAL` if the level or the size is none that a block can have.
     pub fn new(geometry: &Geometry, new: &NewNode) -> Result<Self> {
-        let nodesize = geometry.nodesize as usize;
+        let nodesize = usize::from(geometry.nodesize);
         if new.level >= MAX_LEVEL || nodesize < HEADER_SIZE {
             return Err(EINVAL);
         }
@@ -284,15 +284,15 @@ pub(super) fn copy_within(bytes: &mut [u8], start: usize, end: usize, to: usize)
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::format::Key;
+    use crate::format::{BlockSize, Key};
     use std::vec::Vec;
 
     const BYTENR: u64 = 0x40_0000;
 
     fn make(nodesize: u32, level: u8) -> Result<NodeBuf> {
         let geometry = Geometry {
-            nodesize,
-            sectorsize: 4096,
+            nodesize: BlockSize::new(nodesize).unwrap(),
+            sectorsize: BlockSize::new(4096).unwrap(),
             fsid: [1; 16],
             chunk_tree_uuid: [2; 16],
         };
@@ -322,7 +322,7 @@ pub(super) mod tests {
     #[test]
     fn impossible_blocks_are_refused() {
         assert_eq!(make(4096, 8).err(), Some(EINVAL));
-        assert_eq!(make(100, 0).err(), Some(EINVAL));
+        assert_eq!(make(64, 0).err(), Some(EINVAL));
     }
 
     #[test]

@@ -87,11 +87,11 @@ pub(super) unsafe extern "C" fn statfs(
         let reader = fs.reader()?;
         let usage = usage(fs, reader.superblock())?;
         let block = fs.geometry.sectorsize;
-        let blocks = |bytes: u64| bytes.checked_div(u64::from(block)).unwrap_or(0);
+        let blocks = |bytes: u64| bytes / block;
         // SAFETY: The VFS passes a structure to be filled in; the kernel crate knows it by name alone.
         let stat = unsafe { &mut *stat };
         stat.f_type = MAGIC as isize;
-        stat.f_bsize = block as isize;
+        stat.f_bsize = u32::from(block) as isize;
         stat.f_namelen = format::dir::NAME_LEN as isize;
         stat.f_blocks = blocks(usage.total);
         stat.f_bfree = blocks(usage.free);

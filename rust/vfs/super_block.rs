@@ -233,7 +233,7 @@ pub(super) unsafe fn fill(
         },
     )?;
     let fsid = fs.reader()?.superblock().fsid;
-    let blocksize = fs.geometry.sectorsize;
+    let blocksize = u32::from(fs.geometry.sectorsize);
     control::recover(&fs)?;
     let cache = NonNull::new(filesystem.inode_cache().as_ptr()).ok_or(EINVAL)?;
     let volume = Volume::new(Fs::clone(&fs), cache, options)?;

@@ -80,13 +80,13 @@ pub(super) static VOLUME: [Attribute; 14] = [
         out.bytes(b"\n")
     }),
     Attribute::volume(c"nodesize", |fs, _, out| {
-        writeln!(out, "{}", fs.geometry.nodesize)
+        writeln!(out, "{}", u32::from(fs.geometry.nodesize))
     }),
     Attribute::volume(c"sectorsize", |fs, _, out| {
-        writeln!(out, "{}", fs.geometry.sectorsize)
+        writeln!(out, "{}", u32::from(fs.geometry.sectorsize))
     }),
     Attribute::volume(c"clone_alignment", |fs, _, out| {
-        writeln!(out, "{}", fs.geometry.sectorsize)
+        writeln!(out, "{}", u32::from(fs.geometry.sectorsize))
     }),
     Attribute::constant(c"quota_override", "0\n"),
     Attribute::constant(c"checksum", "crc32c (crc32c-lib)\n"),

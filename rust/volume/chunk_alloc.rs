@@ -47,7 +47,7 @@ fn place(space: &Space, kind: Kind, copies: u64) -> Result<(Extent, u64)> {
         .find_hole(max_stripe.saturating_mul(copies))
         .filter(|hole| hole.len >= least)
         .ok_or(ENOSPC)?;
-    let mut size = hole.len / copies;
+    let mut size = hole.len.checked_div(copies).ok_or(EINVAL)?;
     if size > max_chunk {
         let rounded = max_chunk
             .checked_next_multiple_of(16 << 20)
@@ -197,7 +197,7 @@ fn chunk_item(space: &Space, group: &BlockGroup) -> Result<KVec<u8>> {
         typ: group.flags.into(),
         io_align: (STRIPE_LEN as u32).into(),
         io_width: (STRIPE_LEN as u32).into(),
-        sector_size: (space.sectorsize as u32).into(),
+        sector_size: u32::from(space.sectorsize).into(),
         num_stripes: count.into(),
         sub_stripes: 1.into(),
     };

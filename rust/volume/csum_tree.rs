@@ -45,7 +45,10 @@ struct Item {
 /// The last item that starts at or before `logical`.
 fn item_at<C: EditContext>(cx: &C, logical: u64) -> Result<Option<Item>> {
     let geometry = cx.geometry();
-    let (sectorsize, nodesize) = (u64::from(geometry.sectorsize), geometry.nodesize as usize);
+    let (sectorsize, nodesize) = (
+        u64::from(geometry.sectorsize),
+        usize::from(geometry.nodesize),
+    );
     let mut cursor = Cursor::new(cx, cx.root(TREE)?);
     if !cursor.seek_before(&csum_key(logical))? {
         return Ok(None);
@@ -95,8 +98,8 @@ fn next_start<C: EditContext>(cx: &C, logical: u64) -> Result<u64> {
 /// `EINVAL` if `logical` or `sums` is not a multiple of its unit; `EUCLEAN` for corrupt items; those of changing the
 /// tree.
 pub fn insert_csums<C: EditContext>(cx: &mut C, logical: u64, sums: &[u8]) -> Result {
-    let sectorsize = u64::from(cx.geometry().sectorsize);
-    let most = max_sums(cx.geometry().nodesize as usize);
+    let sectorsize = cx.geometry().sectorsize;
+    let most = max_sums(cx.geometry().nodesize.into());
     if logical % sectorsize != 0 || sums.len() % CSUM_SIZE != 0 {
         return Err(EINVAL);
     }
@@ -148,7 +151,7 @@ pub fn insert_csums<C: EditContext>(cx: &mut C, logical: u64, sums: &[u8]) -> Re
             return Err(EUCLEAN);
         }
         rest = rest.get(count.saturating_mul(CSUM_SIZE)..).ok_or(EINVAL)?;
-        at = sectorsize
+        at = u64::from(sectorsize)
             .checked_mul(count as u64)
             .and_then(|len| at.checked_add(len))
             .ok_or(EINVAL)?;
@@ -164,7 +167,7 @@ pub fn insert_csums<C: EditContext>(cx: &mut C, logical: u64, sums: &[u8]) -> Re
 /// `EINVAL` unless both are multiples of the sector size and the end does not overflow; `EUCLEAN` for corrupt items;
 /// those of changing the tree.
 pub fn delete_csums<C: EditContext>(cx: &mut C, start: u64, len: u64) -> Result {
-    let sectorsize = u64::from(cx.geometry().sectorsize);
+    let sectorsize = cx.geometry().sectorsize;
     let end = start.checked_add(len).ok_or(EINVAL)?;
     if (start | len) % sectorsize != 0 {
         return Err(EINVAL);

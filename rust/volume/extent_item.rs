@@ -33,7 +33,7 @@ impl From<AllocError> for Fault {
 
 /// The size in bytes that an extent item stays below; further references become items of their own.
 pub fn max_item_size(geometry: &Geometry) -> usize {
-    let leaf_data = (geometry.nodesize as usize).saturating_sub(HEADER_SIZE);
+    let leaf_data = usize::from(geometry.nodesize).saturating_sub(HEADER_SIZE);
     (leaf_data >> 4).saturating_sub(ITEM_SIZE)
 }
 
@@ -380,10 +380,11 @@ pub fn encode_keyed(r: &CountedRef) -> Result<KVec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::BlockSize;
 
     const GEOMETRY: &Geometry = &Geometry {
-        nodesize: 16384,
-        sectorsize: 4096,
+        nodesize: BlockSize::new(16384).unwrap(),
+        sectorsize: BlockSize::new(4096).unwrap(),
         fsid: [0; 16],
         chunk_tree_uuid: [0; 16],
     };

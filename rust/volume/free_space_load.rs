@@ -9,7 +9,7 @@ use super::free_space::{Extent, ExtentSet};
 use super::free_space_bitmap as bitmap;
 use super::space::{Space, Tracking, Volume};
 use crate::format::free_space::{FreeSpaceInfo, USING_BITMAPS};
-use crate::format::{self, item_type, tree_id, Key};
+use crate::format::{self, item_type, tree_id, BlockSize, Key};
 use crate::tree::{Cursor, Nodes, TreeRoot};
 
 /// Reads the free space of a block group from where the volume keeps it. Superblocks within are part of it.
@@ -48,7 +48,11 @@ pub(super) fn load<V: Volume>(vol: &V, space: &Space, group: &BlockGroup) -> Res
     Ok(free)
 }
 
-fn from_free_space_tree<V: Volume>(vol: &V, sectorsize: u64, group: Extent) -> Result<ExtentSet> {
+fn from_free_space_tree<V: Volume>(
+    vol: &V,
+    sectorsize: BlockSize,
+    group: Extent,
+) -> Result<ExtentSet> {
     let root = vol.commit_root(tree_id::FREE_SPACE)?;
     let mut cursor = Cursor::new(vol, root);
     let key = Key::new(group.start, item_type::FREE_SPACE_INFO, group.len);
@@ -79,7 +83,7 @@ fn from_free_space_tree<V: Volume>(vol: &V, sectorsize: u64, group: Extent) -> R
 pub(super) fn items<N: Nodes>(
     nodes: &N,
     root: TreeRoot,
-    sectorsize: u64,
+    sectorsize: BlockSize,
     group: Extent,
     by_bitmaps: bool,
 ) -> Result<ExtentSet> {
@@ -102,10 +106,10 @@ pub(super) fn items<N: Nodes>(
                     return Err(EUCLEAN);
                 }
                 for (first, count) in bitmap::runs(data, sectors) {
-                    let offset = first.saturating_mul(sectorsize);
+                    let offset = first.saturating_mul(sectorsize.into());
                     let run = Extent {
                         start: range.start.saturating_add(offset),
-                        len: count.saturating_mul(sectorsize),
+                        len: count.saturating_mul(sectorsize.into()),
                     };
                     free.insert(run).map_err(corrupt)?;
                 }

@@ -13,7 +13,7 @@ use super::space::{SpaceContext, Tracking};
 use crate::format::free_space::{FreeSpaceInfo, BITMAP_BITS, BITMAP_SIZE, USING_BITMAPS};
 use crate::format::header::ITEM_SIZE;
 use crate::format::superblock::compat_ro;
-use crate::format::{self, item_type, tree_id, Key};
+use crate::format::{self, item_type, tree_id, BlockSize, Key};
 use crate::tree::{edit, Cursor};
 
 const TREE: u64 = tree_id::FREE_SPACE;
@@ -22,7 +22,7 @@ const TREE: u64 = tree_id::FREE_SPACE;
 #[derive(Clone, Copy, Debug)]
 struct Group {
     range: Extent,
-    sectorsize: u64,
+    sectorsize: BlockSize,
 }
 
 impl Group {
@@ -31,7 +31,7 @@ impl Group {
     }
 
     fn bitmap_range(&self) -> u64 {
-        self.sectorsize.saturating_mul(BITMAP_BITS)
+        u64::from(self.sectorsize).saturating_mul(BITMAP_BITS)
     }
 
     /// The number of free extents above which bitmaps take less space, and the one below which extents do. They
@@ -329,7 +329,7 @@ fn change_bitmaps<C: SpaceContext>(
     if (extent.start.saturating_sub(group.range.start) | extent.len) % group.sectorsize != 0 {
         return Err(EUCLEAN);
     }
-    let left = is_free(cx, group, extent.start.checked_sub(group.sectorsize))?;
+    let left = is_free(cx, group, extent.start.checked_sub(group.sectorsize.into()))?;
     let right = is_free(cx, group, Some(extent.end()))?;
     let mut at = extent.start;
     while at < extent.end() {

@@ -15,6 +15,7 @@ use super::space_flight::{Given, Return};
 use super::transaction::Transaction;
 use crate::device::{Mirrors, WriteIo};
 use crate::format::crc::checksum;
+use crate::format::BlockSize;
 use crate::platform::NofsScope;
 use kernel::prelude::*;
 
@@ -164,7 +165,7 @@ impl DataExtent {
     ///
     /// `EINVAL` unless that leaves something of both, and for space that a file has already; `ENOMEM`.
     pub fn split(&mut self, len: u64) -> Result<DataExtent> {
-        let sectorsize = u64::from(self.fs.geometry.sectorsize);
+        let sectorsize = self.fs.geometry.sectorsize;
         if len == 0 || len >= self.len || len % sectorsize != 0 || self.is_in_place() {
             return Err(EINVAL);
         }
@@ -214,8 +215,8 @@ impl DataExtent {
 /// # Errors
 ///
 /// `ENOMEM`.
-pub fn push_checksums(data: &[u8], sectorsize: u32, sums: &mut KVVec<u8>) -> Result {
-    for sector in data.chunks(sectorsize as usize) {
+pub fn push_checksums(data: &[u8], sectorsize: BlockSize, sums: &mut KVVec<u8>) -> Result {
+    for sector in data.chunks(sectorsize.into()) {
         sums.extend_from_slice(&checksum(sector).to_le_bytes(), GFP_KERNEL)?;
     }
     Ok(())

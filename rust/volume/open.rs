@@ -17,7 +17,7 @@ use crate::device::superblock::{read_newest, writing_forbidden};
 use crate::device::{BlockDevice, ChunkMap, SuperBuf};
 use crate::format::chunk::DevItem;
 use crate::format::superblock::{compat_ro, super_flags, BACKUP_ROOTS};
-use crate::format::{item_type, objectid, read, tree_id, Key};
+use crate::format::{item_type, objectid, read, tree_id, BlockSize, Key};
 use crate::state::State;
 use crate::tree::{Cursor, Geometry, NodeCache, Nodes};
 use crate::{fs_err, fs_info, fs_warn};
@@ -192,7 +192,7 @@ impl Opening {
         superblock: &SuperBuf,
         options: &OpenOptions,
     ) -> Result<Self> {
-        let limits = superblock.chunk_limits();
+        let limits = superblock.chunk_limits()?;
         let array = superblock
             .sys_chunk_array
             .get(..superblock.sys_chunk_array_size.get() as usize)
@@ -203,8 +203,8 @@ impl Opening {
         let map = Arc::new(map, GFP_KERNEL)?;
         let chunks = Arc::pin_init(new_mutex!(map, "Fs::chunks"), GFP_KERNEL)?;
         let geometry = Geometry {
-            nodesize: superblock.nodesize.get(),
-            sectorsize: superblock.sectorsize.get(),
+            nodesize: BlockSize::new(superblock.nodesize.get()).ok_or(EINVAL)?,
+            sectorsize: BlockSize::new(superblock.sectorsize.get()).ok_or(EINVAL)?,
             fsid: superblock.fsid,
             chunk_tree_uuid: [0; 16],
         };

@@ -214,7 +214,7 @@ impl Transaction<'_> {
 
     /// Counts blocks that a tree gained, or lost if negative, in its root item.
     pub(super) fn count_used(&mut self, tree: u64, blocks: i64) -> Result {
-        let nodesize = i64::from(self.geometry().nodesize);
+        let nodesize = i64::from(u32::from(self.geometry().nodesize));
         let running = self.running_root(tree)?;
         if let Some((_, item)) = running.item.as_mut() {
             // The number is informative, and on old volumes it may be wrong.

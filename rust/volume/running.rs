@@ -321,7 +321,7 @@ impl Transaction<'_> {
         let totals = space.totals(Kind::Metadata);
         let needed = space.global_reserve(Kind::Metadata);
         let spare = totals.available.saturating_sub(needed);
-        spare.saturating_sub(self.queued(totals.used)) / u64::from(self.fs.geometry.nodesize)
+        spare.saturating_sub(self.queued(totals.used)) / self.fs.geometry.nodesize
     }
 
     /// Whether the transaction should be committed before it uses up what the commit needs.

@@ -19,6 +19,7 @@ use super::free_space::{Extent, ExtentSet};
 use super::space_flight::Returns;
 use crate::format::chunk::block_group_flags as flags;
 use crate::format::superblock::{compat_ro, SuperBlock};
+use crate::format::BlockSize;
 use crate::tree::edit::EditContext;
 use crate::tree::{Nodes, TreeRoot};
 
@@ -98,7 +99,7 @@ pub struct Totals {
 /// The space of the volume. See the module's description.
 #[derive(Debug)]
 pub struct Space {
-    pub(super) sectorsize: u64,
+    pub(super) sectorsize: BlockSize,
     pub(super) nodesize: u64,
     pub(super) device_uuid: [u8; 16],
     block_group_tree: u64,
@@ -132,7 +133,7 @@ impl Space {
     /// The space of a volume that no transaction has looked at yet.
     pub const fn unloaded() -> Space {
         Space {
-            sectorsize: 0,
+            sectorsize: BlockSize::ONE,
             nodesize: 0,
             device_uuid: [0; 16],
             block_group_tree: 0,
@@ -168,7 +169,7 @@ impl Space {
         };
         let groups = block_group::load(vol, block_group_tree, &devices)?;
         let mut space = Space {
-            sectorsize: superblock.sectorsize.get().into(),
+            sectorsize: BlockSize::new(superblock.sectorsize.get()).ok_or(EINVAL)?,
             nodesize: superblock.nodesize.get().into(),
             device_uuid: device.uuid,
             block_group_tree,

@@ -95,7 +95,7 @@ impl Space {
         let request = Want {
             kind: Kind::Data,
             len: want,
-            align: self.sectorsize,
+            align: self.sectorsize.into(),
             cluster: want,
         };
         let from = if hint != 0 {

@@ -466,7 +466,7 @@ impl Volume for Reader {
         }
         if let Some((logical, item)) = new {
             let key = Key::new(objectid::FIRST_CHUNK_TREE, item_type::CHUNK_ITEM, logical);
-            let limits = self.superblock().chunk_limits();
+            let limits = self.superblock().chunk_limits()?;
             let chunk = Chunk::parse(&key, item, &limits).map_err(|fault| fault.errno())?;
             map = Arc::new(map.with(chunk)?, GFP_KERNEL)?;
         }

@@ -54,7 +54,7 @@ enum Source {
 /// `EINVAL` for offsets that are not aligned, files of which only one has checksums, and overlapping ranges of one
 /// file; `ENOENT`, `EROFS`, `ENOSPC`; what reading gives for inline data, which is copied where it has no place.
 pub fn clone_range(fs: &Fs, range: &CloneRange, now: Option<Timespec>) -> Result<InodeItem> {
-    let sectorsize = u64::from(fs.geometry.sectorsize);
+    let sectorsize = fs.geometry.sectorsize;
     let CloneRange {
         src_offset,
         len,
@@ -83,8 +83,9 @@ pub fn clone_range(fs: &Fs, range: &CloneRange, now: Option<Timespec>) -> Result
     fs.operate(reserve(4), |trans| {
         let mut item = read_target(trans, range.dst, now)?;
         let old = item.size.get();
-        let end = range.dst_size.next_multiple_of(sectorsize);
-        fill_holes(trans, range.dst, old.next_multiple_of(sectorsize), end)?;
+        let old_end = sectorsize.round_up(old).ok_or(EUCLEAN)?;
+        let end = sectorsize.round_up(range.dst_size).ok_or(EFBIG)?;
+        fill_holes(trans, range.dst, old_end, end)?;
         item.size = old.max(range.dst_size).into();
         set_times(&mut item, now);
         write_inode(trans, range.dst, &mut item)?;
@@ -161,7 +162,7 @@ fn clone_step(
     at: u64,
     now: Option<Timespec>,
 ) -> Result<Step> {
-    let sectorsize = u64::from(trans.fs().geometry.sectorsize);
+    let sectorsize = trans.fs().geometry.sectorsize;
     let mut item = read_target(trans, range.dst, now)?;
     let src_item = read_inode(trans, range.src)?;
     check_file(&src_item)?;
@@ -181,7 +182,7 @@ fn clone_step(
         Source::Packed => return Ok(Step::NoPlace),
         Source::Inline(data) => {
             let fits = to == 0 && item.size.get() <= data.len() as u64;
-            if !fits || range.dst_size > sectorsize {
+            if !fits || range.dst_size > u64::from(sectorsize) {
                 return Ok(Step::NoPlace);
             }
         }
@@ -193,7 +194,7 @@ fn clone_step(
     match source {
         Source::Nothing | Source::Packed => {
             let eof = item.size.get().max(range.dst_size);
-            let eof = eof.next_multiple_of(sectorsize);
+            let eof = sectorsize.round_up(eof).unwrap_or(u64::MAX);
             fill_holes(trans, range.dst, to, to_end.min(eof))?;
         }
         Source::Inline(data) => {
@@ -206,7 +207,7 @@ fn clone_step(
             extent.offset = extent.offset.get().checked_add(skip).ok_or(EUCLEAN)?.into();
             extent.num_bytes = len.into();
             extent.head.generation = trans.transid().into();
-            let old_end = item.size.get().next_multiple_of(sectorsize);
+            let old_end = sectorsize.round_up(item.size.get()).unwrap_or(u64::MAX);
             fill_holes(trans, range.dst, old_end, to)?;
             insert_item(trans, range.dst, to, &extent)?;
             added = len;
@@ -236,7 +237,7 @@ fn find_source(
     let root = EditContext::root(trans, id.tree)?;
     let mut found = (at, to, Source::Nothing);
     file_extent::for_each(trans, root, id.ino, sectorsize, (at, to), &mut |extent| {
-        let end = extent.end().next_multiple_of(sectorsize.into());
+        let end = sectorsize.round_up(extent.end()).ok_or(EUCLEAN)?;
         let source = match extent.kind {
             Kind::Hole => Source::Nothing,
             Kind::Inline(inline) if inline.compression != compression::NONE => Source::Packed,

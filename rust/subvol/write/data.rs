@@ -102,7 +102,7 @@ impl Place {
         item: &InodeItem,
         new: &NewData,
     ) -> Result<Self> {
-        let sectorsize = u64::from(trans.fs().geometry.sectorsize);
+        let sectorsize = trans.fs().geometry.sectorsize;
         let len = new.extent.len();
         let end = new.offset.checked_add(len).ok_or(EFBIG)?;
         let wanted = if item.flags.get() & inode_flags::NODATASUM == 0 {
@@ -127,9 +127,9 @@ impl Place {
         item: &mut InodeItem,
         new: &mut NewData,
     ) -> Result {
-        let sectorsize = u64::from(trans.fs().geometry.sectorsize);
+        let sectorsize = trans.fs().geometry.sectorsize;
         let (start, len) = (new.extent.start(), new.extent.len());
-        let old_end = item.size.get().next_multiple_of(sectorsize);
+        let old_end = sectorsize.round_up(item.size.get()).unwrap_or(u64::MAX);
         trans.land(&mut new.extent)?;
         match self {
             Place::Own(conversion) => conversion.run(trans, id)?,

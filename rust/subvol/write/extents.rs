@@ -71,8 +71,7 @@ fn first_overlap(
     while here {
         let (key, data) = cursor.item().ok_or(EUCLEAN)?;
         let extent = file_extent::parse(&key, data, sectorsize)?;
-        let end = extent.end().checked_next_multiple_of(sectorsize.into());
-        let end = end.ok_or(EUCLEAN)?;
+        let end = sectorsize.round_up(extent.end()).ok_or(EUCLEAN)?;
         if extent.offset >= to {
             break;
         }

@@ -66,7 +66,7 @@ fn find(trans: &Transaction<'_>, id: InodeId, offset: u64) -> Result<Option<Cove
 ///
 /// `EINVAL`, `ENOENT`, `EROFS`; those of reading; `ENOMEM`.
 pub fn preallocated(fs: &Fs, id: InodeId, offset: u64, want: u64) -> Result<Option<DataExtent>> {
-    let sectorsize = u64::from(fs.geometry.sectorsize);
+    let sectorsize = fs.geometry.sectorsize;
     if want == 0 || (offset | want) % sectorsize != 0 {
         return Err(EINVAL);
     }

@@ -27,7 +27,7 @@ pub fn preallocate(
     size: u64,
     now: Timespec,
 ) -> Result<InodeItem> {
-    let sectorsize = u64::from(fs.geometry.sectorsize);
+    let sectorsize = fs.geometry.sectorsize;
     if (from | to) % sectorsize != 0 || from > to {
         return Err(EINVAL);
     }
@@ -50,7 +50,7 @@ pub fn preallocate(
         };
         at = fs.operate(cost, |trans| {
             let mut item = check_writable(trans, id)?;
-            let (bytenr, len) = trans.alloc_extent(sectorsize, want)?;
+            let (bytenr, len) = trans.alloc_extent(sectorsize.into(), want)?;
             let end = start.saturating_add(len);
             // A hole may have an item.
             let freed = drop_range(trans, id, start, end)?;
@@ -69,8 +69,9 @@ pub fn preallocate(
         let mut item = check_writable(trans, id)?;
         let old = item.size.get();
         if old < size {
-            let end = size.next_multiple_of(sectorsize);
-            fill_holes(trans, id, old.next_multiple_of(sectorsize), end)?;
+            let old_end = sectorsize.round_up(old).ok_or(EFBIG)?;
+            let end = sectorsize.round_up(size).ok_or(EFBIG)?;
+            fill_holes(trans, id, old_end, end)?;
             item.size = size.into();
             item.mtime = now;
         }

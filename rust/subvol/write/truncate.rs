@@ -28,15 +28,16 @@ pub fn truncate(fs: &Fs, id: InodeId, size: u64, now: Timespec) -> Result<InodeI
     if i64::try_from(size).is_err() {
         return Err(EFBIG);
     }
-    let sectorsize = u64::from(fs.geometry.sectorsize);
+    let sectorsize = fs.geometry.sectorsize;
     let shrink = shrink_to(fs, id, size)?;
     let cost = if shrink { FREEING } else { reserve(4) };
     fs.operate(cost, |trans| {
         let mut item = check_writable(trans, id)?;
         let old = item.size.get();
         if old < size {
-            let from = old.next_multiple_of(sectorsize);
-            fill_holes(trans, id, from, size.next_multiple_of(sectorsize))?;
+            let old_end = sectorsize.round_up(old).ok_or(EFBIG)?;
+            let end = sectorsize.round_up(size).ok_or(EFBIG)?;
+            fill_holes(trans, id, old_end, end)?;
         } else {
             let freed = cut_inline(trans, id, size)?;
             item.nbytes = item.nbytes.get().saturating_sub(freed).into();
@@ -103,7 +104,7 @@ fn cut_step(
     size: u64,
 ) -> Result<bool> {
     let sectorsize = trans.fs().geometry.sectorsize;
-    let keep = size.next_multiple_of(sectorsize.into());
+    let keep = sectorsize.round_up(size).ok_or(EUCLEAN)?;
     let (mut freed, mut end, mut done) = (0u64, item.size.get(), false);
     let mut dropped = false;
     for _ in 0..STEP {
@@ -113,8 +114,8 @@ fn cut_step(
             match cursor.item() {
                 Some((key, data)) if key.is(id.ino, item_type::EXTENT_DATA) => {
                     let extent = file_extent::parse(&key, data, sectorsize)?;
-                    let to = extent.end().checked_next_multiple_of(sectorsize.into());
-                    Some((extent.offset, to.ok_or(EUCLEAN)?))
+                    let to = sectorsize.round_up(extent.end()).ok_or(EUCLEAN)?;
+                    Some((extent.offset, to))
                 }
                 _ => None,
             }
@@ -173,8 +174,7 @@ fn end_of_items(fs: &Fs, id: InodeId) -> Result<u64> {
     match cursor.item() {
         Some((key, data)) if key.is(id.ino, item_type::EXTENT_DATA) => {
             let end = file_extent::parse(&key, data, sectorsize)?.end();
-            end.checked_next_multiple_of(sectorsize.into())
-                .ok_or(EUCLEAN)
+            sectorsize.round_up(end).ok_or(EUCLEAN)
         }
         _ => Ok(0),
     }
@@ -187,7 +187,7 @@ fn end_of_items(fs: &Fs, id: InodeId) -> Result<u64> {
 ///
 /// `EINVAL`, `ENOENT`, `EROFS`; `ENOSPC` where holes need items, or an extent is split; `EINTR`.
 pub fn punch(fs: &Fs, id: InodeId, from: u64, to: u64, now: Timespec) -> Result<InodeItem> {
-    let sectorsize = u64::from(fs.geometry.sectorsize);
+    let sectorsize = fs.geometry.sectorsize;
     if (from | to) % sectorsize != 0 || from > to {
         return Err(EINVAL);
     }
@@ -199,7 +199,7 @@ pub fn punch(fs: &Fs, id: InodeId, from: u64, to: u64, now: Timespec) -> Result<
         let item = fs.operate(reserve(6), |trans| {
             let mut item = check_writable(trans, id)?;
             let freed = drop_range(trans, id, at, end)?;
-            let eof = item.size.get().next_multiple_of(sectorsize);
+            let eof = sectorsize.round_up(item.size.get()).unwrap_or(u64::MAX);
             fill_holes(trans, id, at, end.min(eof))?;
             item.nbytes = item.nbytes.get().saturating_sub(freed).into();
             item.mtime = now;

@@ -8,7 +8,7 @@ use kernel::alloc::flags::GFP_KERNEL;
 use kernel::alloc::KVVec;
 use kernel::error::code::*;
 use kernel::error::Result;
-use rbtrfs_engine::format::Key;
+use rbtrfs_engine::format::{BlockSize, Key};
 use rbtrfs_engine::tree::check::{check_tree, Summary};
 use rbtrfs_engine::tree::edit::EditContext;
 use rbtrfs_engine::tree::node_buf::{NewNode, NodeBuf};
@@ -198,8 +198,8 @@ fn verified(buf: &NodeBuf, geometry: &Geometry) -> Node {
 
 fn geometry(nodesize: u32) -> Geometry {
     Geometry {
-        nodesize,
-        sectorsize: 4096,
+        nodesize: BlockSize::new(nodesize).unwrap(),
+        sectorsize: BlockSize::new(4096).unwrap(),
         fsid: [7; 16],
         chunk_tree_uuid: [8; 16],
     }

@@ -65,8 +65,8 @@ fn parts(fs: &Fs, id: InodeId) -> Vec<(u64, u64, u64, bool)> {
     let live = fs.live(id.tree).unwrap();
     let root = live.tree_root(id.tree).unwrap();
     let mut found = vec![];
-    let all = (0, u64::MAX / 2);
-    file_extent::for_each(&live, root, id.ino, 4096, all, &mut |extent| {
+    let (sector, all) = (fs.geometry.sectorsize, (0, u64::MAX / 2));
+    file_extent::for_each(&live, root, id.ino, sector, all, &mut |extent| {
         match extent.kind {
             Kind::Prealloc(r) | Kind::Regular(r) => {
                 let start = r.disk_bytenr + r.extent_offset;

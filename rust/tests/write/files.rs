@@ -125,7 +125,7 @@ pub fn place(fs: &Fs, id: InodeId, pieces: &[(u64, &[u8])], size: u64) -> Result
             extent.write(0, piece)?;
             let mut sums = KVVec::new();
             if flags & inode_flags::NODATASUM == 0 {
-                push_checksums(piece, SECTOR as u32, &mut sums)?;
+                push_checksums(piece, fs.geometry.sectorsize, &mut sums)?;
             }
             let offset = offset + at as u64;
             at += piece.len();

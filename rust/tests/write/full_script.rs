@@ -50,7 +50,7 @@ impl Filler {
             nodes: self.level,
             ..Reserve::default()
         };
-        let item = vec![7; fs.geometry.nodesize as usize * 3 / 4];
+        let item = vec![7; usize::from(fs.geometry.nodesize) * 3 / 4];
         loop {
             let insert = fs.operate(reserve, |trans| {
                 edit::insert(trans, tree_id::ROOT, &key(self.items), &item)

@@ -4,10 +4,12 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use rbtrfs_engine::format::{item_type, Key};
+use rbtrfs_engine::format::{item_type, BlockSize, Key};
 use rbtrfs_engine::subvol::decompress::decompress;
 use rbtrfs_engine::subvol::file_extent;
 use rbtrfs_engine::subvol::{dir, inode};
+
+const SECTORSIZE: BlockSize = BlockSize::new(4096).unwrap();
 
 fuzz_target!(|data: &[u8]| {
     let Some((kind, data)) = data.split_first() else {
@@ -29,12 +31,12 @@ fuzz_target!(|data: &[u8]| {
         }
         2 => {
             let key = Key::new(257, item_type::EXTENT_DATA, 4096);
-            let _ = file_extent::parse(&key, data, 4096);
+            let _ = file_extent::parse(&key, data, SECTORSIZE);
         }
         _ => {
             let mut out = vec![0; 128 << 10];
             for compression in 0..4 {
-                let _ = decompress(compression, data, &mut out, 4096);
+                let _ = decompress(compression, data, &mut out, SECTORSIZE);
             }
         }
     }
