@@ -5,7 +5,7 @@ use super::attributes::{id, now};
 use super::fsync;
 use super::inode::{Inode, S_IFMT, S_IFREG};
 use super::lock::{Exclusive, InodeGuard, InvalidatePair};
-use super::resize::{drop_cached, flush, make_hole, take_over_extents};
+use super::resize::{drop_cached, flush, make_hole, settle_end, take_over_extents};
 use super::write::{zero_tail, BLOCK};
 use crate::bindings;
 use crate::format::inode::inode_flags;
@@ -43,6 +43,7 @@ fn allocate(inode: Exclusive<'_>, start: u64, end: u64, keep_size: bool) -> Resu
     // What is dirty is a hole as far as the tree knows.
     let (from, to) = (start - start % BLOCK, end.next_multiple_of(BLOCK));
     flush(&inode, from, to)?;
+    settle_end(inode, size)?;
     let item = preallocate(inode.fs(), id(&inode), from, to, new_size, now())?;
     take_over_extents(&inode, &item);
     if new_size > size {
@@ -192,6 +193,7 @@ unsafe fn remap(
         zero_tail(target)?;
         flush(&target, 0, i64::MAX as u64)?;
     }
+    settle_end(target, target.size())?;
     drop_cached(target, to_offset, end.next_multiple_of(BLOCK))?;
     let range = CloneRange {
         src: id(source),

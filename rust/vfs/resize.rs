@@ -7,7 +7,7 @@ use super::lock::{Exclusive, InvalidateGuard};
 use super::write::{self, BLOCK};
 use crate::bindings;
 use crate::format::inode::{inode_flags, InodeItem};
-use crate::subvol::write::{punch, trim, truncate};
+use crate::subvol::write::{grow, punch, trim, truncate};
 use kernel::error::to_result;
 use kernel::prelude::*;
 
@@ -31,6 +31,7 @@ pub(super) fn set_size(inode: Exclusive<'_>, size: u64) -> Result {
     if size > old {
         write::zero_tail(inode)?;
     }
+    settle_end(inode, size)?;
     let _invalidate = InvalidateGuard::lock(inode);
     if size != old {
         // What is in the page cache behind the new end goes, and a last block that is cut through is zeroed there; it
@@ -67,6 +68,7 @@ pub(super) fn make_hole(inode: Exclusive<'_>, start: u64, end: u64) -> Result {
     }
     zero(start, first)?;
     zero(last, end)?;
+    settle_end(inode, first)?;
     let _invalidate = InvalidateGuard::lock(inode);
     drop_cached(inode, first, last)?;
     let item = punch(
@@ -77,6 +79,34 @@ pub(super) fn make_hole(inode: Exclusive<'_>, start: u64, end: u64) -> Result {
         super::attributes::now(),
     )?;
     take_over_extents(&inode, &item);
+    if item.size.get() < last.min(size) {
+        // Data that was only in memory would have told the tree of this end.
+        let item = grow(inode.fs(), id(&inode), last.min(size))?;
+        take_over_extents(&inode, &item);
+    }
+    Ok(())
+}
+
+/// Writes back what is dirty before `end` and behind the end that the tree knows of. To be called before the tree learns
+/// of an end there or further on: after a crash the file would have zeros in the place of that data.
+///
+/// # Errors
+///
+/// What reading the inode and writing gave.
+pub(super) fn settle_end(inode: Exclusive<'_>, end: u64) -> Result {
+    let end = end.min(inode.size());
+    if end == 0 {
+        return Ok(());
+    }
+    let known = {
+        let (view, root) = inode.tree()?;
+        crate::subvol::inode::read(&*view, root, inode.info().ino)?
+            .size
+            .get()
+    };
+    if known < end {
+        flush(&inode, known, end)?;
+    }
     Ok(())
 }
 

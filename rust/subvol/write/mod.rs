@@ -31,7 +31,7 @@ pub use link::{link, rmdir, unlink, Linked, Unlinked};
 pub use orphan::{clean_orphans, evict};
 pub use prealloc::preallocate;
 pub use rename::{rename, RenameEnd, RenameMode, Renamed};
-pub use truncate::{punch, trim, truncate};
+pub use truncate::{grow, punch, trim, truncate};
 pub use xattr::{set_xattr, XattrMode};
 
 use entry::add_entry;

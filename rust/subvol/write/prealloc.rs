@@ -2,7 +2,8 @@
 //! Space that a file has before anything is written to it.
 
 use super::data::check_writable;
-use super::extents::{drop_range, fill_holes, insert_item, whole};
+use super::extents::{drop_range, insert_item, whole};
+use super::truncate::grow_to;
 use super::{reserve, write_inode, InodeId};
 use crate::format::file_extent::TYPE_PREALLOC;
 use crate::format::inode::{inode_flags, InodeItem, Timespec};
@@ -67,12 +68,7 @@ pub fn preallocate(
     }
     fs.operate(reserve(4), |trans| {
         let mut item = check_writable(trans, id)?;
-        let old = item.size.get();
-        if old < size {
-            let old_end = sectorsize.round_up(old).ok_or(EFBIG)?;
-            let end = sectorsize.round_up(size).ok_or(EFBIG)?;
-            fill_holes(trans, id, old_end, end)?;
-            item.size = size.into();
+        if grow_to(trans, id, &mut item, size)? {
             item.mtime = now;
         }
         item.ctime = now;

@@ -28,26 +28,57 @@ pub fn truncate(fs: &Fs, id: InodeId, size: u64, now: Timespec) -> Result<InodeI
     if i64::try_from(size).is_err() {
         return Err(EFBIG);
     }
-    let sectorsize = fs.geometry.sectorsize;
     let shrink = shrink_to(fs, id, size)?;
     let cost = if shrink { FREEING } else { reserve(4) };
     fs.operate(cost, |trans| {
         let mut item = check_writable(trans, id)?;
-        let old = item.size.get();
-        if old < size {
-            let old_end = sectorsize.round_up(old).ok_or(EFBIG)?;
-            let end = sectorsize.round_up(size).ok_or(EFBIG)?;
-            fill_holes(trans, id, old_end, end)?;
-        } else {
+        if !grow_to(trans, id, &mut item, size)? {
             let freed = cut_inline(trans, id, size)?;
             item.nbytes = item.nbytes.get().saturating_sub(freed).into();
+            item.size = size.into();
         }
-        item.size = size.into();
         item.mtime = now;
         item.ctime = now;
         write_inode(trans, id, &mut item)?;
         Ok(item)
     })
+}
+
+/// Makes a file that is smaller than `size` end there, with a hole behind what it has.
+///
+/// # Errors
+///
+/// `ENOENT`, `EINVAL` for what is not a file, `EFBIG`, `EROFS`; `ENOSPC` where holes need items.
+pub fn grow(fs: &Fs, id: InodeId, size: u64) -> Result<InodeItem> {
+    if i64::try_from(size).is_err() {
+        return Err(EFBIG);
+    }
+    fs.operate(reserve(4), |trans| {
+        let mut item = check_writable(trans, id)?;
+        if grow_to(trans, id, &mut item, size)? {
+            write_inode(trans, id, &mut item)?;
+        }
+        Ok(item)
+    })
+}
+
+/// The part of [`grow`] that is for the item. Returns whether the file was smaller.
+pub(super) fn grow_to(
+    trans: &mut Transaction<'_>,
+    id: InodeId,
+    item: &mut InodeItem,
+    size: u64,
+) -> Result<bool> {
+    let sectorsize = trans.fs().geometry.sectorsize;
+    let old = item.size.get();
+    if old >= size {
+        return Ok(false);
+    }
+    let old_end = sectorsize.round_up(old).ok_or(EFBIG)?;
+    let end = sectorsize.round_up(size).ok_or(EFBIG)?;
+    fill_holes(trans, id, old_end, end)?;
+    item.size = size.into();
+    Ok(true)
 }
 
 /// Drops what lies behind the sector that `size` is in. Returns whether the file is to become smaller.

@@ -168,6 +168,10 @@ fn space_behind_the_end_is_given_back() {
         (5 * SECTOR, 5 * SECTOR)
     );
     assert_eq!(parts(&fs, a).len(), 1);
+    assert_eq!(grow(&fs, a, 4 * SECTOR).unwrap().size.get(), 5 * SECTOR);
+    let b = file(&fs, ROOT, "b").unwrap();
+    let item = grow(&fs, b, 7 * SECTOR + 1).unwrap();
+    assert_eq!((item.size.get(), item.nbytes.get()), (7 * SECTOR + 1, 0));
     // A hole may begin behind the end, too, and end where no file can.
     preallocate(&fs, a, 0, 16 * SECTOR, 0, now()).unwrap();
     let item = punch(&fs, a, 8 * SECTOR, 10 * SECTOR, now()).unwrap();

@@ -20,6 +20,33 @@ again() { umount "$MNT" && check_volume "$DISK1" && mount "$DISK1" "$MNT"; }
 clone() { python3 -c 'import fcntl, sys; source, target = open(sys.argv[1], "rb"), open(sys.argv[2], "r+b"); fcntl.ioctl(target, 0x40049409, source.fileno())' "$@"; }
 write_and_sync() { echo "$1" >"$MNT/$1" && sync "$MNT/$1"; }
 
+# What is not on the disk is missing from a file's end; it is never zeros, whatever told the tree of that end.
+dirty() {
+	python3 - "$MNT" <<-'P'
+		import ctypes, os, sys
+		fallocate = ctypes.CDLL(None, use_errno=True).fallocate
+		fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]
+		def change(name, call):
+		    fd = os.open(f"{sys.argv[1]}/dirty-{name}", os.O_CREAT | os.O_RDWR)
+		    os.pwrite(fd, b"x" * 65536, 0)
+		    assert call(fd) in (0, None)
+		change("cut", lambda fd: os.ftruncate(fd, 32768))
+		change("same", lambda fd: os.ftruncate(fd, 65536))
+		change("grown", lambda fd: os.ftruncate(fd, 131072))
+		change("punched", lambda fd: fallocate(fd, 3, 32768, 1 << 20))
+		change("allocated", lambda fd: fallocate(fd, 0, 65536, 65536))
+	P
+	# This commits, and writes no data.
+	btrfs subvolume create "$MNT/committed"
+}
+no_zeros() {
+	local file
+	[ "$(ls "$MNT"/dirty-* | wc -l)" = 5 ] || return
+	for file in "$MNT"/dirty-*; do
+		[ "$(head -c 32768 "$file" | tr -d x | wc -c)" = 0 ] || { echo "$file has zeros" && return 1; }
+	done
+}
+
 # synced NAME: makes files and syncs them until that fails; notes those that are certainly on the disk.
 synced() {
 	python3 - "$MNT/$1" 3>>/tmp/synced <<-'P'
@@ -65,7 +92,7 @@ busy() {
 	again && sha256sum --quiet -c /tmp/synced && umount "$MNT"
 }
 
-plan $((20 + ROUNDS))
+plan $((24 + ROUNDS))
 load_rbtrfs
 mkfs.btrfs -q -f "$DISK1" && mount "$DISK1" "$MNT" || bail "no volume"
 check "a file that is synced" write_and_sync kept
@@ -91,6 +118,10 @@ check_fails "nothing is read from that" "Input/output error" cat "$MNT/flushed"
 check "it mounts again as well" again
 check_equal "it lost nothing" flushed "$(cat "$MNT/flushed")"
 check "and is written to" write_and_sync more
+check "files are changed whose data is in memory" dirty
+check "they are shut down" shut_down "$NO_FLUSH"
+check "and mount again" again
+check "none has zeros instead of data" no_zeros
 umount "$MNT"
 for round in $(seq "$ROUNDS"); do
 	check "shut down in the midst of everything, round $round" busy "$round"

@@ -197,6 +197,29 @@ def data():
     os.close(fd)
 
 
+def ends():
+    """Files keep their ends, whatever becomes of dirty data before them; a remount shows it."""
+
+    def changed(name, change):
+        fd = os.open(name, os.O_CREAT | os.O_RDWR)
+        os.pwrite(fd, b"e" * 65536, 0)
+        change(fd)
+        os.close(fd)
+
+    changed("end-punched", lambda fd: fallocate(fd, 3, 0, 65536))
+    changed("end-last-punched", lambda fd: fallocate(fd, 3, 32768, 32768))
+    changed("end-punched-beyond", lambda fd: fallocate(fd, 3, 4096, 1 << 20))
+    changed("end-zeroed", lambda fd: fallocate(fd, 0x11, 4096, 1 << 20))
+    changed("end-cut", lambda fd: os.ftruncate(fd, 30000))
+    changed("end-same", lambda fd: os.ftruncate(fd, 65536))
+    changed("end-grown", lambda fd: os.ftruncate(fd, 100000))
+    fd = os.open("end-apart", os.O_CREAT | os.O_RDWR)
+    os.pwrite(fd, b"e" * 4096, 0)
+    os.pwrite(fd, b"e" * 4096, 61440)
+    os.ftruncate(fd, 32768)
+    os.close(fd)
+
+
 def dirty_pages(fd):
     """How many pages of a file are in memory alone."""
     counts = (ctypes.c_uint64 * 5)()
@@ -401,7 +424,7 @@ def handles():
 
 
 os.chdir(sys.argv[1])
-for part in (names, data, parts_synced, clones, shared_in_a_snapshot, attributes, clock, leases, handles):
+for part in (names, data, ends, parts_synced, clones, shared_in_a_snapshot, attributes, clock, leases, handles):
     try:
         part()
     except OSError as e:
