@@ -12,13 +12,14 @@ pub(super) fn shutdown(file: &OpenFile<'_>, arg: UserArg) -> Result {
     if !capable_sys_admin() {
         return Err(EPERM);
     }
-    let flags = arg.read::<u32>()?;
-    if flags > NOLOGFLUSH {
-        return Err(EINVAL);
-    }
+    // As in the C driver: without a log there is nothing between losing what is in memory and writing all of it.
+    let flush = match arg.read::<u32>()? {
+        DEFAULT | LOGFLUSH => true,
+        NOLOGFLUSH => false,
+        _ => return Err(EINVAL),
+    };
     if file.fs().check_shut_down().is_err() {
         return Ok(());
     }
-    // As in the C driver: without a log there is nothing between losing what is in memory and writing all of it.
-    file.shut_down(matches!(flags, DEFAULT | LOGFLUSH))
+    file.shut_down(flush)
 }

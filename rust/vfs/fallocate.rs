@@ -192,8 +192,9 @@ unsafe fn remap(
     if to_offset > target.size() {
         zero_tail(target)?;
         flush(&target, 0, i64::MAX as u64)?;
+    } else {
+        settle_end(target, target.size())?;
     }
-    settle_end(target, target.size())?;
     drop_cached(target, to_offset, end.next_multiple_of(BLOCK))?;
     let range = CloneRange {
         src: id(source),

@@ -6,6 +6,7 @@ use super::table::Table;
 use super::{fallocate, fiemap, fsync, ioctl, resize, write};
 use crate::bindings;
 use crate::subvol::file_extent::{self, Extent, Kind};
+use kernel::error::from_result;
 use kernel::prelude::*;
 
 /// What a seek looks for.
@@ -97,19 +98,14 @@ unsafe extern "C" fn open(
 ///
 /// As the VFS calls it, for an open regular file of ours.
 unsafe extern "C" fn read_iter(iocb: *mut bindings::kiocb, to: *mut bindings::iov_iter) -> isize {
-    // SAFETY: The VFS passes a file that is open.
-    if let Err(e) = unsafe { Inode::of_file((*iocb).ki_filp) }
-        .fs()
-        .check_shut_down()
-    {
-        return e.to_errno() as isize;
-    }
-    // Data is checked and decompressed in the page cache; a direct read would do that for each reader anew.
-    // SAFETY: The request is the caller's own; the flag only picks the path that is taken below.
-    unsafe {
+    // SAFETY: The VFS passes a file that is open. The request is the caller's own; the flag only picks the path that is
+    // taken below.
+    from_result(|| unsafe {
+        Inode::of_file((*iocb).ki_filp).fs().check_shut_down()?;
+        // Data is checked and decompressed in the page cache; a direct read would do that for each reader anew.
         (*iocb).ki_flags &= !(bindings::IOCB_DIRECT as i32);
-        bindings::generic_file_read_iter(iocb, to)
-    }
+        Ok(bindings::generic_file_read_iter(iocb, to))
+    })
 }
 
 /// `file_operations::splice_read`.
@@ -125,12 +121,10 @@ unsafe extern "C" fn splice_read(
     flags: kernel::ffi::c_uint,
 ) -> isize {
     // SAFETY: The VFS passes a file that is open; the other arguments are its own.
-    unsafe {
-        match Inode::of_file(file).fs().check_shut_down() {
-            Ok(()) => bindings::filemap_splice_read(file, pos, pipe, len, flags),
-            Err(e) => e.to_errno() as isize,
-        }
-    }
+    from_result(|| unsafe {
+        Inode::of_file(file).fs().check_shut_down()?;
+        Ok(bindings::filemap_splice_read(file, pos, pipe, len, flags))
+    })
 }
 
 pub(super) static INODE_OPERATIONS: Table<bindings::inode_operations> =

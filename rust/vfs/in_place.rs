@@ -20,7 +20,8 @@ pub(super) struct InPlace {
     #[pin]
     counts: Mutex<Counts>,
     /// Told when no write is under way any more.
-    written: Pin<KBox<CondVar>>,
+    #[pin]
+    written: CondVar,
 }
 
 impl InPlace {
@@ -28,11 +29,10 @@ impl InPlace {
     ///
     /// `ENOMEM`.
     pub(super) fn new() -> Result<Pin<KBox<Self>>> {
-        let written = KBox::pin_init(new_condvar!("InPlace::written"), GFP_KERNEL)?;
         KBox::pin_init(
             pin_init!(Self {
                 counts <- new_mutex!(Counts::default(), "InPlace::counts"),
-                written,
+                written <- new_condvar!("InPlace::written"),
             }),
             GFP_KERNEL,
         )

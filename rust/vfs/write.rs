@@ -47,9 +47,9 @@ fn provide(inode: &Inode, start: u64, end: u64) -> Result<Provided<'_>> {
     if inode.info().flags() & inode_flags::PREALLOC == 0 {
         return Err(full);
     }
-    // What is written to preallocated space needs no other, unless a snapshot is about to share that. Writeback that goes on may be about to use that space up:
-    // it is waited for. What begins later changes the sequence number first, and has to wait for the folio's lock if
-    // that is held.
+    // What is written to preallocated space needs no other, unless a snapshot is about to share that. Writeback that goes
+    // on may be about to use that space up: it is waited for. What begins later changes the sequence number first, and
+    // has to wait for the folio's lock if that is held.
     let in_place = inode.subvolume().in_place().write().ok_or(full)?;
     let sequence = reserved.sequence();
     let first = i64::try_from(start).map_err(|_| EFBIG)?;
@@ -100,10 +100,9 @@ unsafe extern "C" fn begin(
         if flags & (bindings::IOMAP_WRITE | bindings::IOMAP_ZERO) != 0 {
             let space = provide(inode, start, end)?;
             map.validity_cookie = space.sequence;
-            map.private = match space.in_place {
-                Some(writing) => writing.into_raw(),
-                None => core::ptr::null_mut(),
-            };
+            map.private = space
+                .in_place
+                .map_or(core::ptr::null_mut(), Writing::into_raw);
         }
         Ok(0)
     })
@@ -213,6 +212,7 @@ unsafe fn write_locked(
     iocb: *mut bindings::kiocb,
     from: *mut bindings::iov_iter,
 ) -> Result<isize> {
+    inode.fs().check_shut_down()?;
     // SAFETY: By this function's contract.
     let count = unsafe { bindings::generic_write_checks(iocb, from) };
     if count <= 0 {
@@ -260,9 +260,6 @@ pub(super) unsafe extern "C" fn write_iter(
     let inode = unsafe { Inode::of_file((*iocb).ki_filp) };
     // SAFETY: The request is the caller's own.
     let direct = unsafe { (*iocb).ki_flags } & bindings::IOCB_DIRECT as i32 != 0;
-    if let Err(e) = inode.fs().check_shut_down() {
-        return e.to_errno() as isize;
-    }
     let written = {
         let guard = InodeGuard::lock(inode);
         // SAFETY: By this function's contract.

@@ -3,6 +3,7 @@
 
 use super::data::{check_file, check_writable, insert_data, NewData};
 use super::extents::{drop_range, extent_key, fill_holes, insert_inline, insert_item, read_item};
+use super::truncate::grow_to;
 use super::{check_whole, read_inode, reserve, write_inode, InodeId};
 use crate::format::file_extent::{compression, FileExtentItem};
 use crate::format::inode::{inode_flags, InodeItem, Timespec};
@@ -82,11 +83,9 @@ pub fn clone_range(fs: &Fs, range: &CloneRange, now: Option<Timespec>) -> Result
     }
     fs.operate(reserve(4), |trans| {
         let mut item = read_target(trans, range.dst, now)?;
-        let old = item.size.get();
-        let old_end = sectorsize.round_up(old).ok_or(EUCLEAN)?;
-        let end = sectorsize.round_up(range.dst_size).ok_or(EFBIG)?;
-        fill_holes(trans, range.dst, old_end, end)?;
-        item.size = old.max(range.dst_size).into();
+        // A size that no file can have stays an error.
+        sectorsize.round_up(item.size.get()).ok_or(EUCLEAN)?;
+        grow_to(trans, range.dst, &mut item, range.dst_size)?;
         set_times(&mut item, now);
         write_inode(trans, range.dst, &mut item)?;
         Ok(item)
