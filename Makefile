@@ -7,7 +7,7 @@ KDIR ?=
 .PHONY: all test test-host test-guest soak-send demo bench rust-analyzer clean help
 
 all:
-	qemu/build-module $(or $(KDIR),stock)
+	qemu/build-module "$(or $(KDIR),stock)"
 
 test:
 	qemu/test
@@ -27,10 +27,10 @@ demo:
 	tools/demo/run.sh
 
 bench:
-	tools/bench/run.sh $(or $(ROUNDS),3) $(CASES)
+	KERNEL=$(KERNEL) tools/bench/run.sh $(or $(ROUNDS),3) $(CASES)
 
 rust-analyzer:
-	qemu/rust-analyzer $(KDIR)
+	qemu/rust-analyzer $(if $(KDIR),"$(KDIR)")
 
 clean:
 	rm -rf build target rbtrfs.ko rust-project.json
@@ -41,7 +41,7 @@ help:
 	@echo 'make test            all tests; test-host and test-guest are its halves'
 	@echo 'make test-guest TESTS="a.sh b.sh"   some of the tests in tools/selftests/guest'
 	@echo 'make soak-send FIRST=0 LAST=999   incremental streams of as many volumes, against the C driver of this machine'
-	@echo 'make bench           compare with the C driver; ROUNDS=3 CASES="reading writing"'
+	@echo 'make bench           compare with the C driver at native speed; KERNEL=stock ROUNDS=3 CASES="reading writing"'
 	@echo 'make rust-analyzer   rust-project.json for editors'
 	@echo 'make clean           remove what was built here; the cache ($${RBTRFS_CACHE:-/var/cache/rbtrfs}) stays'
 	@echo

@@ -8,11 +8,29 @@ shopt -s inherit_errexit
 QEMU_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 CHECKOUT=$(dirname "$QEMU_DIR")
 RBTRFS_CACHE=${RBTRFS_CACHE:-/var/cache/rbtrfs}
-export QEMU_DIR CHECKOUT RBTRFS_CACHE
+# By this path the toolchain root and guests have the checkout, too. Builds there take it where make, whose words end at
+# spaces, could not take the path itself.
+CHECKOUT_ALIAS=/run/checkout
+case $CHECKOUT in
+*[!A-Za-z0-9/._+@-]*) BUILD_CHECKOUT=$CHECKOUT_ALIAS ;;
+*) BUILD_CHECKOUT=$CHECKOUT ;;
+esac
+export QEMU_DIR CHECKOUT CHECKOUT_ALIAS BUILD_CHECKOUT RBTRFS_CACHE
 
 # Progress goes to stderr: stdout belongs to what a script prints for its caller.
 say() { printf 'rbtrfs: %s\n' "$*" >&2; }
 die() { say "error: $*"; exit 1; }
+
+# The toolchain root and guests see the checkout at its own path, where it hides what they have there.
+case $CHECKOUT in
+/ | /bin | /boot | /dev | /dev/shm | /etc | /lib | /lib64 | /proc | /run | /sbin | /sys | /tmp | /usr | /var | \
+	/usr/bin | /usr/lib | /usr/lib64 | /usr/libexec | /usr/sbin | /usr/share | /usr/src | /var/cache | /var/lib | /var/tmp)
+	die "$CHECKOUT belongs to the system, a checkout needs a folder of its own: move it" ;;
+*[[:cntrl:]]*) die "the checkout's path has a control character in it: move it" ;;
+esac
+case $RBTRFS_CACHE in
+/ | [!/]* | *[!A-Za-z0-9/._+@-]*) die "RBTRFS_CACHE is '$RBTRFS_CACHE': make takes only an absolute path without spaces" ;;
+esac
 
 need_root() {
 	[ "$(id -u)" = 0 ] || die "this needs root (it mounts and changes root): run it with sudo"

@@ -36,14 +36,14 @@ child=$(btrfs inspect-internal dump-tree -t "$snap" "$DISK1" | sed -n 's/^leaf \
 
 fresh child-generation "$snap"
 check_fails "a stale child ends a send" "send ioctl failed with -5" btrfs send -q -f /dev/null "$MNT/snap"
-check "and says so" log_says "BTRFS (error|warning) \(device vda\): parent transid verify failed on logical [0-9]+ mirror [12] wanted [0-9]+ found [0-9]+"
+check "and says so" log_says "BTRFS (error|warning) \(device $(basename "$DISK1")\): parent transid verify failed on logical [0-9]+ mirror [12] wanted [0-9]+ found [0-9]+"
 check_fails "and a balance" "Input/output error|Structure needs cleaning" btrfs balance start -m "$MNT"
 check "the volume stays in use" ls "$MNT/s"
 done_with_it
 
 fresh leaf-for-node "$snap"
 check_fails "a leaf in the place of a node ends a send" "send ioctl failed with -(5|117)|unable to resolve" btrfs send -q -f /dev/null "$MNT/snap"
-check "and says so" log_says "BTRFS (error|warning) \(device vda\): .*level"
+check "and says so" log_says "BTRFS (error|warning) \(device $(basename "$DISK1")\): .*level"
 check_fails "and a look" "Structure needs cleaning|Input/output error" ls "$MNT/snap"
 check_fails "and a balance" "Input/output error|Structure needs cleaning" btrfs balance start -m "$MNT"
 check "the volume stays in use" ls "$MNT/s"
@@ -51,7 +51,7 @@ done_with_it
 
 fresh backref "$child"
 check_fails "a missing backref ends a balance" "Input/output error|Structure needs cleaning" btrfs balance start -m "$MNT"
-check "and says so" log_says "BTRFS error \(device vda\): .*(backref|ref)"
+check "and says so" log_says "BTRFS error \(device $(basename "$DISK1")\): .*(backref|ref)"
 check "a send does not need it" btrfs send -q -f /dev/null "$MNT/snap"
 check "the volume stays in use" ls "$MNT/s"
 check "and writable" btrfs filesystem label "$MNT" still-writable

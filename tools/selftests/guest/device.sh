@@ -29,7 +29,7 @@ dd if="$MNT/file" of=/dev/null bs=4K count=1 status=none 2>/dev/null
 found=$(btrfs device stats "$MNT" | awk '/corruption_errs/ { print $2 }')
 check "bad data is counted" test "$found" -ge 1
 check_equal "sysfs says the same" "$found" "$(awk '$1 == "corruption_errs" { print $2 }' "$dir/devinfo/1/error_stats")"
-check "the log says it" bash -c 'dmesg | grep -qE "BTRFS error \(device vda\): bdev /dev/vda errs: wr 0, rd 0, flush 0, corrupt [0-9]+, gen 0"'
+check "the log says it" bash -c "dmesg | grep -qE 'BTRFS error \(device ${DISK1##*/}\): bdev $DISK1 errs: wr 0, rd 0, flush 0, corrupt [0-9]+, gen 0'"
 check "a commit stores the counts" btrfs filesystem label "$MNT" label
 umount "$MNT"
 mount -t btrfs -o ro "$DISK1" "$MNT" || bail "the volume does not mount again"

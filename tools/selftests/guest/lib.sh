@@ -11,18 +11,34 @@
 #	skip "reason" "name"
 #	finish
 #
-# It runs as root, alone, on the debug kernel, with three empty disks ($DISK1 to $DISK3) and a folder $MNT to mount at.
+# It runs as root, alone, with three empty disks ($DISK1 to $DISK3) and a folder $MNT to mount at, in User Mode Linux, or in
+# the guests of qemu/test that a line in it asks for: "# Guest: debug: why it needs two processors, or KASAN".
 # Afterwards the runner unmounts what is left, unloads both drivers, has every volume that is left on a disk checked
 # (see expect_damage), and looks through the kernel's log (see expect_log): each is a result of its own.
 
 set -u
 
+[ -n "${RBTRFS_GUEST:-}" ] || { echo "this overwrites disks: run it in a guest, as qemu/test guest does" >&2 && exit 1; }
+
 GUEST_TESTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 CHECKOUT=$(cd "$GUEST_TESTS/../../.." && pwd)
+
+# Tests make, clear and mount over what they like in these folders. If the checkout lies in one, they see it elsewhere only.
+case $CHECKOUT/ in
+/tmp/* | /mnt/* | /run/*)
+	mkdir -p /checkout && mount --rbind "$CHECKOUT" /checkout || exit
+	for dir in /tmp /mnt /run; do mount -t tmpfs -o mode=1777 tmpfs $dir || exit; done
+	cd /checkout && exec "/checkout${GUEST_TESTS#"$CHECKOUT"}/$(basename "$0")" "$@"
+	exit
+	;;
+esac
+
 # Programs that tests build and use (make -C tools/selftests puts them here).
 SELFTEST_BIN=$CHECKOUT/build/selftests
 RBTRFS_KO=$CHECKOUT/rbtrfs.ko
-DISK1=/dev/vda DISK2=/dev/vdb DISK3=/dev/vdc
+if [ -b /dev/ubda ]; then disk=/dev/ubd; else disk=/dev/vd; fi
+DISK1=${disk}a DISK2=${disk}b DISK3=${disk}c
+unset disk
 MNT=/mnt/test
 NOTES=/run/selftest
 export CHECKOUT SELFTEST_BIN RBTRFS_KO DISK1 DISK2 DISK3 MNT

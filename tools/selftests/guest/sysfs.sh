@@ -44,7 +44,7 @@ grep -vxF -f /tmp/sysfs.c /tmp/sysfs.rust | grep -vE '^\./allocation/[a-z]+/(sin
 check_equal "every file of the C driver is there and says the same" "" "$(grep -vxF -f /tmp/sysfs.rust /tmp/sysfs.c)"
 check_equal "no file says what the C driver does not" "" "$(cat /tmp/sysfs.more)"
 check_equal "all features are features of the C driver" "" "$(ls /sys/fs/btrfs/features | grep -vxF -f /tmp/sysfs.c.features)"
-check "the device is linked to" test "$(readlink -f "$dir/devices/vda")" = "$(readlink -f /sys/class/block/vda)"
+check "the device is linked to" test "$(readlink -f "$dir/devices/${DISK1##*/}")" = "$(readlink -f "/sys/class/block/${DISK1##*/}")"
 check "so is its bdi" test -e "$dir/bdi/read_ahead_kb"
 umount "$MNT"
 
