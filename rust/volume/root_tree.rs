@@ -199,6 +199,8 @@ impl Transaction<'_> {
     /// Removes the root item of a tree whose blocks are all gone.
     pub fn remove_root(&mut self, tree: u64) -> Result {
         let (key, _) = self.find_root_item(tree)?;
+        self.keep_objectids(tree_id::ROOT)?;
+        self.hold.writer.free_objectids.forget(tree);
         self.roots.roots.remove(&tree);
         edit::delete(self, tree_id::ROOT, &key)
     }

@@ -12,6 +12,8 @@ use super::delayed_ref::{DelayedRefs, NewExtent};
 use super::dirty::{DirtyNodes, NodeRef};
 use super::free_space_tree;
 use super::fs::Fs;
+use super::objectid::FreeObjectids;
+use super::orphans::Orphans;
 use super::reader::Reader;
 use super::refs::RefKind;
 use super::root_tree::RunningRoots;
@@ -23,9 +25,8 @@ use crate::format::{item_type, objectid, tree_id, Key};
 use crate::platform::NofsScope;
 use crate::tree::node::NodePtr;
 use crate::tree::node_buf::{NewNode, NodeBuf};
-use crate::tree::{Cursor, EditContext, Geometry, Nodes, TreeRoot};
+use crate::tree::{EditContext, Geometry, Nodes, TreeRoot};
 use kernel::prelude::*;
-use kernel::rbtree::RBTree;
 use kernel::sync::{Arc, MutexGuard};
 
 /// How many tree blocks are allocated between two looks at the room that is left.
@@ -48,8 +49,8 @@ pub struct WriterState {
     pub(super) space: Space,
     /// The transaction that operations left open, unless one is at it.
     pub(super) running: Option<Running>,
-    /// The next number for an object of a tree, as far as that was looked up.
-    objectids: RBTree<u64, u64>,
+    pub(super) free_objectids: FreeObjectids,
+    pub(super) orphans: Orphans,
     /// The volume was looked through for what forbids writing.
     checked: bool,
 }
@@ -60,7 +61,8 @@ impl WriterState {
         WriterState {
             space: Space::unloaded(),
             running: None,
-            objectids: RBTree::new(),
+            free_objectids: FreeObjectids::new(),
+            orphans: Orphans::new(),
             checked: false,
         }
     }
@@ -259,40 +261,6 @@ impl<'fs> Transaction<'fs> {
         self.refs
             .new_extent(extent.start, extent.len, NewExtent::Data, 0)?;
         Ok((extent.start, extent.len))
-    }
-
-    /// A number for a new object in a tree: an inode in that of a subvolume, a subvolume in the tree of roots. It was
-    /// never used since the volume was mounted, and is above all that are in use.
-    ///
-    /// # Errors
-    ///
-    /// `ENOSPC` when there are no more; those of reading; `ENOMEM`.
-    pub fn next_objectid(&mut self, tree: u64) -> Result<u64> {
-        let next = match self.hold.writer.objectids.get(&tree) {
-            Some(next) => *next,
-            None => self.highest_objectid(tree)?.saturating_add(1),
-        };
-        if next > objectid::LAST_FREE {
-            return Err(ENOSPC);
-        }
-        let ids = &mut self.hold.writer.objectids;
-        match ids.get_mut(&tree) {
-            Some(place) => *place = next.saturating_add(1),
-            None => {
-                ids.try_create_and_insert(tree, next.saturating_add(1), GFP_KERNEL)?;
-            }
-        }
-        Ok(next)
-    }
-
-    fn highest_objectid(&self, tree: u64) -> Result<u64> {
-        let mut cursor = Cursor::new(self, self.lookup_root(tree)?);
-        let last = Key::new(objectid::LAST_FREE, u8::MAX, u64::MAX);
-        cursor.seek_before(&last)?;
-        let highest = cursor.key().map_or(0, |key| key.objectid);
-        // The root directory's number is never given to anything else.
-        let least = if tree == tree_id::ROOT { 255 } else { 256 };
-        Ok(highest.max(least))
     }
 
     /// Queues the removal of an extent with all references that the extent tree has of it. An extent that this

@@ -22,14 +22,17 @@ pub(super) fn exists(trans: &Transaction<'_>, id: InodeId) -> Result<bool> {
     cursor.seek(&orphan_key(id.ino))
 }
 
-/// Adds the orphan item of an inode.
+/// Adds the orphan item of an inode, which is in use.
 pub(in crate::subvol) fn add(trans: &mut Transaction<'_>, id: InodeId) -> Result {
+    trans.note_orphan(id.tree, id.ino)?;
     edit::insert(trans, id.tree, &orphan_key(id.ino), &[])
 }
 
 /// Removes the orphan item of an inode.
 pub(in crate::subvol) fn remove(trans: &mut Transaction<'_>, id: InodeId) -> Result {
-    edit::delete(trans, id.tree, &orphan_key(id.ino))
+    edit::delete(trans, id.tree, &orphan_key(id.ino))?;
+    trans.forget_orphan(id.tree, id.ino);
+    Ok(())
 }
 
 /// The first orphan item of a tree from object `from` on.
@@ -52,7 +55,12 @@ pub(in crate::subvol) fn next<S: Nodes>(
 ///
 /// `ENOENT` if there is no such inode, `EBUSY` if it has names; `EROFS` if the volume is read-only.
 pub fn evict(fs: &Fs, id: InodeId) -> Result {
-    while !fs.operate(FREEING, |trans| evict_step(trans, id))? {
+    repeat(fs, |trans| evict_step(trans, id))
+}
+
+/// Runs operations of one `step` each until that returns `true`.
+fn repeat(fs: &Fs, mut step: impl FnMut(&mut Transaction<'_>) -> Result<bool>) -> Result {
+    while !fs.operate(FREEING, &mut step)? {
         crate::platform::yield_now();
     }
     Ok(())
@@ -65,6 +73,7 @@ fn evict_step(trans: &mut Transaction<'_>, id: InodeId) -> Result<bool> {
     if item.nlink.get() != 0 {
         return Err(EBUSY);
     }
+    trans.keep_objectids(id.tree)?;
     let sectorsize = trans.fs().geometry.sectorsize;
     let mut freed = 0u64;
     for _ in 0..STEP {
@@ -100,8 +109,9 @@ fn evict_step(trans: &mut Transaction<'_>, id: InodeId) -> Result<bool> {
     Ok(false)
 }
 
-/// Finishes what a crash or an unmount interrupted: removes inodes of a subvolume that have an orphan item and no names.
-/// To be called when a subvolume is first used on a volume that is mounted for writing.
+/// Finishes what a crash or an unmount interrupted: removes inodes of a subvolume that have no names, and orphan items
+/// from before the volume was opened. What became an orphan since then may be in use, and is left alone; so this can be
+/// called at any time.
 ///
 /// # Errors
 ///
@@ -116,26 +126,35 @@ pub fn clean_orphans(fs: &Fs, tree: u64) -> Result {
         let Some(ino) = found else {
             return Ok(());
         };
-        let id = InodeId { tree, ino };
-        match evict(fs, id) {
-            Ok(()) => {}
-            // Without the inode, or with names: older kernels left an orphan item while they truncated.
-            Err(e) if e == ENOENT || e == EBUSY => {
-                if e == EBUSY {
-                    truncate::cut(fs, id)?;
-                }
-                fs.operate(FREEING, |trans| {
-                    if exists(trans, id)? {
-                        remove(trans, id)?;
-                    }
-                    Ok(())
-                })?;
-            }
-            Err(e) => return Err(e),
-        }
+        clean_orphan(fs, InodeId { tree, ino })?;
         let Some(next) = ino.checked_add(1) else {
             return Ok(());
         };
         from = next;
+    }
+}
+
+/// Removes one orphan, unless it may be in use.
+fn clean_orphan(fs: &Fs, id: InodeId) -> Result {
+    let step = |trans: &mut Transaction<'_>| {
+        if trans.may_use_orphan(id.tree, id.ino) {
+            return Ok(true);
+        }
+        evict_step(trans, id)
+    };
+    match repeat(fs, step) {
+        // Without the inode, or with names: older kernels left an orphan item while they truncated.
+        Err(e) if e == ENOENT || e == EBUSY => {
+            if e == EBUSY {
+                truncate::cut(fs, id)?;
+            }
+            fs.operate(FREEING, |trans| {
+                if !trans.may_use_orphan(id.tree, id.ino) && exists(trans, id)? {
+                    remove(trans, id)?;
+                }
+                Ok(())
+            })
+        }
+        evicted => evicted,
     }
 }

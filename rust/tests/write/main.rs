@@ -14,6 +14,7 @@ mod names;
 mod overlap;
 mod pieces;
 mod random;
+mod reuse;
 mod script;
 mod subvolumes;
 #[path = "../support/mod.rs"]

@@ -41,6 +41,9 @@ fn run(seed: u64, steps: usize) {
         }
     }
     model.assert_same(&fs);
+    fs.commit().unwrap();
+    drop(fs);
+    let fs = open(&device).unwrap();
     model.clean(&fs).unwrap();
     fs.commit().unwrap();
     drop(fs);
@@ -92,6 +95,9 @@ fn random_operations_beside_balance() {
             balance.join().unwrap()
         });
         assert!(rounds > 0);
+        fs.commit().unwrap();
+        drop(fs);
+        let fs = open(&device).unwrap();
         model.clean(&fs).unwrap();
         model.assert_same(&fs);
         fs.commit().unwrap();
