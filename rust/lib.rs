@@ -2,7 +2,7 @@
 //! The rbtrfs engine on the host: the modules that the kernel builds, less `vfs/` and `ioctl/`.
 //!
 //! `rbtrfs_main.rs` is the root of the same modules in the kernel. Here `kernel` is the stand-in of
-//! `tools/kernel`, so that tests, fuzzers and the command line run the very lines that the kernel runs.
+//! `host/kernel`, so that tests, fuzzers and the command line run the very lines that the kernel runs.
 
 #![no_std]
 #![feature(arbitrary_self_types)]
@@ -13,12 +13,16 @@ extern crate std;
 
 pub use kernel::platform;
 
+pub mod backref;
 pub mod balance;
 pub mod device;
+pub mod extent;
 pub mod format;
 pub mod send;
 pub mod sort;
+pub mod space;
 pub mod state;
 pub mod subvol;
+pub mod trans;
 pub mod tree;
 pub mod volume;

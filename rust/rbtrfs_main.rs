@@ -9,15 +9,19 @@ use kernel::prelude::*;
 
 pub use vfs::platform;
 
+pub mod backref;
 pub mod balance;
 mod bindings;
 pub mod device;
+pub mod extent;
 pub mod format;
 mod ioctl;
 pub mod send;
 pub mod sort;
+pub mod space;
 pub mod state;
 pub mod subvol;
+pub mod trans;
 pub mod tree;
 #[expect(unsafe_code)]
 mod vfs;

@@ -11,7 +11,7 @@ use crate::format::chunk::{Chunk, Stripe};
 use crate::format::superblock::compat_ro;
 use crate::format::{self, item_type, objectid, tree_id, Key};
 use crate::fs_err;
-use crate::volume::Reader;
+use crate::trans::Reader;
 
 use super::args::ProfilesInUse;
 use super::filter::Candidate;

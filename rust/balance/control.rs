@@ -11,13 +11,13 @@ use zerocopy::{FromBytes, IntoBytes};
 use crate::format::balance::BalanceItem;
 use crate::format::chunk::block_group_flags as bg;
 use crate::format::{item_type, objectid, tree_id, Key};
+use crate::space::block_group::Kind;
+use crate::space::space_info::SpaceContext;
 use crate::state::{
     BalanceControl, BalanceProgress, BalanceRun, BalanceStatus, CancelBalance, Ending, Log, Refusal,
 };
+use crate::trans::transaction::{Reserve, Transaction};
 use crate::tree::{delete::delete, insert::insert};
-use crate::volume::block_group::Kind;
-use crate::volume::space::SpaceContext;
-use crate::volume::transaction::{Reserve, Transaction};
 use crate::volume::Fs;
 
 use super::args::{

@@ -5,15 +5,15 @@
 //! parent's copy. Where a block's children are referred to by its address, the children outside of the set get
 //! their references moved to the copy's address.
 
-use super::closure::{Block, Check, Closure};
-use super::moves::Moves;
+use super::backref_cache::{Block, Check, Closure};
+use super::data_relocation::Moves;
+use crate::extent::refs::RefKind;
 use crate::format::extent::FLAG_FULL_BACKREF;
 use crate::format::file_extent::{FileExtentItem, TYPE_INLINE};
 use crate::format::{self, item_type};
+use crate::trans::transaction::Transaction;
 use crate::tree::edit::EditContext;
 use crate::tree::{Node, NodePtr, TreeRoot};
-use crate::volume::refs::RefKind;
-use crate::volume::transaction::Transaction;
 use core::mem::offset_of;
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;

@@ -2,13 +2,13 @@
 //! Balance: filters, control, the walk of backrefs and the relocation of block groups.
 
 pub mod args;
+pub mod backref_cache;
 pub mod chunks;
-pub mod closure;
+pub mod committed_usage;
 pub mod control;
 pub mod copy;
-pub mod dropped;
+pub mod data_relocation;
+pub mod drop_progress;
 pub mod filter;
-pub mod moves;
-pub mod progress;
+pub mod ioctl_args;
 pub mod relocate;
-pub mod usage;

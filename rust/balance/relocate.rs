@@ -7,19 +7,19 @@
 //! shrink so that one takes about [`BATCH_MS`], but do not shrink below what makes their ancestors worth copying: those
 //! of a block that many snapshots share are as many for one such block as for a thousand.
 
-use super::closure::{Check, Closure, Seeds};
+use super::backref_cache::{Check, Closure, Seeds};
 use super::copy::copy;
-use super::moves::Moves;
+use super::data_relocation::Moves;
+use crate::extent::backref::{find_extent, FoundExtent};
 use crate::format::chunk::block_group_flags as flags;
 use crate::format::{item_type, tree_id, Key};
 use crate::platform;
+use crate::space::block_group::Kind;
+use crate::space::space_info::SpaceContext;
+use crate::trans::transaction::{Reserve, Transaction};
 use crate::tree::edit;
 use crate::tree::{Cursor, EditContext};
-use crate::volume::backref::{find_extent, FoundExtent};
-use crate::volume::block_group::Kind;
 use crate::volume::fs::Fs;
-use crate::volume::space::SpaceContext;
-use crate::volume::transaction::{Reserve, Transaction};
 use crate::{fs_err, fs_info};
 use kernel::prelude::*;
 

@@ -3,7 +3,7 @@
 
 use crate::balance::args::balance_flags;
 use crate::balance::control::{self, Outcome};
-use crate::balance::progress::IoctlBalanceArgs;
+use crate::balance::ioctl_args::IoctlBalanceArgs;
 use crate::state::Refusal;
 use crate::vfs::{capable_sys_admin, zeroed_box, OpenFile, UserArg};
 use kernel::prelude::*;

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What there is to know of the volume and its device, and the label, which can be changed, too.
 
-use crate::balance::usage::{commit_reserve, usage};
+use crate::balance::committed_usage::{commit_reserve, usage};
 use crate::device::features::{COMPAT_RO_SUPPORTED, INCOMPAT_SUPPORTED};
 use crate::device::stats::STATS;
 use crate::format::superblock::LABEL_SIZE;
+use crate::space::space_info::SpaceContext;
+use crate::space::usage::allocated;
+use crate::trans::transaction::Reserve;
 use crate::vfs::{capable_sys_admin, with_current, OpenFile, UserArg};
-use crate::volume::space::SpaceContext;
-use crate::volume::transaction::Reserve;
-use crate::volume::usage::allocated;
 use crate::volume::Fs;
 use crate::{fs_err, fs_info, fs_warn};
 use kernel::prelude::*;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `INO_PATHS` and `LOGICAL_INO`: from inodes to paths, and from addresses to inodes.
 
+use crate::backref::owners::for_each_owner;
 use crate::format::tree_id;
-use crate::send::owners::for_each_owner;
 use crate::subvol::resolve::for_each_path;
 use crate::vfs::{capable_dac_read_search, capable_sys_admin, OpenFile, UserArg};
 use kernel::prelude::*;

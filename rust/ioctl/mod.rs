@@ -5,22 +5,22 @@
 //! space gives is copied in once and checked; the work is the engine's. No lock is owned here.
 
 mod balance;
-mod control;
+mod btrfs_control;
 mod info;
 mod logical;
 mod lookup;
-mod manage;
 mod refused;
-mod search;
 mod send;
 mod shutdown;
-mod subvol;
+mod subvol_info;
+mod subvol_modify;
 mod sync;
+mod tree_search;
 
 use crate::vfs::{OpenFile, UserArg};
 use kernel::prelude::*;
 
-pub(crate) use control::control;
+pub(crate) use btrfs_control::control;
 
 /// The type byte of btrfs's ioctls.
 const MAGIC: u32 = 0x94;
@@ -47,18 +47,18 @@ const fn both<T>(nr: u32) -> u32 {
     sized(3, nr, size_of::<T>())
 }
 
-const SNAP_CREATE: u32 = write::<manage::VolArgs>(1);
+const SNAP_CREATE: u32 = write::<subvol_modify::VolArgs>(1);
 const SYNC: u32 = none(8);
-const SUBVOL_CREATE: u32 = write::<manage::VolArgs>(14);
-const SNAP_DESTROY: u32 = write::<manage::VolArgs>(15);
-const TREE_SEARCH: u32 = both::<search::Args>(17);
-const TREE_SEARCH_V2: u32 = both::<search::ArgsV2>(17);
+const SUBVOL_CREATE: u32 = write::<subvol_modify::VolArgs>(14);
+const SNAP_DESTROY: u32 = write::<subvol_modify::VolArgs>(15);
+const TREE_SEARCH: u32 = both::<tree_search::Args>(17);
+const TREE_SEARCH_V2: u32 = both::<tree_search::ArgsV2>(17);
 const INO_LOOKUP: u32 = both::<lookup::Args>(18);
 const DEFAULT_SUBVOL: u32 = write::<u64>(19);
 const SPACE_INFO: u32 = both::<info::SpaceArgs>(20);
 const WAIT_SYNC: u32 = write::<u64>(22);
-const SNAP_CREATE_V2: u32 = write::<manage::VolArgsV2>(23);
-const SUBVOL_CREATE_V2: u32 = write::<manage::VolArgsV2>(24);
+const SNAP_CREATE_V2: u32 = write::<subvol_modify::VolArgsV2>(23);
+const SUBVOL_CREATE_V2: u32 = write::<subvol_modify::VolArgsV2>(24);
 const START_SYNC: u32 = read::<u64>(24);
 const SUBVOL_GETFLAGS: u32 = read::<u64>(25);
 const SUBVOL_SETFLAGS: u32 = write::<u64>(26);
@@ -69,8 +69,8 @@ const BALANCE_CTL: u32 = write::<i32>(33);
 const BALANCE_PROGRESS: u32 = read::<balance::Args>(34);
 const INO_PATHS: u32 = both::<logical::InoPathArgs>(35);
 const LOGICAL_INO: u32 = both::<logical::LogicalInoArgs>(36);
-const SET_RECEIVED_SUBVOL: u32 = both::<manage::ReceivedArgs<subvol::Time>>(37);
-const SET_RECEIVED_SUBVOL_32: u32 = both::<manage::ReceivedArgs<subvol::Time32>>(37);
+const SET_RECEIVED_SUBVOL: u32 = both::<subvol_modify::ReceivedArgs<subvol_info::Time>>(37);
+const SET_RECEIVED_SUBVOL_32: u32 = both::<subvol_modify::ReceivedArgs<subvol_info::Time32>>(37);
 const SEND: u32 = write::<send::Args>(38);
 const SEND_32: u32 = write::<send::Args32>(38);
 const GET_FSLABEL: u32 = read::<info::Label>(49);
@@ -79,12 +79,12 @@ const GET_DEV_STATS: u32 = both::<info::DevStats>(52);
 const GET_FEATURES: u32 = read::<info::Features>(57);
 const GET_SUPPORTED_FEATURES: u32 = read::<[info::Features; 3]>(57);
 const LOGICAL_INO_V2: u32 = both::<logical::LogicalInoArgs>(59);
-const GET_SUBVOL_INFO: u32 = read::<subvol::Info>(60);
-const GET_SUBVOL_INFO_32: u32 = read::<subvol::Info32>(60);
-const GET_SUBVOL_ROOTREF: u32 = both::<subvol::RootRefs>(61);
+const GET_SUBVOL_INFO: u32 = read::<subvol_info::Info>(60);
+const GET_SUBVOL_INFO_32: u32 = read::<subvol_info::Info32>(60);
+const GET_SUBVOL_ROOTREF: u32 = both::<subvol_info::RootRefs>(61);
 const INO_LOOKUP_USER: u32 = both::<lookup::UserArgs>(62);
-const SNAP_DESTROY_V2: u32 = write::<manage::VolArgsV2>(63);
-const SUBVOL_SYNC_WAIT: u32 = write::<manage::WaitArgs>(65);
+const SNAP_DESTROY_V2: u32 = write::<subvol_modify::VolArgsV2>(63);
+const SUBVOL_SYNC_WAIT: u32 = write::<subvol_modify::WaitArgs>(65);
 /// `_IOR('X', 125, __u32)`, as XFS numbers it.
 const SHUTDOWN: u32 = 0x8004_587d;
 
@@ -128,17 +128,17 @@ pub(crate) fn dispatch(
         BALANCE_V2 => return balance::balance(file, arg),
         BALANCE_CTL => balance::control(file, arg),
         BALANCE_PROGRESS => balance::progress(file, arg),
-        TREE_SEARCH => search::search(file, arg),
-        TREE_SEARCH_V2 => search::search_v2(file, arg),
+        TREE_SEARCH => tree_search::search(file, arg),
+        TREE_SEARCH_V2 => tree_search::search_v2(file, arg),
         INO_LOOKUP => lookup::ino_lookup(file, arg),
         INO_LOOKUP_USER => lookup::ino_lookup_user(file, arg),
         INO_PATHS => logical::ino_paths(file, arg),
         LOGICAL_INO => logical::logical_ino(file, arg),
         LOGICAL_INO_V2 => logical::logical_ino_v2(file, arg),
-        SUBVOL_GETFLAGS => subvol::get_flags(file, arg),
-        GET_SUBVOL_INFO => subvol::info(file, arg),
-        GET_SUBVOL_INFO_32 => subvol::info_32(file, arg),
-        GET_SUBVOL_ROOTREF => subvol::root_refs(file, arg),
+        SUBVOL_GETFLAGS => subvol_info::get_flags(file, arg),
+        GET_SUBVOL_INFO => subvol_info::info(file, arg),
+        GET_SUBVOL_INFO_32 => subvol_info::info_32(file, arg),
+        GET_SUBVOL_ROOTREF => subvol_info::root_refs(file, arg),
         FS_INFO => info::fs_info(file, arg),
         DEV_INFO => info::dev_info(file, arg),
         SPACE_INFO => info::space_info(file, arg),
@@ -151,17 +151,17 @@ pub(crate) fn dispatch(
         SHUTDOWN => shutdown::shutdown(file, arg),
         START_SYNC => sync::start(file, arg),
         WAIT_SYNC => sync::wait(file, arg),
-        SUBVOL_CREATE => manage::create(file, arg),
-        SUBVOL_CREATE_V2 => manage::create_v2(file, arg),
-        SNAP_CREATE => manage::snapshot(file, arg),
-        SNAP_CREATE_V2 => manage::snapshot_v2(file, arg),
-        SNAP_DESTROY => manage::destroy(file, arg),
-        SNAP_DESTROY_V2 => manage::destroy_v2(file, arg),
-        SUBVOL_SETFLAGS => manage::set_flags(file, arg),
-        DEFAULT_SUBVOL => manage::set_default(file, arg),
-        SET_RECEIVED_SUBVOL => manage::set_received::<subvol::Time>(file, arg),
-        SET_RECEIVED_SUBVOL_32 => manage::set_received::<subvol::Time32>(file, arg),
-        SUBVOL_SYNC_WAIT => manage::wait_deleted(file, arg),
+        SUBVOL_CREATE => subvol_modify::create(file, arg),
+        SUBVOL_CREATE_V2 => subvol_modify::create_v2(file, arg),
+        SNAP_CREATE => subvol_modify::snapshot(file, arg),
+        SNAP_CREATE_V2 => subvol_modify::snapshot_v2(file, arg),
+        SNAP_DESTROY => subvol_modify::destroy(file, arg),
+        SNAP_DESTROY_V2 => subvol_modify::destroy_v2(file, arg),
+        SUBVOL_SETFLAGS => subvol_modify::set_flags(file, arg),
+        DEFAULT_SUBVOL => subvol_modify::set_default(file, arg),
+        SET_RECEIVED_SUBVOL => subvol_modify::set_received::<subvol_info::Time>(file, arg),
+        SET_RECEIVED_SUBVOL_32 => subvol_modify::set_received::<subvol_info::Time32>(file, arg),
+        SUBVOL_SYNC_WAIT => subvol_modify::wait_deleted(file, arg),
         _ => refused::refuse(cmd),
     };
     done.map(|()| 0)

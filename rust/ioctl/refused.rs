@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Commands of btrfs that are not carried out yet, so that user space can tell them from those that do not exist.
 
-use super::manage::VolArgs;
+use super::subvol_modify::VolArgs;
 use super::{both, none, read, sized, write};
 use crate::vfs::capable_sys_admin;
 use kernel::prelude::*;

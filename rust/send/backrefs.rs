@@ -7,16 +7,16 @@
 //! numbers before smaller ones; within a leaf in key order for the former, and against it for the latter.
 
 use super::lookup::Finder;
+use super::number_set::NumberSet;
 use super::roots_cache::RootsCache;
-use super::set::NumberSet;
+use crate::extent::backref::{all_refs, find_extent};
+use crate::extent::refs::RefKind;
 use crate::format::extent::{ExtentItem, FLAG_DATA};
 use crate::format::file_extent::{compression, FileExtentHead, FileExtentItem, TYPE_INLINE};
 use crate::format::{self, item_type, tree_id, Key};
 use crate::sort::sort_by;
+use crate::trans::Reader;
 use crate::tree::{Cursor, Node, NodePtr, Nodes, TreeRoot};
-use crate::volume::backref::{all_refs, find_extent};
-use crate::volume::refs::RefKind;
-use crate::volume::Reader;
 use kernel::prelude::*;
 
 /// References of an extent or a tree block beyond which it is not worth the time.
@@ -390,7 +390,7 @@ fn block(bytenr: u64, level: u8) -> NodePtr {
 
 /// The trees that the leaf at `leaf` belongs to, in the order in which the C driver comes upon them: level by level
 /// up, at each block its references by tree before those by parent, larger numbers first.
-pub(super) fn roots_of(reader: &Reader, leaf: u64) -> Result<KVec<u64>> {
+pub(crate) fn roots_of(reader: &Reader, leaf: u64) -> Result<KVec<u64>> {
     let mut up = Ancestors {
         roots: KVec::new(),
         seen_roots: NumberSet::new(),

@@ -10,7 +10,7 @@ use crate::format::file_extent::{FileExtentHead, FileExtentItem, TYPE_INLINE};
 use crate::format::inode::InodeItem;
 use crate::format::{self, item_type, BlockSize, Key};
 use crate::subvol::file_extent::{Extent, Regular};
-use crate::volume::Reader;
+use crate::trans::Reader;
 use kernel::prelude::*;
 
 /// The alignment that a receiver with the largest sector size needs, in bytes.

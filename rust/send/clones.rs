@@ -5,20 +5,20 @@
 //! has. Which of several candidates is taken decides what the stream looks like, and follows the C driver: the
 //! first that covers the whole extent, in the order in which [`super::backrefs`] finds them, or else the largest.
 
-use super::ahead;
 use super::backrefs::{Candidate, Candidates, Walk};
 use super::data::Here;
 use super::full::Send;
 use super::lookup::Finder;
 use super::path::{is_name, push_name, Path};
+use super::read_ahead;
 use super::roots_cache::RootsCache;
 use super::Sendable;
 use crate::format::{compression, item_type, objectid, tree_id, Key};
 use crate::fs_warn;
 use crate::subvol::file_extent::{Extent, Regular};
 use crate::subvol::inode::names_of_item;
+use crate::trans::Reader;
 use crate::tree::TreeRoot;
-use crate::volume::Reader;
 use kernel::prelude::*;
 
 /// Warnings of one send about sources that cannot be looked up.
@@ -160,7 +160,7 @@ impl Send<'_> {
             source.best = None;
         }
         if clones.sources.len() > 1 {
-            ahead::read_for_clone(self.reader, &clones.extents, here, regular);
+            read_ahead::read_for_clone(self.reader, &clones.extents, here, regular);
         }
         let mut judge = Judge {
             sources: &mut clones.sources,

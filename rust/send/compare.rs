@@ -5,13 +5,13 @@
 //! of the items that are equal are come upon all the same depends on how the blocks of the two trees lie against each
 //! other, and some of these items matter to the stream; the steps are therefore those of the C driver.
 
-use super::ahead::{self, Row};
 use super::data::Here;
+use super::read_ahead::{self, Row};
 use crate::format::header::MAX_LEVEL;
 use crate::format::Key;
 use crate::platform::{fatal_signal_pending, yield_now};
+use crate::trans::Reader;
 use crate::tree::{Node, Nodes, TreeRoot};
-use crate::volume::Reader;
 use core::cmp::Ordering;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -255,7 +255,7 @@ impl<'a> Compare<'a> {
     fn read_differing(&self) -> Result<Key> {
         let (sent, sent_end) = self.sent.row()?;
         let (parent, parent_end) = self.parent.row()?;
-        ahead::read(self.reader, sent, parent, sent_end.min(parent_end))
+        read_ahead::read(self.reader, sent, parent, sent_end.min(parent_end))
     }
 
     /// Decides on the next steps from where the sides are, and answers what is there if both are in leaves.

@@ -13,8 +13,8 @@ use crate::subvol::csum;
 use crate::subvol::data::{read_pieces, Checksums, Owner, Piece};
 use crate::subvol::decompress::decompress;
 use crate::subvol::file_extent::{self, Inline, Kind, Regular};
+use crate::trans::Reader;
 use crate::tree::{Node, TreeRoot};
-use crate::volume::Reader;
 use crate::{fs_err, fs_warn};
 use kernel::prelude::*;
 

@@ -3,23 +3,23 @@
 
 use super::clones::CloneSources;
 use super::data::{DataReader, Here};
+use super::delayed_rmdir::Removals;
+use super::dir_moves::Moves;
 use super::inode::Current;
-use super::links::Links;
 use super::lookup::Finder;
-use super::moves::Moves;
 use super::name_cache::NameCache;
-use super::names::OrphanNames;
+use super::number_set::NumberSet;
+use super::orphan_names::OrphanNames;
 use super::path::{DirCache, Path};
+use super::recorded_refs::Links;
 use super::refs::EarlyDirs;
-use super::removal::Removals;
-use super::set::NumberSet;
 use super::snapshots::Parent;
 use super::stream::Stream;
 use super::utimes::Utimes;
 use crate::format::{item_type, objectid, BlockSize, Key};
 use crate::platform;
+use crate::trans::Reader;
 use crate::tree::TreeRoot;
-use crate::volume::Reader;
 use kernel::prelude::*;
 
 /// What the caller wants of the stream besides its version.

@@ -7,7 +7,7 @@ use super::inode::{mode, Fate};
 use super::proto::{Attr, Command, Version};
 use crate::format::file_extent::{FileExtentHead, FileExtentItem, TYPE_INLINE, TYPE_REG};
 use crate::format::{self, item_type, BlockSize, Key};
-use crate::volume::Reader;
+use crate::trans::Reader;
 use kernel::prelude::*;
 
 /// The flags of fallocate(2) that make a hole and keep the file's size.

@@ -5,13 +5,13 @@ use super::compare::{Change, Compare};
 use super::data::Here;
 use super::full::Send;
 use super::inode::{mode, Current, Fate};
-use super::links::Side;
+use super::recorded_refs::Side;
 use super::snapshots::Snapshot;
 use crate::format::inode::InodeItem;
 use crate::format::{self, item_type, objectid, Key};
 use crate::fs_err;
 use crate::subvol::inode::names_of_item;
-use crate::volume::Reader;
+use crate::trans::Reader;
 use kernel::prelude::*;
 
 /// Directories remembered as kept.

@@ -153,7 +153,7 @@ impl DirCache {
     }
 
     fn slot(ino: u64) -> usize {
-        super::set::spread(ino) % DIRS
+        super::number_set::spread(ino) % DIRS
     }
 
     fn get(&self, ino: u64, progress: u64) -> Option<&Dir> {

@@ -6,9 +6,9 @@
 
 use super::full::Send;
 use super::inode::mode;
+use super::number_set::NumberSet;
 use super::path::Path;
 use super::proto::{Attr, Command};
-use super::set::NumberSet;
 use crate::format::inode::InodeItem;
 use crate::format::{item_type, objectid, Key};
 use crate::subvol::dir::Entries;

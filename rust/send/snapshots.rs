@@ -10,8 +10,8 @@ use crate::format::inode::InodeItem;
 use crate::format::{self, item_type, objectid, Key};
 use crate::subvol::dir::Entries;
 use crate::subvol::inode::names_of_item;
+use crate::trans::Reader;
 use crate::tree::{Cursor, TreeRoot};
-use crate::volume::Reader;
 use kernel::prelude::*;
 
 /// One of the two trees.

@@ -17,8 +17,9 @@ use crate::format::crc::checksum;
 use crate::format::inode::{inode_flags, InodeItem};
 use crate::format::{tree_id, BlockSize};
 use crate::fs_warn;
+use crate::trans::{Reader, View};
 use crate::tree::TreeRoot;
-use crate::volume::{Fs, Reader, View};
+use crate::volume::Fs;
 use kernel::prelude::*;
 
 /// What is known of the checksums of some data.

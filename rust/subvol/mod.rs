@@ -3,20 +3,20 @@
 //!
 //! [`write`](mod@write) changes inodes and files; all else here reads. Functions that only need nodes take any
 //! [`crate::tree::Nodes`], so that they serve the last commit and the running transaction alike; those that read file
-//! data take a [`crate::volume::Reader`], whose epoch keeps the extents in place meanwhile.
+//! data take a [`crate::trans::Reader`], whose epoch keeps the extents in place meanwhile.
 
 pub mod csum;
 pub mod data;
 pub mod decompress;
 pub mod dir;
-pub mod extent_map;
+pub mod fiemap;
 pub mod file_extent;
 pub mod inode;
-pub mod manage;
 pub mod resolve;
 mod root_ref;
 pub mod scatter;
-pub mod search;
 pub mod sharing;
+pub mod subvolume;
+pub mod tree_search;
 pub mod write;
 pub mod xattr;

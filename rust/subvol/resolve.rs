@@ -4,8 +4,8 @@
 use crate::format::root::RootRef;
 use crate::format::{self, item_type, objectid, tree_id, Key};
 use crate::subvol::inode::{for_each_name, names_of_item};
+use crate::trans::Reader;
 use crate::tree::TreeRoot;
-use crate::volume::Reader;
 use kernel::prelude::*;
 
 /// The root directory of any subvolume.

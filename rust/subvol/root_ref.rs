@@ -3,8 +3,8 @@
 
 use crate::format::root::RootRef;
 use crate::format::{self, item_type, tree_id, Key};
+use crate::trans::Transaction;
 use crate::tree::{edit, Cursor, EditContext};
-use crate::volume::Transaction;
 use kernel::prelude::*;
 use zerocopy::IntoBytes;
 

@@ -9,14 +9,14 @@
 //! In the running transaction, the extent tree is behind: what is queued for it counts as if it were there.
 
 use super::file_extent::{Extent, Kind};
+use crate::extent::backref::{find_extent, for_each_keyed, FoundExtent};
+use crate::extent::delayed_ref::{RefDelta, RefHead};
+use crate::extent::refs::{CountedRef, RefKind};
 use crate::format::file_extent::{FileExtentHead, FileExtentItem, TYPE_INLINE};
 use crate::format::header::MAX_LEVEL;
 use crate::format::{self, item_type, tree_id, Key};
+use crate::trans::View;
 use crate::tree::{Cursor, TreeRoot};
-use crate::volume::backref::{find_extent, for_each_keyed, FoundExtent};
-use crate::volume::delayed_ref::{RefDelta, RefHead};
-use crate::volume::refs::{CountedRef, RefKind};
-use crate::volume::View;
 use kernel::prelude::*;
 
 /// A block of a path and whether it, or one above it, has several parents.

@@ -6,7 +6,7 @@ mod images;
 use images::{device, make_in_memory, Scratch};
 use kernel::sync::Arc;
 use rbtrfs_engine::device::BlockDevice;
-use rbtrfs_engine::volume::transaction::Reserve;
+use rbtrfs_engine::trans::transaction::Reserve;
 use rbtrfs_engine::volume::{Fs, OpenOptions};
 use rbtrfs_testdev::{FaultDevice, Op};
 use std::process::Command;

@@ -4,7 +4,7 @@
 use kernel::error::code::*;
 use kernel::fault;
 use proptest::prelude::*;
-use rbtrfs_engine::volume::free_space::{Extent, ExtentSet};
+use rbtrfs_engine::space::extent_set::{Extent, ExtentSet};
 
 const UNITS: u64 = 2048;
 const UNIT: u64 = 4096;

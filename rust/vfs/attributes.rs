@@ -6,7 +6,7 @@
 
 use super::inode::{Inode, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG};
 use super::lock::Exclusive;
-use super::resize;
+use super::setsize;
 use crate::bindings;
 use crate::format::inode::{inode_flags, InodeItem, Timespec};
 use crate::subvol::write::{update_inode, InodeId};
@@ -201,7 +201,7 @@ unsafe fn set(
         const TIMES: u32 = bindings::ATTR_MTIME | bindings::ATTR_CTIME;
         let size = u64::try_from(size).map_err(|_| EINVAL)?;
         let changes = size != inode.size();
-        resize::set_size(inode, size)?;
+        setsize::set_size(inode, size)?;
         // The VFS leaves it to us to see whether `truncate` changes anything.
         if changes && valid & TIMES == 0 {
             take_over_now(&inode, true);

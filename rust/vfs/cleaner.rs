@@ -6,7 +6,7 @@ use super::super_block::SuperBlock;
 use super::thread::{Thread, Turn, Work};
 use crate::bindings;
 use crate::fs_err;
-use crate::subvol::manage::{check_uuid_tree, clean_subvolumes};
+use crate::subvol::subvolume::{check_uuid_tree, clean_subvolumes};
 use crate::volume::Fs;
 use core::ptr::NonNull;
 use kernel::new_mutex;

@@ -11,8 +11,8 @@ use crate::format::dir::{file_type, NAME_LEN};
 use crate::format::root::RootRef;
 use crate::format::{self, item_type, tree_id, Key};
 use crate::subvol;
+use crate::trans::View;
 use crate::tree::Cursor;
-use crate::volume::View;
 use kernel::error::from_result;
 use kernel::prelude::*;
 

@@ -5,7 +5,7 @@ use super::attributes::{id, now};
 use super::fsync;
 use super::inode::{Inode, S_IFMT, S_IFREG};
 use super::lock::{Exclusive, InodeGuard, InvalidatePair};
-use super::resize::{drop_cached, flush, make_hole, settle_end, take_over_extents};
+use super::setsize::{drop_cached, flush, make_hole, settle_end, take_over_extents};
 use super::write::{zero_tail, BLOCK};
 use crate::bindings;
 use crate::format::inode::inode_flags;

@@ -4,8 +4,8 @@
 use super::inode::Inode;
 use crate::bindings;
 use crate::platform;
-use crate::subvol::extent_map::{self, Content, Mapped};
-use crate::volume::free_space::Extent;
+use crate::space::extent_set::Extent;
+use crate::subvol::fiemap::{self, Content, Mapped};
 use kernel::error::{from_result, to_result};
 use kernel::prelude::*;
 
@@ -108,7 +108,7 @@ fn fiemap_of(
     let mut from = Some(start);
     while let Some(at) = from {
         let (dirty, until) = dirty_from(inode, at)?;
-        let part = extent_map::part(inode.fs(), place, (at, until), &dirty, !only_counted)?;
+        let part = fiemap::part(inode.fs(), place, (at, until), &dirty, !only_counted)?;
         for extent in part.extents {
             if extent.logical >= end {
                 caller.finish(0)?;

@@ -3,7 +3,7 @@
 
 use super::inode::{self, Inode};
 use super::table::Table;
-use super::{fallocate, fiemap, fsync, ioctl, resize, write};
+use super::{fallocate, fiemap, fsync, ioctl, setsize, write};
 use crate::bindings;
 use crate::subvol::file_extent::{self, Extent, Kind};
 use kernel::error::from_result;
@@ -29,7 +29,7 @@ fn seek(inode: &Inode, offset: i64, find: Find) -> Result<i64> {
         return Err(ENXIO);
     }
     // The tree does not show what is only in memory.
-    resize::flush(inode, from, size)?;
+    setsize::flush(inode, from, size)?;
     let (view, root) = inode.tree()?;
     let sector = inode.fs().geometry.sectorsize;
     let mut found = None;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Registration as a filesystem type, under the name that the module parameter `fstype` gives.
 
-use super::control::Control;
+use super::control_device::Control;
 use super::inode::InodeCache;
-use super::{context, super_block, sysfs};
+use super::{fs_context, super_block, sysfs};
 use crate::bindings;
 use core::pin::Pin;
 use kernel::error::to_result;
@@ -96,7 +96,7 @@ impl Registration {
                     owner: module.as_ptr(),
                     name: name.as_char_ptr(),
                     fs_flags: (bindings::FS_REQUIRES_DEV | bindings::FS_ALLOW_IDMAP) as i32,
-                    init_fs_context: Some(context::init),
+                    init_fs_context: Some(fs_context::init),
                     kill_sb: Some(super_block::kill),
                     ..pin_init::zeroed()
                 }),

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Inodes on their way into memory: read from a subvolume's tree, or just made.
 
+use super::delalloc::Reserved;
 use super::inode::{
     info_ptr, live, Inode, InodeRef, STAND_IN, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT,
     S_IFREG, S_IFSOCK,
 };
-use super::reserved::Reserved;
 use super::subvolume::{Entered, Subvolume};
 use super::super_block::SuperBlock;
 use super::{attributes, dir, file, page_cache, special, symlink};
@@ -13,7 +13,7 @@ use crate::bindings;
 use crate::format::inode::InodeItem;
 use crate::format::tree_id;
 use crate::subvol;
-use crate::volume::View;
+use crate::trans::View;
 use core::ptr::NonNull;
 use kernel::error::to_result;
 use kernel::prelude::*;

@@ -8,15 +8,16 @@
 //! The size, times, owner and mode of an inode in memory are the VFS's; those in the tree follow. A regular file's
 //! size in the tree grows when its data is on disk. All other changes go to the tree first and are taken over from it.
 
-use super::reserved::Reserved;
+use super::delalloc::Reserved;
 use super::subvolume::Subvolume;
 use super::super_block::SuperBlock;
 use super::{attributes, special, xattr};
 use crate::bindings;
 use crate::format::inode::inode_flags;
 use crate::platform::NofsScope;
+use crate::trans::{Live, View};
 use crate::tree::TreeRoot;
-use crate::volume::{Fs, Live, View};
+use crate::volume::Fs;
 use core::cell::UnsafeCell;
 use core::ops::Deref;
 use core::ptr::NonNull;

@@ -12,7 +12,7 @@ use super::lock::Exclusive;
 use super::security::Labels;
 use super::xattr::Inherited;
 use crate::bindings;
-use crate::subvol::manage;
+use crate::subvol::subvolume;
 use crate::subvol::write::{self, Created, NewInode, RenameEnd, RenameMode};
 use kernel::error::from_result;
 use kernel::prelude::*;
@@ -285,7 +285,7 @@ fn remove_subvolume(dir: Exclusive<'_>, inode: &Inode, name: &[u8]) -> Result {
     if inode.size() != 0 {
         return Err(ENOTEMPTY);
     }
-    let deleted = manage::delete_subvolume(dir.fs(), id(&dir), name, now())?;
+    let deleted = subvolume::delete_subvolume(dir.fs(), id(&dir), name, now())?;
     take_over_dir(dir, &deleted.dir);
     inode.subvolume().set_deleted();
     dir.super_block().volume().wake_cleaner();

@@ -7,7 +7,7 @@
 
 use super::inode::Inode;
 use super::table::Table;
-use super::{read_ahead, write, write_back};
+use super::{read_ahead, write, writeback};
 use crate::bindings;
 use crate::format::inode::inode_flags;
 use crate::platform::NofsScope;
@@ -218,7 +218,7 @@ pub(super) static OPERATIONS: Table<bindings::address_space_operations> =
     Table::new(bindings::address_space_operations {
         read_folio: Some(read_folio),
         readahead: Some(read_ahead::readahead),
-        writepages: Some(write_back::writepages),
+        writepages: Some(writeback::writepages),
         dirty_folio: Some(bindings::iomap_dirty_folio),
         invalidate_folio: Some(invalidate_folio),
         release_folio: Some(bindings::iomap_release_folio),

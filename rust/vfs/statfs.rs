@@ -11,7 +11,7 @@ use crate::bindings;
 use crate::format;
 use crate::format::chunk::block_group_flags;
 use crate::format::superblock::SuperBlock;
-use crate::volume::usage::allocated;
+use crate::space::usage::allocated;
 use crate::volume::Fs;
 use kernel::error::from_result;
 use kernel::prelude::*;
@@ -27,7 +27,7 @@ struct Usage {
 const DEVICE_START: u64 = 1 << 20;
 
 fn usage(fs: &Fs, superblock: &SuperBlock) -> Result<Usage> {
-    let sums = balance::usage::usage(fs)?;
+    let sums = balance::committed_usage::usage(fs)?;
     // In bytes of the device.
     let mut used: u64 = 0;
     let mut free_for_data: u64 = 0;

@@ -5,8 +5,8 @@ use super::inode::ROOT_DIR;
 use crate::format::root::RootRef;
 use crate::format::{self, item_type, tree_id, Key};
 use crate::subvol;
+use crate::trans::{Reader, View};
 use crate::tree::Cursor;
-use crate::volume::{Reader, View};
 use kernel::prelude::*;
 
 /// Names, outermost first.

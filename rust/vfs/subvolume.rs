@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What is kept in memory for each subvolume that was looked at: its device number, and whether it may be written.
 
-use super::in_place::InPlace;
+use super::snapshot_lock::InPlace;
 use crate::bindings;
 use core::ops::Deref;
 use kernel::error::to_result;

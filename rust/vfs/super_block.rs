@@ -4,14 +4,14 @@
 //! `s_fs_info` owns a [`Volume`] from the moment the engine has opened the device. Nothing but `kill_sb` frees
 //! it, after the VFS has put away all inodes; so a mount that fails later on frees it the same way.
 
+use super::balance_resume::Resume;
 use super::bdev::Bdev;
 use super::cleaner::Cleaner;
 use super::committer::{self, Committer};
 use super::filesystem::Filesystem;
 use super::iget::iget;
 use super::inode::{self, Inode, ROOT_DIR};
-use super::options::Options;
-use super::resume::Resume;
+use super::mount_options::Options;
 use super::shrinker::Shrinker;
 use super::subvolume::Subvolumes;
 use super::table::Table;

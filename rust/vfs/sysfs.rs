@@ -6,10 +6,10 @@
 use super::sysfs_files::{Uuid, ABILITIES, DEVICE, FEATURES, VOLUME};
 use super::sysfs_space::{self, Place};
 use super::table::Table;
-use crate::balance::usage::usage;
+use crate::balance::committed_usage::usage;
 use crate::bindings;
 use crate::format::superblock::SuperBlock;
-use crate::volume::usage::Usage;
+use crate::space::usage::Usage;
 use crate::volume::Fs;
 use core::fmt::Write;
 use core::ptr::NonNull;

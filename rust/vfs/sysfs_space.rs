@@ -5,11 +5,11 @@
 //! into its trees yet.
 
 use super::sysfs::{Attribute, ShowSpace, Text};
-use crate::balance::usage::commit_reserve;
+use crate::balance::committed_usage::commit_reserve;
 use crate::format::chunk::block_group_flags as bg;
-use crate::volume::block_group::Kind as BlockGroupKind;
-use crate::volume::chunk_alloc::wanted_size;
-use crate::volume::usage::Usage;
+use crate::space::block_group::Kind as BlockGroupKind;
+use crate::space::chunk_alloc::wanted_size;
+use crate::space::usage::Usage;
 use crate::volume::Fs;
 use core::fmt::Write;
 use kernel::prelude::*;

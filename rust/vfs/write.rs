@@ -6,10 +6,10 @@
 //! written where it was.
 
 use super::attributes::id;
-use super::in_place::Writing;
 use super::inode::Inode;
 use super::lock::{Exclusive, InodeGuard};
 use super::page_cache;
+use super::snapshot_lock::Writing;
 use super::table::Table;
 use crate::bindings;
 use crate::format::inode::inode_flags;

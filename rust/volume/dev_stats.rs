@@ -2,12 +2,12 @@
 //! The device's error counts on disk: an item in the device tree.
 
 use super::fs::Fs;
-use super::transaction::Transaction;
 use crate::device::stats::STATS;
 use crate::format::{self, item_type, objectid, tree_id, Key};
+use crate::trans::transaction::Transaction;
+use crate::trans::Reader;
 use crate::tree::edit;
 use crate::tree::insert::insert;
-use crate::volume::Reader;
 use kernel::prelude::*;
 use zerocopy::little_endian::U64;
 use zerocopy::IntoBytes;
@@ -35,7 +35,7 @@ fn stored(reader: &Reader) -> Result<[u64; STATS]> {
 }
 
 /// Takes the counts over that are on disk. Without them, of a damaged device tree, they begin at zero.
-pub(super) fn load(fs: &Fs) -> Result {
+pub(crate) fn load(fs: &Fs) -> Result {
     match stored(&fs.reader()?) {
         Ok(counts) if counts == [0; STATS] => Ok(()),
         Ok(counts) => {
@@ -52,7 +52,7 @@ pub(super) fn load(fs: &Fs) -> Result {
 }
 
 /// Stores the counts, if they changed since the last commit.
-pub(super) fn store(trans: &mut Transaction<'_>) -> Result {
+pub(crate) fn store(trans: &mut Transaction<'_>) -> Result {
     let fs = trans.fs;
     if !fs.stats.take_changed() {
         return Ok(());

@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 //! One mounted volume.
 
-use super::commit_stats::CommitStats;
-use super::epoch::Epochs;
-use super::pressure::Pressure;
-use super::reader::Reader;
-use super::room::Room;
-use super::running::RunningTrees;
-use super::sealed::Sealed;
-use super::transaction::WriterState;
 use crate::device::stats::DeviceStats;
 use crate::device::{BlockDevice, ChunkMap};
+use crate::space::reservation::Room;
 use crate::state::State;
+use crate::trans::commit_stats::CommitStats;
+use crate::trans::epoch::Epochs;
+use crate::trans::pressure::Pressure;
+use crate::trans::reader::Reader;
+use crate::trans::running::RunningTrees;
+use crate::trans::sealed::Sealed;
+use crate::trans::transaction::WriterState;
 use crate::tree::{Geometry, NodeCache};
 use core::ops::Deref;
 use kernel::prelude::*;
 use kernel::sync::atomic::{Acquire, Atomic, Full, Release};
 use kernel::sync::{Arc, CondVar, Mutex};
 
-pub use super::commit_roots::CommitRoots;
+use crate::trans::commit_roots::CommitRoots;
 
 /// A volume. It is a reference to what all its users share; readers have one of their own.
 #[derive(Clone)]
@@ -43,27 +43,27 @@ pub struct Shared {
     /// What waits in memory for a commit.
     pub pressure: Pressure,
     /// A transaction of more bytes of tree blocks than this is committed by the operation that made it so large.
-    pub(super) dirty_limit: u64,
+    pub(crate) dirty_limit: u64,
     /// The map in use; swapped whole, under a leaf lock. The cache shares it.
-    pub(super) chunks: Arc<Mutex<Arc<ChunkMap>>>,
+    pub(crate) chunks: Arc<Mutex<Arc<ChunkMap>>>,
     /// The last commit; swapped whole, under a leaf lock.
-    pub(super) roots: Pin<KBox<Mutex<Arc<CommitRoots>>>>,
+    pub(crate) roots: Pin<KBox<Mutex<Arc<CommitRoots>>>>,
     /// The commit that is being written; a leaf lock.
-    pub(super) sealed: Pin<KBox<Mutex<Option<Sealed>>>>,
+    pub(crate) sealed: Pin<KBox<Mutex<Option<Sealed>>>>,
     /// Told when none is any more.
-    pub(super) unsealed: Pin<KBox<CondVar>>,
+    pub(crate) unsealed: Pin<KBox<CondVar>>,
     /// What the one writer needs; held for the length of a transaction.
-    pub(super) writer: Pin<KBox<Mutex<WriterState>>>,
+    pub(crate) writer: Pin<KBox<Mutex<WriterState>>>,
     /// Told whenever data space that was allocated gets its extent item or is given back; waited for with the
     /// writer's mutex.
-    pub(super) landed: Pin<KBox<CondVar>>,
+    pub(crate) landed: Pin<KBox<CondVar>>,
     /// The trees that differ from the last commit; a leaf lock.
-    pub(super) running_trees: Pin<KBox<Mutex<RunningTrees>>>,
+    pub(crate) running_trees: Pin<KBox<Mutex<RunningTrees>>>,
     /// What may still be promised to writers; a leaf lock.
-    pub(super) room: Pin<KBox<Mutex<Room>>>,
-    pub(super) read_only: Atomic<bool>,
+    pub(crate) room: Pin<KBox<Mutex<Room>>>,
+    pub(crate) read_only: Atomic<bool>,
     /// The error number of a transaction that failed, or 0: nothing is written until the next mount.
-    pub(super) failed: Atomic<i32>,
+    pub(crate) failed: Atomic<i32>,
     /// All use of the volume was ended; then `failed` is set as well.
     pub(super) is_shut_down: Atomic<bool>,
 }
@@ -77,7 +77,7 @@ impl Deref for Fs {
 }
 
 impl Fs {
-    pub(super) fn new(shared: Shared) -> Result<Self> {
+    pub(crate) fn new(shared: Shared) -> Result<Self> {
         Ok(Self(Arc::new(shared, GFP_KERNEL)?))
     }
 
@@ -175,7 +175,7 @@ impl Shared {
     }
 
     /// What the transaction that failed, if one did, failed with.
-    pub(super) fn failure(&self) -> Option<Error> {
+    pub(crate) fn failure(&self) -> Option<Error> {
         match self.failed.load(Acquire) {
             0 => None,
             errno => Some(Error::from_errno(errno)),

@@ -1,16 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Opening a volume: superblock, system chunks, chunk tree, tree of roots, and the roots that nothing works without.
 
-use super::commit_roots::CommitRoots;
-use super::commit_stats::CommitStats;
 use super::dev_stats;
-use super::epoch::Epochs;
 use super::fs::{Fs, Shared};
-use super::options::OpenOptions;
-use super::pressure::Pressure;
-use super::room::Room;
-use super::running::RunningTrees;
-use super::transaction::WriterState;
+use super::open_options::OpenOptions;
 use crate::device::chunk::{ChunkLimits, Origin};
 use crate::device::stats::{CountedDevice, DeviceStats};
 use crate::device::superblock::{read_newest, writing_forbidden};
@@ -18,7 +11,14 @@ use crate::device::{BlockDevice, ChunkMap, SuperBuf};
 use crate::format::chunk::DevItem;
 use crate::format::superblock::{compat_ro, super_flags, BACKUP_ROOTS};
 use crate::format::{item_type, objectid, read, tree_id, BlockSize, Key};
+use crate::space::reservation::Room;
 use crate::state::State;
+use crate::trans::commit_roots::CommitRoots;
+use crate::trans::commit_stats::CommitStats;
+use crate::trans::epoch::Epochs;
+use crate::trans::pressure::Pressure;
+use crate::trans::running::RunningTrees;
+use crate::trans::transaction::WriterState;
 use crate::tree::{Cursor, Geometry, NodeCache, Nodes};
 use crate::{fs_err, fs_info, fs_warn};
 use kernel::prelude::*;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What forbids writing to a volume that can be read.
 
-use super::reader::Reader;
 use crate::format::{item_type, tree_id, Key};
+use crate::trans::reader::Reader;
 use kernel::prelude::*;
 
 /// Whether the volume may be written to, as far as its contents tell.
@@ -11,7 +11,7 @@ use kernel::prelude::*;
 ///
 /// `EROFS`, after a line in the log, for a volume with a log tree, relocation trees, or quotas, none of which are
 /// kept up here; errors of reading.
-pub(super) fn check(base: &Reader) -> Result {
+pub(crate) fn check(base: &Reader) -> Result {
     let fs = base.fs();
     if base.superblock().log_root.get() != 0 {
         crate::fs_err!(

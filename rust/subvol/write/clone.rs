@@ -8,13 +8,14 @@ use super::{check_whole, read_inode, reserve, write_inode, InodeId};
 use crate::format::file_extent::{compression, FileExtentItem};
 use crate::format::inode::{inode_flags, InodeItem, Timespec};
 use crate::format::item_type;
+use crate::space::ordered_extent::push_checksums;
 use crate::subvol::data::{read_live, Checksums, Owner};
 use crate::subvol::file_extent::{self, Kind};
 use crate::subvol::inode;
 use crate::subvol::scatter::Scatter;
+use crate::trans::{Transaction, View};
 use crate::tree::{Cursor, EditContext};
-use crate::volume::in_flight::push_checksums;
-use crate::volume::{Fs, Transaction, View};
+use crate::volume::Fs;
 use kernel::prelude::*;
 
 /// What is to be shared. All offsets are in bytes, multiples of the sector size.

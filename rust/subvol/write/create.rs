@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Making inodes.
 
-use super::entry::{check_entry, encode_entry};
-use super::name::{self, NameAt};
+use super::dir_item::{check_entry, encode_entry};
+use super::inode_ref::{self, NameAt};
 use super::{
     add_dir_entry, check_subvol, inode_key, mode, next_index, orphan, read_dir, reserve, touch_dir,
     write_inode, xattr, InodeId,
@@ -11,9 +11,10 @@ use crate::format::crc::name_hash;
 use crate::format::dir::file_type;
 use crate::format::inode::{inode_flags, InodeItem, Timespec};
 use crate::format::{item_type, Key};
+use crate::trans::Transaction;
 use crate::tree::edit::{self, max_item_size};
 use crate::tree::EditContext;
-use crate::volume::{Fs, Transaction};
+use crate::volume::Fs;
 use kernel::prelude::*;
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -97,7 +98,7 @@ pub(super) fn create_in(
 
     let item = insert_inode(trans, id, &dir_item, new, 1)?;
     let at = NameAt { dir: dir.ino, name };
-    name::add(trans, id, at, index, false)?;
+    inode_ref::add(trans, id, at, index, false)?;
     add_dir_entry(trans, dir, name, inode_key(id.ino), typ, index)?;
     touch_dir(&mut dir_item, 2 * name.len() as i64, new.now);
     write_inode(trans, dir, &mut dir_item)?;

@@ -4,13 +4,15 @@
 use super::extents::{
     drop_range, fill_holes, insert_inline as insert_inline_item, insert_item, whole,
 };
-use super::in_place::Conversion;
+use super::nocow::Conversion;
 use super::{check_files, check_whole, mode, read_inode, write_inode, InodeId, FREEING};
+use crate::extent::csum_tree::{self, CSUM_SIZE};
 use crate::format::file_extent::TYPE_REG;
 use crate::format::inode::{inode_flags, InodeItem};
+use crate::space::DataExtent;
+use crate::trans::Transaction;
 use crate::tree::EditContext;
-use crate::volume::csum_tree::{self, CSUM_SIZE};
-use crate::volume::{DataExtent, Fs, Transaction};
+use crate::volume::Fs;
 use kernel::prelude::*;
 
 /// The most bytes that a file stores inline.
@@ -22,7 +24,7 @@ pub struct NewData {
     pub offset: u64,
     /// The extent, all of which was written.
     pub extent: DataExtent,
-    /// The checksum of each sector ([`crate::volume::in_flight::push_checksums`]); empty for files without.
+    /// The checksum of each sector ([`crate::space::ordered_extent::push_checksums`]); empty for files without.
     pub sums: KVVec<u8>,
     /// The size of the file is at least this afterwards, in bytes.
     pub size: u64,

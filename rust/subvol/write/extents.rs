@@ -2,15 +2,15 @@
 //! Changing file extent items, with the references that they hold. The inode's item is left to the caller.
 
 use super::InodeId;
+use crate::extent::refs::RefKind;
 use crate::format::file_extent::{
     compression, FileExtentHead, FileExtentItem, INLINE_HEAD_SIZE, TYPE_INLINE,
 };
 use crate::format::superblock::incompat;
 use crate::format::{self, item_type, Key};
 use crate::subvol::file_extent::{self, Kind};
+use crate::trans::Transaction;
 use crate::tree::{edit, Cursor, EditContext};
-use crate::volume::refs::RefKind;
-use crate::volume::Transaction;
 use kernel::prelude::*;
 use zerocopy::IntoBytes;
 

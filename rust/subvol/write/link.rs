@@ -2,8 +2,8 @@
 //! Names: giving them, and taking them away.
 
 use super::create::file_type_of;
-use super::entry::{add_entry, check_entry, encode_entry, remove_entry};
-use super::name::{self, NameAt};
+use super::dir_item::{add_entry, check_entry, encode_entry, remove_entry};
+use super::inode_ref::{self, NameAt};
 use super::{
     check_subvol, inode_key, mode, orphan, read_dir, read_inode, reserve, touch_dir, write_inode,
     InodeId, FREEING,
@@ -14,8 +14,9 @@ use crate::format::inode::{InodeItem, Timespec};
 use crate::format::{item_type, objectid, Key};
 use crate::subvol::dir::{self, Target};
 use crate::subvol::root_ref;
+use crate::trans::Transaction;
 use crate::tree::{edit, Cursor, EditContext};
-use crate::volume::{Fs, Transaction};
+use crate::volume::Fs;
 use kernel::prelude::*;
 use zerocopy::FromZeros;
 
@@ -146,14 +147,14 @@ pub fn link(fs: &Fs, ino: u64, dir: InodeId, name: &[u8], now: Timespec) -> Resu
         }
         check_new_entry(trans, dir, name)?;
         let at = NameAt { dir: dir.ino, name };
-        let extended = name::place_for(trans, id, at)?;
+        let extended = inode_ref::place_for(trans, id, at)?;
         let index = next_index(trans, dir)?;
         let typ = file_type_of(item.mode.get())?;
 
         if orphaned {
             orphan::remove(trans, id)?;
         }
-        name::add(trans, id, at, index, extended)?;
+        inode_ref::add(trans, id, at, index, extended)?;
         add_dir_entry(trans, dir, name, inode_key(ino), typ, index)?;
         touch_dir(&mut dir_item, 2 * name.len() as i64, now);
         write_inode(trans, dir, &mut dir_item)?;
@@ -240,7 +241,7 @@ pub(super) struct Removal<'a> {
     item: InodeItem,
     dir: InodeId,
     name: &'a [u8],
-    found: name::FoundName,
+    found: inode_ref::FoundName,
 }
 
 impl<'a> Removal<'a> {
@@ -275,7 +276,7 @@ impl<'a> Removal<'a> {
             return Err(EUCLEAN);
         }
         let at = NameAt { dir: dir.ino, name };
-        let found = name::find(trans, id, at).map_err(missing)?;
+        let found = inode_ref::find(trans, id, at).map_err(missing)?;
         Ok(Removal {
             id,
             item,
@@ -299,7 +300,7 @@ impl<'a> Removal<'a> {
             found,
         } = self;
         remove_dir_entry(trans, dir, name, found.index)?;
-        name::remove(trans, id.tree, found)?;
+        inode_ref::remove(trans, id.tree, found)?;
         item.nlink = item.nlink.get().saturating_sub(1).into();
         item.ctime = now;
         if item.nlink.get() == 0 {

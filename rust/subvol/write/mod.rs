@@ -2,7 +2,7 @@
 //! Changing what lives in a subvolume's tree.
 //!
 //! Every public function here is one operation of the running transaction, or several bounded ones where it says so:
-//! see [`crate::volume::running`]. All take the writer's mutex, so that none may be called with it held. The VFS keeps
+//! see [`crate::trans::running`]. All take the writer's mutex, so that none may be called with it held. The VFS keeps
 //! others from the inodes and directories involved; what it knows is checked again all the same, before the first
 //! change, so that its errors are clean. Inodes are answered as their items are now, and the transaction that
 //! [`crate::volume::Fs::commit_upto`] takes is the one in the item.
@@ -11,11 +11,11 @@ mod attr;
 mod clone;
 mod create;
 mod data;
-mod entry;
+mod dir_item;
 mod extents;
-mod in_place;
+mod inode_ref;
 mod link;
-mod name;
+mod nocow;
 mod orphan;
 mod prealloc;
 mod rename;
@@ -26,15 +26,15 @@ pub use attr::update_inode;
 pub use clone::{clone_range, CloneRange};
 pub use create::{create, tmpfile, Created, NewInode};
 pub use data::{insert_data, insert_inline, insert_pieces, NewData, NewInline, MAX_INLINE};
-pub use in_place::{is_preallocated, preallocated};
 pub use link::{link, rmdir, unlink, Linked, Unlinked};
+pub use nocow::{is_preallocated, preallocated};
 pub use orphan::{clean_orphans, evict};
 pub use prealloc::preallocate;
 pub use rename::{rename, RenameEnd, RenameMode, Renamed};
 pub use truncate::{grow, punch, trim, truncate};
 pub use xattr::{set_xattr, XattrMode};
 
-use entry::add_entry;
+use dir_item::add_entry;
 pub(super) use link::{
     add_dir_entry, check_new_entry, find_dir_entry, next_index, remove_dir_entry,
 };
@@ -43,8 +43,8 @@ pub(super) use orphan::{add as add_orphan, next as next_orphan, remove as remove
 use super::inode;
 use crate::format::inode::{InodeItem, Timespec};
 use crate::format::{item_type, Key};
+use crate::trans::{Reserve, Transaction, View};
 use crate::tree::{edit, EditContext};
-use crate::volume::{Reserve, Transaction, View};
 use kernel::prelude::*;
 use zerocopy::IntoBytes;
 

@@ -5,8 +5,9 @@ use super::extents::drop_range;
 use super::{check_whole, read_inode, truncate, write_inode, InodeId, FREEING};
 use crate::format::{item_type, objectid, Key};
 use crate::subvol::file_extent;
+use crate::trans::{Transaction, View};
 use crate::tree::{edit, Cursor, EditContext, Nodes, TreeRoot};
-use crate::volume::{Fs, Transaction, View};
+use crate::volume::Fs;
 use kernel::prelude::*;
 
 /// How many items one operation removes.

@@ -7,10 +7,11 @@ use super::truncate::grow_to;
 use super::{reserve, write_inode, InodeId};
 use crate::format::file_extent::TYPE_PREALLOC;
 use crate::format::inode::{inode_flags, InodeItem, Timespec};
+use crate::space::ordered_extent::MAX_EXTENT;
 use crate::subvol::file_extent::{self, Kind};
+use crate::trans::{Reserve, Transaction};
 use crate::tree::EditContext;
-use crate::volume::in_flight::MAX_EXTENT;
-use crate::volume::{Fs, Reserve, Transaction};
+use crate::volume::Fs;
 use kernel::prelude::*;
 
 /// Allocates space for all holes between two offsets, in bytes, multiples of the sector size. It reads as zeros. The

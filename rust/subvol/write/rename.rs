@@ -2,8 +2,8 @@
 //! Moving names: of inodes within a subvolume, and of subvolumes anywhere.
 
 use super::create::{create_in, file_type_of, Created, NewInode};
+use super::inode_ref::{self, FoundName, NameAt};
 use super::link::{check_new_entry, Removal};
-use super::name::{self, FoundName, NameAt};
 use super::{
     add_dir_entry, check_subvol, find_dir_entry, inode_key, mode, next_index, read_dir, read_inode,
     remove_dir_entry, reserve, touch_dir, write_inode, InodeId,
@@ -13,7 +13,8 @@ use crate::format::inode::{InodeItem, Timespec};
 use crate::format::{item_type, Key};
 use crate::subvol::dir::Target;
 use crate::subvol::root_ref::{self, RootPlace};
-use crate::volume::{Fs, Transaction};
+use crate::trans::Transaction;
+use crate::volume::Fs;
 use kernel::prelude::*;
 
 /// One end of a rename.
@@ -230,7 +231,7 @@ impl Moving {
         let missing = |e| if e == ENOENT { EUCLEAN } else { e };
         let item = read_inode(trans, id).map_err(missing)?;
         let at = |end: RenameEnd<'_>| end.dir.ino;
-        let found = name::find(
+        let found = inode_ref::find(
             trans,
             id,
             NameAt {
@@ -239,7 +240,7 @@ impl Moving {
             },
         )
         .map_err(missing)?;
-        let extended = name::place_for(
+        let extended = inode_ref::place_for(
             trans,
             id,
             NameAt {
@@ -266,7 +267,7 @@ impl Moving {
     fn take(self, trans: &mut Transaction<'_>, from: RenameEnd<'_>, now: Timespec) -> Result<Self> {
         let index = match &self {
             Moving::Inode { id, found, .. } => {
-                name::remove(trans, id.tree, *found)?;
+                inode_ref::remove(trans, id.tree, *found)?;
                 found.index
             }
             Moving::Subvolume { tree, index } => {
@@ -290,7 +291,7 @@ impl Moving {
                     dir: to.dir.ino,
                     name: to.name,
                 };
-                name::add(trans, id, at, index, extended)?;
+                inode_ref::add(trans, id, at, index, extended)?;
                 let typ = file_type_of(mode)?;
                 add_dir_entry(trans, to.dir, to.name, inode_key(id.ino), typ, index)?;
                 let mut item = read_inode(trans, id)?;

@@ -9,8 +9,9 @@ use crate::format::inode::{InodeItem, Timespec};
 use crate::format::item_type;
 use crate::subvol::file_extent::{self, Kind};
 use crate::subvol::inode;
+use crate::trans::{Transaction, View};
 use crate::tree::{edit, Cursor, EditContext};
-use crate::volume::{Fs, Transaction, View};
+use crate::volume::Fs;
 use kernel::prelude::*;
 
 /// How many extent items one operation drops, and how large a range is punched at once.

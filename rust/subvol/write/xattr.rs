@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Changing extended attributes.
 
-use super::entry::{add_entry, check_entry, encode_entry, remove_entry};
+use super::dir_item::{add_entry, check_entry, encode_entry, remove_entry};
 use super::{check_files, read_inode, reserve, write_inode, InodeId};
 use crate::format::crc::name_hash;
 use crate::format::dir::{file_type, DirItem, NAME_LEN};
 use crate::format::inode::{InodeItem, Timespec};
 use crate::format::{item_type, Key};
 use crate::subvol::xattr;
+use crate::trans::Transaction;
 use crate::tree::edit::{self, max_item_size};
 use crate::tree::EditContext;
-use crate::volume::{Fs, Transaction};
+use crate::volume::Fs;
 use kernel::prelude::*;
 
 /// Which state of an attribute a change is for.

@@ -5,7 +5,7 @@ use crate::contents::*;
 use crate::support::*;
 use kernel::prelude::*;
 use rbtrfs_engine::format::chunk::block_group_flags as flags;
-use rbtrfs_engine::volume::space::SpaceContext;
+use rbtrfs_engine::space::space_info::SpaceContext;
 use std::cell::Cell;
 
 #[test]

@@ -12,7 +12,7 @@ use kernel::prelude::*;
 use rbtrfs_engine::balance::control;
 use rbtrfs_engine::format::balance::BalanceItem;
 use rbtrfs_engine::state::{BalanceControl, Refusal};
-use rbtrfs_engine::volume::transaction::Reserve;
+use rbtrfs_engine::trans::transaction::Reserve;
 use rbtrfs_engine::volume::Fs;
 use rbtrfs_testdev::{FaultDevice, MemDevice, Op, RecordingDevice};
 use zerocopy::FromZeros;

@@ -11,7 +11,7 @@ use rbtrfs_engine::volume::Fs;
 fn fill(fs: &Fs) -> Result {
     loop {
         let mut trans = begin(fs);
-        let made = rbtrfs_engine::volume::chunk_alloc::create_chunk(&mut trans, flags::DATA);
+        let made = rbtrfs_engine::space::chunk_alloc::create_chunk(&mut trans, flags::DATA);
         match made {
             Ok(_) => trans.commit()?,
             Err(ENOSPC) => {

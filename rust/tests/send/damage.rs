@@ -6,7 +6,7 @@ use rbtrfs_engine::format::crc::checksum;
 use rbtrfs_engine::format::file_extent::{FileExtentItem, TYPE_REG};
 use rbtrfs_engine::format::header::{HEADER_SIZE, ITEM_SIZE};
 use rbtrfs_engine::format::{self, item_type, tree_id, Key};
-use rbtrfs_engine::volume::Reader;
+use rbtrfs_engine::trans::Reader;
 use std::ops::Range;
 use std::string::String;
 

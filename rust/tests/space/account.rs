@@ -3,6 +3,7 @@
 
 use crate::support::*;
 use kernel::prelude::*;
+use rbtrfs_engine::extent::refs::RefKind;
 use rbtrfs_engine::format::chunk::{BlockGroupItem, Chunk, DevExtent, DevItem, Stripe};
 use rbtrfs_engine::format::crc::name_hash;
 use rbtrfs_engine::format::file_extent::{FileExtentHead, FileExtentItem, TYPE_REG};
@@ -11,11 +12,10 @@ use rbtrfs_engine::format::inode::InodeItem;
 use rbtrfs_engine::format::superblock::{compat_ro, COPIES};
 use rbtrfs_engine::format::{self, objectid};
 use rbtrfs_engine::format::{item_type, tree_id, DiskKey, Key};
+use rbtrfs_engine::space::space_info::SpaceContext;
+use rbtrfs_engine::trans::transaction::Transaction;
 use rbtrfs_engine::tree::TreeRoot;
 use rbtrfs_engine::tree::{edit, EditContext};
-use rbtrfs_engine::volume::refs::RefKind;
-use rbtrfs_engine::volume::space::SpaceContext;
-use rbtrfs_engine::volume::transaction::Transaction;
 use rbtrfs_engine::volume::Fs;
 use std::collections::BTreeMap;
 use std::path::PathBuf;

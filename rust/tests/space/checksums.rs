@@ -5,10 +5,10 @@ use crate::account::*;
 use crate::support::*;
 use crate::{INO, KIB};
 use kernel::prelude::*;
+use rbtrfs_engine::extent::csum_tree;
 use rbtrfs_engine::format::{crc, item_type, objectid, tree_id, Key};
+use rbtrfs_engine::trans::transaction::Transaction;
 use rbtrfs_engine::tree::{Cursor, EditContext};
-use rbtrfs_engine::volume::csum_tree;
-use rbtrfs_engine::volume::transaction::Transaction;
 use std::collections::BTreeMap;
 
 /// Checksums come in any order, are overwritten and deleted, against a model.

@@ -10,11 +10,11 @@ use rbtrfs_engine::format::chunk::block_group_flags::{DATA, DUP, METADATA, SYSTE
 use rbtrfs_engine::format::inode::inode_flags::NODATASUM;
 use rbtrfs_engine::format::superblock::COPIES;
 use rbtrfs_engine::format::tree_id;
+use rbtrfs_engine::space::block_group::Kind;
+use rbtrfs_engine::space::chunk_alloc;
+use rbtrfs_engine::space::space_info::SpaceContext;
+use rbtrfs_engine::trans::transaction::Reserve;
 use rbtrfs_engine::tree::edit;
-use rbtrfs_engine::volume::block_group::Kind;
-use rbtrfs_engine::volume::chunk_alloc;
-use rbtrfs_engine::volume::space::SpaceContext;
-use rbtrfs_engine::volume::transaction::Reserve;
 use rbtrfs_engine::volume::Fs;
 use rbtrfs_testdev::{Event, MemDevice, RecordingDevice};
 

@@ -8,8 +8,8 @@ use kernel::prelude::*;
 use rbtrfs_engine::format::inode::inode_flags::NODATASUM;
 use rbtrfs_engine::format::superblock::COPIES;
 use rbtrfs_engine::format::tree_id;
+use rbtrfs_engine::trans::transaction::Reserve;
 use rbtrfs_engine::tree::edit;
-use rbtrfs_engine::volume::transaction::Reserve;
 
 /// Data grows over several chunks until the device is full; what is freed can be used again, and superblocks are
 /// never overwritten.

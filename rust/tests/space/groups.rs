@@ -6,7 +6,7 @@ use crate::support::*;
 use crate::{kinds, INO, KIB};
 use rbtrfs_engine::format::chunk::block_group_flags::DATA;
 use rbtrfs_engine::format::inode::inode_flags::NODATASUM;
-use rbtrfs_engine::volume::chunk_alloc;
+use rbtrfs_engine::space::chunk_alloc;
 
 #[test]
 fn what_mkfs_made_adds_up() {

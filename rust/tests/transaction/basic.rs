@@ -5,8 +5,8 @@ use crate::support::*;
 use kernel::prelude::*;
 use rbtrfs_engine::format::tree_id;
 use rbtrfs_engine::format::Key;
+use rbtrfs_engine::trans::transaction::Reserve;
 use rbtrfs_engine::tree::{edit, Nodes};
-use rbtrfs_engine::volume::transaction::Reserve;
 use rbtrfs_engine::volume::Fs;
 use rbtrfs_testdev::RecordingDevice;
 

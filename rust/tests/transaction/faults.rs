@@ -10,8 +10,8 @@ use crate::support::*;
 use kernel::fault;
 use kernel::prelude::*;
 use rbtrfs_engine::format::tree_id;
+use rbtrfs_engine::trans::transaction::Reserve;
 use rbtrfs_engine::tree::edit;
-use rbtrfs_engine::volume::transaction::Reserve;
 use rbtrfs_engine::volume::Fs;
 use rbtrfs_testdev::{FaultDevice, MemDevice, Op, RecordingDevice};
 

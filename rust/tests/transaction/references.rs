@@ -3,13 +3,13 @@
 
 use crate::support::*;
 use kernel::prelude::*;
+use rbtrfs_engine::extent::backref::{all_refs, find_extent};
+use rbtrfs_engine::extent::refs::RefKind;
 use rbtrfs_engine::format::file_extent::FileExtentItem;
 use rbtrfs_engine::format::inode::InodeItem;
 use rbtrfs_engine::format::{self, item_type, tree_id, Key};
+use rbtrfs_engine::trans::transaction::Transaction;
 use rbtrfs_engine::tree::edit;
-use rbtrfs_engine::volume::backref::{all_refs, find_extent};
-use rbtrfs_engine::volume::refs::RefKind;
-use rbtrfs_engine::volume::transaction::Transaction;
 use rbtrfs_engine::volume::Fs;
 use rbtrfs_testdev::corpus;
 use std::vec::Vec;

@@ -6,9 +6,10 @@ use crate::support::*;
 use kernel::prelude::*;
 use rbtrfs_engine::format::inode::{inode_flags, Timespec};
 use rbtrfs_engine::subvol::file_extent::{self, Kind};
-use rbtrfs_engine::subvol::manage::{self, NewSnapshot};
+use rbtrfs_engine::subvol::subvolume::{self, NewSnapshot};
 use rbtrfs_engine::subvol::write::*;
-use rbtrfs_engine::volume::{Fs, View};
+use rbtrfs_engine::trans::View;
+use rbtrfs_engine::volume::Fs;
 use std::vec::Vec;
 
 #[test]
@@ -139,7 +140,7 @@ fn preallocated_space_is_used_once() {
             read_only: true,
             now: now(),
         };
-        manage::snapshot(&fs, ROOT.tree, ROOT, b"shot", &shot).unwrap();
+        subvolume::snapshot(&fs, ROOT.tree, ROOT, b"shot", &shot).unwrap();
         assert!(!is_preallocated(&fs, c, 0, SECTOR).unwrap());
         write(&fs, c, 0, &pattern(SECTOR as usize, 8), size).unwrap();
         fs.commit().unwrap();
@@ -202,7 +203,7 @@ fn what_is_the_same_is_shared_in_a_snapshot() {
             read_only: true,
             now: now(),
         };
-        let made = manage::snapshot(&fs, ROOT.tree, ROOT, b"shot", &shot).unwrap();
+        let made = subvolume::snapshot(&fs, ROOT.tree, ROOT, b"shot", &shot).unwrap();
         let dst = InodeId {
             tree: made.tree,
             ino: b.ino,

@@ -4,9 +4,9 @@
 use crate::files::*;
 use crate::support::*;
 use kernel::prelude::*;
-use rbtrfs_engine::subvol::manage::{self, *};
+use rbtrfs_engine::space::ordered_extent::push_checksums;
+use rbtrfs_engine::subvol::subvolume::{self, *};
 use rbtrfs_engine::subvol::write::*;
-use rbtrfs_engine::volume::in_flight::push_checksums;
 use rbtrfs_engine::volume::Fs;
 
 const MIB: u64 = 1 << 20;
@@ -207,7 +207,7 @@ fn metadata_fills_a_volume_and_goes_again() {
             now: now(),
         };
         let name = format!("shot{n}");
-        fine(manage::snapshot(&fs, 5, ROOT, name.as_bytes(), &shot).map(|_| ()));
+        fine(subvolume::snapshot(&fs, 5, ROOT, name.as_bytes(), &shot).map(|_| ()));
     }
     assert!(!fs.is_read_only());
     fs.commit().unwrap();

@@ -3,14 +3,14 @@
 
 mod basic;
 mod cuts;
-mod extent_map;
 mod faults;
+mod fiemap;
 mod files;
 mod full;
 mod full_script;
-mod in_flight;
 mod model;
 mod names;
+mod ordered_extents;
 mod overlap;
 mod pieces;
 mod random;

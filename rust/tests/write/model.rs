@@ -5,10 +5,11 @@ use crate::files::*;
 use kernel::prelude::*;
 use rbtrfs_engine::format::dir::file_type;
 use rbtrfs_engine::format::{item_type, tree_id};
-use rbtrfs_engine::subvol::manage::{self, *};
+use rbtrfs_engine::subvol::subvolume::{self, *};
 use rbtrfs_engine::subvol::write::*;
 use rbtrfs_engine::subvol::{dir, inode, xattr};
-use rbtrfs_engine::volume::{Fs, View};
+use rbtrfs_engine::trans::View;
+use rbtrfs_engine::volume::Fs;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::string::String;
@@ -711,7 +712,7 @@ impl Model {
             read_only,
             now: now(),
         };
-        let made = manage::snapshot(fs, source, dir, name.as_bytes(), &new)?;
+        let made = subvolume::snapshot(fs, source, dir, name.as_bytes(), &new)?;
         // The snapshot is taken before it gets its name.
         let mut contents = self.subvolumes[&source].clone();
         contents.retain(|_, object| object.nlink > 0);

@@ -6,7 +6,7 @@ use crate::model::Model;
 use crate::support::*;
 use kernel::prelude::*;
 use rbtrfs_engine::balance::relocate::relocate_block_group;
-use rbtrfs_engine::volume::space::SpaceContext;
+use rbtrfs_engine::space::space_info::SpaceContext;
 use rbtrfs_engine::volume::Fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::vec::Vec;

@@ -6,7 +6,7 @@ use crate::files::*;
 use crate::subvolumes::{delete, snap, subvolume};
 use crate::support::*;
 use kernel::prelude::*;
-use rbtrfs_engine::subvol::manage::clean_subvolumes;
+use rbtrfs_engine::subvol::subvolume::clean_subvolumes;
 use rbtrfs_engine::subvol::write::*;
 use rbtrfs_engine::volume::Fs;
 

@@ -8,12 +8,13 @@ use crate::support::*;
 use kernel::prelude::*;
 use rbtrfs_engine::format::inode::InodeItem;
 use rbtrfs_engine::format::{self, item_type, tree_id, Key};
-use rbtrfs_engine::subvol::manage::{self, *};
+use rbtrfs_engine::space::space_info::SpaceContext;
+use rbtrfs_engine::subvol::subvolume::{self, *};
 use rbtrfs_engine::subvol::write::*;
+use rbtrfs_engine::trans::transaction::Reserve;
+use rbtrfs_engine::trans::View;
 use rbtrfs_engine::tree::Cursor;
-use rbtrfs_engine::volume::space::SpaceContext;
-use rbtrfs_engine::volume::transaction::Reserve;
-use rbtrfs_engine::volume::{Fs, View};
+use rbtrfs_engine::volume::Fs;
 use rbtrfs_testdev::MemDevice;
 use std::collections::hash_map::DefaultHasher;
 use std::collections::BTreeMap;
@@ -208,7 +209,7 @@ pub fn script(fs: &Fs, watch: &mut dyn Watch) -> Result {
     };
     let snap = s
         .numbered(tree_id::ROOT, |fs| {
-            manage::snapshot(fs, sub.tree, ROOT, b"snap", &new_snapshot)
+            subvolume::snapshot(fs, sub.tree, ROOT, b"snap", &new_snapshot)
         })?
         .tree;
     let snap = InodeId {
@@ -231,7 +232,7 @@ pub fn script(fs: &Fs, watch: &mut dyn Watch) -> Result {
         rename(fs, from, to, RenameMode::Whiteout(&whiteout), now)
     })?;
     s.step(|fs| set_xattr(fs, a, b"user.x", None, XattrMode::Set, now))?;
-    s.step(|fs| manage::set_read_only(fs, snap.tree, true))?;
+    s.step(|fs| subvolume::set_read_only(fs, snap.tree, true))?;
     s.freeing(|fs| delete_subvolume(fs, dir, b"sub", now))?;
     s.commit()?;
 

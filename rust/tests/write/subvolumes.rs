@@ -5,7 +5,7 @@ use crate::files::*;
 use crate::support::*;
 use kernel::prelude::*;
 use rbtrfs_engine::format::tree_id;
-use rbtrfs_engine::subvol::manage::{self, *};
+use rbtrfs_engine::subvol::subvolume::{self, *};
 use rbtrfs_engine::subvol::write::*;
 use rbtrfs_engine::volume::Fs;
 use std::string::String;
@@ -32,7 +32,7 @@ pub fn snap(fs: &Fs, source: u64, name: &str, n: u8, read_only: bool) -> Result<
         read_only,
         now: now(),
     };
-    let made = manage::snapshot(fs, source, ROOT, name.as_bytes(), &new)?;
+    let made = subvolume::snapshot(fs, source, ROOT, name.as_bytes(), &new)?;
     Ok(InodeId {
         tree: made.tree,
         ino: 256,

@@ -4,10 +4,10 @@
 use crate::files::*;
 use crate::support::*;
 use kernel::prelude::EIO;
-use rbtrfs_engine::balance::usage::{committed, usage};
+use rbtrfs_engine::balance::committed_usage::{committed, usage};
 use rbtrfs_engine::format::chunk::block_group_flags as bg;
+use rbtrfs_engine::space::usage::{allocated, Usage, Usages};
 use rbtrfs_engine::subvol::write::{evict, unlink, InodeId};
-use rbtrfs_engine::volume::usage::{allocated, Usage, Usages};
 use rbtrfs_engine::volume::Fs;
 
 const MIB: u64 = 1 << 20;

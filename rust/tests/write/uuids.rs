@@ -11,10 +11,11 @@ use kernel::fault;
 use kernel::prelude::*;
 use rbtrfs_engine::format::root::RootItem;
 use rbtrfs_engine::format::{item_type, tree_id, Key};
-use rbtrfs_engine::subvol::manage::{self, *};
+use rbtrfs_engine::space::space_info::SpaceContext;
+use rbtrfs_engine::subvol::subvolume::{self, *};
+use rbtrfs_engine::trans::Reader;
 use rbtrfs_engine::tree::{edit, EditContext};
-use rbtrfs_engine::volume::space::SpaceContext;
-use rbtrfs_engine::volume::{Fs, Reader};
+use rbtrfs_engine::volume::Fs;
 use rbtrfs_testdev::{MemDevice, RecordingDevice};
 use std::collections::BTreeSet;
 use std::string::String;
@@ -219,7 +220,7 @@ fn a_uuid_leads_to_no_more_than_fit() {
             read_only: true,
             now: now(),
         };
-        manage::snapshot(&fs, sub.tree, ROOT, format!("shot{n}").as_bytes(), &new).unwrap();
+        subvolume::snapshot(&fs, sub.tree, ROOT, format!("shot{n}").as_bytes(), &new).unwrap();
     }
     let other = subvolume(&fs, "other", 4).unwrap();
     let full = set_received(&fs, other.tree, &received(2));

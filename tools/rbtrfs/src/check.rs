@@ -5,8 +5,8 @@ use crate::errno::What;
 use crate::{open, progress};
 use anyhow::{bail, Result};
 use rbtrfs_engine::format::{item_type, tree_id, Key};
+use rbtrfs_engine::trans::Reader;
 use rbtrfs_engine::tree::check::check_tree;
-use rbtrfs_engine::volume::Reader;
 use std::path::Path;
 
 /// The ids of all trees, those that the superblock knows first.

@@ -5,8 +5,8 @@ use crate::errno::What;
 use anyhow::{bail, Result};
 use rbtrfs_engine::format::{item_type, objectid, tree_id};
 use rbtrfs_engine::subvol::dir;
+use rbtrfs_engine::trans::Reader;
 use rbtrfs_engine::tree::TreeRoot;
-use rbtrfs_engine::volume::Reader;
 
 /// A file or directory.
 #[derive(Clone, Copy)]

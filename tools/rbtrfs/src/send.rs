@@ -8,7 +8,7 @@ use indicatif::ProgressBar;
 use kernel::error::code::EIO;
 use rbtrfs_engine::format::objectid;
 use rbtrfs_engine::send::{self, flags, SendArgs, Sink};
-use rbtrfs_engine::volume::Reader;
+use rbtrfs_engine::trans::Reader;
 use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;

@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Back references: which files refer to an extent.
+
+pub mod owners;

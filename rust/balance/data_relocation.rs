@@ -1,0 +1,354 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Data extents that move: where they go, who refers to them, and their bytes and checksums.
+
+use super::backref_cache::{Closure, Seeds};
+use super::copy::{extent_of, set_extent, Copies};
+use super::drop_progress;
+use crate::device::WriteIo;
+use crate::extent::backref::{all_refs, FoundExtent};
+use crate::extent::csum_tree;
+use crate::extent::refs::{CountedRef, RefKind};
+use crate::format::file_extent::FileExtentItem;
+use crate::format::{self, item_type, tree_id, Key};
+use crate::fs_err;
+use crate::subvol::csum;
+use crate::subvol::data::{read_pieces, Checksums, Owner, Piece};
+use crate::trans::reader::Reader;
+use crate::trans::transaction::Transaction;
+use crate::tree::edit;
+use crate::tree::{Cursor, EditContext, TreeRoot};
+use kernel::prelude::*;
+use kernel::rbtree::RBTree;
+
+/// The most bytes copied at once.
+const COPY_BYTES: u64 = 1 << 20;
+/// The most bytes that a compressed extent stands for; see [`crate::subvol::file_extent::MAX_COMPRESSED`].
+const MIN_SPAN: u64 = crate::subvol::file_extent::MAX_COMPRESSED;
+
+/// A data extent that moves.
+#[derive(Debug)]
+struct Move {
+    /// The new logical address, in bytes; 0 until one is allocated.
+    to: u64,
+    num_bytes: u64,
+    refs: KVec<CountedRef>,
+}
+
+/// A file extent item in a tree that shares nothing, to be changed by plain copy-on-write.
+#[derive(Clone, Copy, Debug)]
+struct Patch {
+    tree: u64,
+    key: Key,
+    from: u64,
+}
+
+/// The data extents that move in one transaction.
+pub struct Moves {
+    extents: RBTree<u64, Move>,
+    patches: KVec<Patch>,
+    bytes: u64,
+    len: usize,
+}
+
+impl Moves {
+    /// None.
+    pub fn new() -> Self {
+        Moves {
+            extents: RBTree::new(),
+            patches: KVec::new(),
+            bytes: 0,
+            len: 0,
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The size of all extents together, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Where the extent at `bytenr` goes, if it moves; a logical address in bytes.
+    pub fn target(&self, bytenr: u64) -> Option<u64> {
+        self.extents.get(&bytenr).map(|extent| extent.to)
+    }
+
+    /// Adds an extent and, to `seeds`, the leaves that refer to it.
+    ///
+    /// # Errors
+    ///
+    /// `EUCLEAN` for wrong references, after a line in the log; those of reading.
+    pub fn add(
+        &mut self,
+        trans: &Transaction<'_>,
+        found: &FoundExtent,
+        seeds: &mut Seeds,
+    ) -> Result {
+        let (fs, from) = (trans.fs(), found.bytenr());
+        let refs = all_refs(fs, trans, trans.root(tree_id::EXTENT)?, found)?;
+        for r in refs.iter() {
+            match r.kind {
+                RefKind::SharedData { parent } => seeds.add(0, parent)?,
+                RefKind::Data { root, ino, offset } => {
+                    let holder = Holder { root, ino, offset };
+                    let tree = trans.root(root).map_err(|e| {
+                        if e == ENOENT {
+                            fs_err!(
+                                fs,
+                                "extent {}: backref names root {}, which is not there",
+                                from,
+                                root
+                            );
+                            EIO
+                        } else {
+                            e
+                        }
+                    })?;
+                    self.find_items(trans, tree, &holder, found, seeds)?;
+                }
+                _ => return Err(EUCLEAN),
+            }
+        }
+        let extent = Move {
+            to: 0,
+            num_bytes: found.num_bytes,
+            refs,
+        };
+        self.bytes = self.bytes.saturating_add(found.num_bytes);
+        self.len = self.len.saturating_add(1);
+        self.extents
+            .try_create_and_insert(from, extent, GFP_KERNEL)?;
+        Ok(())
+    }
+
+    /// Finds the file extent items of one inode that refer to an extent.
+    fn find_items(
+        &mut self,
+        trans: &Transaction<'_>,
+        tree: TreeRoot,
+        holder: &Holder,
+        found: &FoundExtent,
+        seeds: &mut Seeds,
+    ) -> Result {
+        let span = found.num_bytes.max(MIN_SPAN);
+        // The extent's first byte may lie before the file's: its offset is then negative.
+        let first = if (holder.offset as i64) < 0 {
+            0
+        } else {
+            holder.offset
+        };
+        let mut from = Key::new(holder.ino, item_type::EXTENT_DATA, first);
+        let is_fs_tree = tree_id::is_fs_tree(holder.root);
+        if is_fs_tree {
+            if let Some(progress) = drop_progress::progress(trans, holder.root)? {
+                from = from.max(progress.key);
+            }
+        }
+        let mut cursor = Cursor::new(trans, tree);
+        cursor.seek(&from)?;
+        while let Some((key, data)) = cursor.item() {
+            let into = key.offset.wrapping_sub(holder.offset);
+            if !key.is(holder.ino, item_type::EXTENT_DATA) || into >= span {
+                break;
+            }
+            let here = extent_of(data)?.is_some_and(|(bytenr, _)| bytenr == found.bytenr());
+            if here && format::read::<FileExtentItem>(data)?.offset.get() == into {
+                if is_fs_tree {
+                    let leaf = cursor.node_at(0).ok_or(EUCLEAN)?.bytenr();
+                    seeds.add(0, leaf)?;
+                } else {
+                    let patch = Patch {
+                        tree: holder.root,
+                        key,
+                        from: found.bytenr(),
+                    };
+                    self.patches.push(patch, GFP_KERNEL)?;
+                }
+            }
+            cursor.next()?;
+        }
+        Ok(())
+    }
+
+    /// Counts the file extent items that refer to the extents: as many as the extent items say.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` if not, after a line in the log; those of reading.
+    pub fn prove(&self, trans: &Transaction<'_>, closure: &Closure) -> Result {
+        let mut counts: RBTree<u64, u64> = RBTree::new();
+        let mut count = |bytenr: u64| -> Result {
+            match counts.get_mut(&bytenr) {
+                Some(count) => *count = count.saturating_add(1),
+                None => {
+                    counts.try_create_and_insert(bytenr, 1, GFP_KERNEL)?;
+                }
+            }
+            Ok(())
+        };
+        for patch in self.patches.iter() {
+            count(patch.from)?;
+        }
+        for (level, bytenr, block) in closure.iter() {
+            if level != 0 {
+                break;
+            }
+            let leaf = super::backref_cache::read_block(trans, bytenr, level, block.generation)?;
+            for slot in 0..leaf.nritems() as usize {
+                let (key, data) = leaf.item(slot).ok_or(EUCLEAN)?;
+                if key.typ != item_type::EXTENT_DATA {
+                    continue;
+                }
+                if let Some((bytenr, _)) = extent_of(data)? {
+                    if self.extents.get(&bytenr).is_some() {
+                        count(bytenr)?;
+                    }
+                }
+            }
+        }
+        for (from, extent) in self.extents.iter() {
+            let expected = extent
+                .refs
+                .iter()
+                .fold(0u64, |sum, r| sum.saturating_add(u64::from(r.count)));
+            let found = counts.get(from).copied().unwrap_or(0);
+            if found != expected {
+                fs_err!(
+                    trans.fs(),
+                    "data extent {} has {} references in trees, but expected {} of its extent item",
+                    from,
+                    found,
+                    expected
+                );
+                return Err(EIO);
+            }
+        }
+        Ok(())
+    }
+
+    /// Allocates the new places and copies bytes and checksums there.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC`, `EIO` for data that does not match its checksums, `ENOMEM`.
+    pub fn copy_data(&mut self, trans: &mut Transaction<'_>, reader: &Reader) -> Result {
+        let mut buf = KVVec::new();
+        for (from, extent) in self.extents.iter_mut() {
+            extent.to = trans.alloc_data(extent.num_bytes, 0)?;
+            copy_extent(reader, *from, extent, &mut buf)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the new places the references and checksums of the old ones, which go, and changes the file extent
+    /// items that are not in copied leaves.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, and those of tree edits.
+    pub fn finish(&self, trans: &mut Transaction<'_>, reader: &Reader, copies: &Copies) -> Result {
+        for (from, extent) in self.extents.iter() {
+            copy_checksums(trans, reader, *from, extent)?;
+            let refs = trans.refs();
+            for r in extent.refs.iter() {
+                let kind = match r.kind {
+                    RefKind::SharedData { parent } => RefKind::SharedData {
+                        parent: copies.of(parent)?,
+                    },
+                    kind => kind,
+                };
+                refs.add(extent.to, extent.num_bytes, kind, i64::from(r.count))?;
+            }
+            refs.drop_extent(*from, extent.num_bytes)?;
+        }
+        for patch in self.patches.iter() {
+            let to = self.target(patch.from).ok_or(EUCLEAN)?;
+            edit::update_in_place(trans, patch.tree, &patch.key, |data| set_extent(data, to))?;
+        }
+        Ok(())
+    }
+}
+
+impl Default for Moves {
+    fn default() -> Self {
+        Moves::new()
+    }
+}
+
+/// Who a data reference names.
+struct Holder {
+    root: u64,
+    ino: u64,
+    /// The file offset of the extent's first byte, modulo 2^64.
+    offset: u64,
+}
+
+fn copy_extent(reader: &Reader, from: u64, extent: &Move, buf: &mut KVVec<u8>) -> Result {
+    let owner = Owner {
+        tree: tree_id::DATA_RELOC,
+        ino: 0,
+        checksums: Checksums::WherePresent,
+    };
+    let chunks = reader.fs().chunk_map();
+    let mut done = 0u64;
+    while done < extent.num_bytes {
+        let len = extent.num_bytes.saturating_sub(done).min(COPY_BYTES);
+        buf.resize(len as usize, 0, GFP_KERNEL)?;
+        let mut pieces = [Piece {
+            logical: from.saturating_add(done),
+            file_offset: done,
+            buf,
+        }];
+        read_pieces(reader, &owner, &mut pieces)?;
+        let mirrors = chunks.mirrors(extent.to.saturating_add(done), len)?;
+        let mut ios = KVec::new();
+        for physical in mirrors.iter() {
+            let io = WriteIo {
+                offset: physical,
+                buf,
+            };
+            ios.push(io, GFP_KERNEL)?;
+        }
+        reader.fs().device.write_many(&ios)?;
+        done = done.saturating_add(len);
+    }
+    Ok(())
+}
+
+fn copy_checksums(
+    trans: &mut Transaction<'_>,
+    reader: &Reader,
+    from: u64,
+    extent: &Move,
+) -> Result {
+    let sectorsize = reader.fs().geometry.sectorsize;
+    let mut sums = KVec::new();
+    let root = reader.root(tree_id::CSUM)?;
+    csum::lookup(reader, root, sectorsize, from, extent.num_bytes, &mut sums)?;
+    let mut run: KVec<u8> = KVec::new();
+    let mut at = extent.to;
+    let mut start = at;
+    for sum in sums.iter() {
+        match sum {
+            Some(sum) => {
+                if run.is_empty() {
+                    start = at;
+                }
+                run.extend_from_slice(&sum.to_le_bytes(), GFP_KERNEL)?;
+            }
+            None if !run.is_empty() => {
+                csum_tree::insert_csums(trans, start, &run)?;
+                run.clear();
+            }
+            None => {}
+        }
+        at = at.saturating_add(u64::from(sectorsize));
+    }
+    if !run.is_empty() {
+        csum_tree::insert_csums(trans, start, &run)?;
+    }
+    Ok(())
+}

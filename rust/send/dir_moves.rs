@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Directories that cannot be moved yet.
+//!
+//! A directory that is to be moved below another one, which has a higher number and is to be moved itself, waits for
+//! that one: the receiver could not make the move before, as the directory may be above its own new place. Two
+//! directories may have changed places any number of levels apart, so that a directory that had waited may have to
+//! wait again, for another one.
+
+use super::full::Send;
+use super::path::{NameBuf, Path};
+use super::snapshots::{Climb, Snapshot};
+use super::utimes::Dir;
+use crate::format::{item_type, objectid};
+use kernel::prelude::*;
+use kernel::rbtree::RBTree;
+
+/// A directory that waits to be moved.
+struct Waiting {
+    /// It has its orphan name, its own having been taken.
+    is_orphan: bool,
+    /// A directory that it is in, and that is to be removed when it is gone.
+    removal: Option<Dir>,
+}
+
+/// A move to be made.
+struct Pending {
+    dir: Dir,
+    /// The directories whose times the move changes.
+    touched: KVec<Dir>,
+}
+
+/// All moves that wait.
+pub(super) struct Moves {
+    /// By the directory to be moved.
+    waiting: RBTree<u64, Waiting>,
+    count: usize,
+    /// By the directory that is waited for.
+    pending: RBTree<u64, KVec<Pending>>,
+}
+
+impl Moves {
+    pub(super) fn new() -> Self {
+        Moves {
+            waiting: RBTree::new(),
+            count: 0,
+            pending: RBTree::new(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    pub(super) fn is_waiting(&self, ino: u64) -> bool {
+        self.count != 0 && self.waiting.get(&ino).is_some()
+    }
+
+    /// Whether `ino` has its orphan name, if it waits.
+    pub(super) fn is_orphan_if_waiting(&self, ino: u64) -> Option<bool> {
+        if self.count == 0 {
+            return None;
+        }
+        self.waiting.get(&ino).map(|waiting| waiting.is_orphan)
+    }
+
+    /// Notes that `ino` got its orphan name, if it waits.
+    pub(super) fn orphaned(&mut self, ino: u64) {
+        if let Some(waiting) = self.waiting.get_mut(&ino) {
+            waiting.is_orphan = true;
+        }
+    }
+
+    /// Notes that `removal` can only go when `ino` has been moved, if it waits; answers whether it does.
+    pub(super) fn remove_behind(&mut self, ino: u64, removal: Dir) -> bool {
+        match self.waiting.get_mut(&ino) {
+            Some(waiting) => {
+                waiting.removal = Some(removal);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Makes the move wait for directory `behind`.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` if the directory waits already, `ENOMEM`.
+    fn add(&mut self, behind: u64, pending: Pending, waiting: Waiting) -> Result {
+        let (ino, _) = pending.dir;
+        if self.waiting.get(&ino).is_some() {
+            return Err(EEXIST);
+        }
+        match self.pending.get_mut(&behind) {
+            Some(list) => list.push(pending, GFP_KERNEL)?,
+            None => {
+                let mut list = KVec::new();
+                list.push(pending, GFP_KERNEL)?;
+                self.pending
+                    .try_create_and_insert(behind, list, GFP_KERNEL)?;
+            }
+        }
+        self.waiting
+            .try_create_and_insert(ino, waiting, GFP_KERNEL)?;
+        self.count = self.count.saturating_add(1);
+        Ok(())
+    }
+
+    fn take(&mut self, ino: u64) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&ino)?;
+        self.count = self.count.saturating_sub(1);
+        Some(waiting)
+    }
+
+    /// Appends the moves that wait for `behind` to `queue`.
+    fn take_behind(&mut self, behind: u64, queue: &mut KVVec<Pending>) -> Result {
+        if let Some(mut list) = self.pending.remove(&behind) {
+            for pending in list.drain_all() {
+                queue.push(pending, GFP_KERNEL)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Send<'_> {
+    /// Makes the move of the current inode wait for `behind`.
+    fn wait_for(&mut self, behind: u64, is_orphan: bool) -> Result {
+        let inode = self.inode.as_ref().ok_or(EINVAL)?;
+        let dir = (inode.ino, inode.generation());
+        let mut touched = KVec::new();
+        for holder in self.links.gone_holders() {
+            touched.push(holder, GFP_KERNEL)?;
+        }
+        for holder in self.links.new_holders() {
+            touched.push(holder, GFP_KERNEL)?;
+        }
+        let waiting = Waiting {
+            is_orphan,
+            removal: None,
+        };
+        self.moves.add(behind, Pending { dir, touched }, waiting)
+    }
+
+    /// Lets the current inode wait if the name that it is to get in `dir` is still that of a directory that waits.
+    /// Answers whether it does.
+    pub(super) fn wait_for_name(&mut self, dir: u64, name: &[u8], is_orphan: bool) -> Result<bool> {
+        if self.moves.is_empty() {
+            return Ok(false);
+        }
+        let found = self.entry_in(Snapshot::Parent, dir, name)?;
+        let Some(key) = found.filter(|key| key.typ == item_type::INODE_ITEM) else {
+            return Ok(false);
+        };
+        let ino = key.objectid;
+        let before = self.generation_in(Snapshot::Parent, ino)?;
+        let after = self.inode_in(Snapshot::Sent, ino)?;
+        if after.is_none_or(|inode| inode.generation.get() != before) {
+            return Ok(false);
+        }
+        if self.moves.is_orphan_if_waiting(ino) != Some(false) {
+            return Ok(false);
+        }
+        self.wait_for(ino, is_orphan)?;
+        Ok(true)
+    }
+
+    /// Lets the current inode wait if a directory above its new place, `dir`, has yet to be moved. Answers whether it
+    /// does.
+    pub(super) fn wait_for_parent(&mut self, dir: Dir, is_orphan: bool) -> Result<bool> {
+        let inode = self.inode.as_ref().ok_or(EINVAL)?;
+        let current = (inode.ino, inode.generation());
+        let (mut ino, mut generation) = dir;
+        let mut climb = Climb::new();
+        let (mut name, mut old_name) = (NameBuf::empty(), NameBuf::empty());
+        while ino > objectid::FIRST_FREE {
+            climb.to(ino)?;
+            // A directory that waits itself matters only where the current one was above it, or else two could
+            // wait for each other.
+            if self.moves.is_waiting(ino) && self.was_above(current, ino)? {
+                self.wait_for(ino, is_orphan)?;
+                return Ok(true);
+            }
+            let after = self.name_in(Snapshot::Sent, ino, &mut name)?;
+            let Some(before) = self.first_name_in(Snapshot::Parent, ino, &mut old_name)? else {
+                break;
+            };
+            let moved = before.0 != after.0 || old_name.as_bytes() != name.as_bytes();
+            if ino > current.0 && moved && self.generation_in(Snapshot::Parent, ino)? == generation
+            {
+                self.wait_for(ino, is_orphan)?;
+                return Ok(true);
+            }
+            (ino, generation) = after;
+        }
+        Ok(false)
+    }
+
+    /// Makes the moves that waited for the current inode, and those that waited for these.
+    pub(super) fn move_waiting(&mut self) -> Result {
+        if self.moves.is_empty() {
+            return Ok(());
+        }
+        let current = self.inode.as_ref().ok_or(EINVAL)?.ino;
+        let mut queue = KVVec::new();
+        self.moves.take_behind(current, &mut queue)?;
+        let mut next = 0usize;
+        // Moves that had to be put off since the last one that was made.
+        let mut put_off = 0usize;
+        while let Some(place) = queue.get_mut(next) {
+            let dir = place.dir;
+            let pending = Pending {
+                dir,
+                touched: core::mem::replace(&mut place.touched, KVec::new()),
+            };
+            next = next.saturating_add(1);
+            if self.move_now(pending)? {
+                put_off = 0;
+            } else {
+                put_off = put_off.saturating_add(1);
+                if put_off > self.moves.count.saturating_mul(4).saturating_add(4) {
+                    self.complain(dir.0, "directories that wait for each other");
+                    return Err(EUCLEAN);
+                }
+            }
+            self.moves.take_behind(dir.0, &mut queue)?;
+            crate::platform::yield_now();
+        }
+        Ok(())
+    }
+
+    /// Makes a move, unless it has to wait for yet another directory. Answers whether it was made.
+    fn move_now(&mut self, pending: Pending) -> Result<bool> {
+        let progress = self.progress;
+        let mut from = core::mem::replace(&mut self.other, Path::empty());
+        let result = self.move_from(pending, &mut from);
+        self.other = from;
+        self.progress = progress;
+        result
+    }
+
+    /// [`Send::move_now`], which undoes what this does to the progress. Uses `from` for a path.
+    #[inline(never)]
+    fn move_from(&mut self, pending: Pending, from: &mut Path) -> Result<bool> {
+        let (ino, generation) = pending.dir;
+        let waiting = self.moves.take(ino).ok_or(EINVAL)?;
+        if waiting.is_orphan {
+            let name = self.orphan_name(ino, generation)?;
+            from.set(name.as_bytes())?;
+        } else {
+            let mut name = NameBuf::empty();
+            let (parent, made) = self.name_in(Snapshot::Parent, ino, &mut name)?;
+            self.path_now(parent, made, from)?;
+            from.push(name.as_bytes())?;
+        }
+        let current = self.inode.as_ref().ok_or(EINVAL)?.ino;
+        self.progress = current.saturating_add(1);
+        if let Some(behind) = self.circle_above(ino, generation)? {
+            if behind == ino {
+                self.complain(ino, "a directory in itself");
+                return Err(EUCLEAN);
+            }
+            self.moves.add(behind, pending, waiting)?;
+            return Ok(false);
+        }
+        let mut to = core::mem::replace(&mut self.spare, Path::empty());
+        let result = self.path_now(ino, generation, &mut to).and_then(|()| {
+            super::process_recorded_refs::send_rename(
+                &mut self.stream,
+                from.as_bytes(),
+                to.as_bytes(),
+            )
+        });
+        self.spare = to;
+        result?;
+        if let Some((dir, made)) = waiting.removal {
+            if self.removals.is_waiting(dir, made) && self.can_remove(dir, made)? {
+                self.path_now(dir, made, from)?;
+                super::process_recorded_refs::send_rmdir(&mut self.stream, from.as_bytes())?;
+            }
+        }
+        self.utimes.touch((ino, generation))?;
+        for (dir, made) in pending.touched.iter().copied() {
+            if self.is_in_sent(dir)? {
+                self.utimes.touch((dir, made))?;
+            }
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Space for data that is on its way to the device.
+//!
+//! Data is written first, to space that is allocated and that no tree knows of; once it is there, an operation puts
+//! the extent into the trees. Power that fails in between leaves the space free. Such space is in no transaction: it
+//! outlives commits, and transactions that are given up.
+
+use super::extent_set::Extent;
+use super::ordered_space::{Given, Return};
+use super::reservation::DataReservation;
+use super::space_info::SpaceContext;
+use crate::device::{Mirrors, WriteIo};
+use crate::extent::delayed_ref::NewExtent;
+use crate::format::crc::checksum;
+use crate::format::BlockSize;
+use crate::platform::NofsScope;
+use crate::trans::epoch::EpochGuard;
+use crate::trans::transaction::Transaction;
+use crate::volume::fs::Fs;
+use kernel::prelude::*;
+
+/// The largest data extent, in bytes.
+pub const MAX_EXTENT: u64 = 128 << 20;
+
+/// Data space that is allocated and in no tree yet; given back when this is dropped, which takes the writer's mutex.
+/// Writes to it must have ended by then.
+#[must_use = "the space is given back when this is dropped"]
+pub struct DataExtent {
+    fs: Fs,
+    start: u64,
+    len: u64,
+    /// Taken by the drop, which must not fail.
+    to_return: Option<KBox<Return>>,
+    /// A file has this space already, preallocated; if it loses it, the space is not used again as long as this lives.
+    in_place: Option<EpochGuard>,
+}
+
+impl Fs {
+    /// Allocates up to `want` bytes of data space, a multiple of the sector size and at most [`MAX_EXTENT`]; fewer if
+    /// there is no free extent of that size. `reservation` shrinks by what is allocated. Takes the writer's mutex.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC`, which cannot be where the reservation covers it; `EINVAL` if `want` is 0 or not aligned; `EROFS`;
+    /// those of reading; `ENOMEM`.
+    pub fn alloc_data(
+        &self,
+        reservation: Option<&mut DataReservation>,
+        want: u64,
+    ) -> Result<DataExtent> {
+        let to_return = Return::new()?;
+        let mut trans = self.enter()?;
+        let allocated = trans.alloc_in_flight(want.min(MAX_EXTENT), to_return);
+        trans.leave();
+        let (extent, to_return) = allocated?;
+        if let Some(reservation) = reservation {
+            reservation.release(extent.len);
+        }
+        Ok(DataExtent {
+            fs: self.clone(),
+            start: extent.start,
+            len: extent.len,
+            to_return: Some(to_return),
+            in_place: None,
+        })
+    }
+
+    /// Makes space that a file has, and that nothing was written to yet, a place for data. `find` answers address and
+    /// size in bytes, or nothing. Answers nothing as well if the space is about to be moved, or written to already.
+    ///
+    /// # Errors
+    ///
+    /// Those of `find`, `EROFS`, `ENOMEM`.
+    pub fn use_in_place(
+        &self,
+        find: impl FnOnce(&Transaction<'_>) -> Result<Option<(u64, u64)>>,
+    ) -> Result<Option<DataExtent>> {
+        let to_return = Return::new()?;
+        let mut trans = self.enter()?;
+        let found = find(&trans).and_then(|found| {
+            let Some((start, len)) = found else {
+                return Ok(None);
+            };
+            match trans.space_mut().set_busy(Extent::new(start, len)?) {
+                Ok(true) => Ok(Some((start, len))),
+                Ok(false) => Ok(None),
+                Err(e) if e == EEXIST => Ok(None),
+                Err(e) => Err(e),
+            }
+        });
+        let epoch = trans.base.epoch();
+        trans.leave();
+        Ok(found?.map(|(start, len)| DataExtent {
+            fs: self.clone(),
+            start,
+            len,
+            to_return: Some(to_return),
+            in_place: Some(epoch),
+        }))
+    }
+}
+
+impl Transaction<'_> {
+    fn alloc_in_flight(
+        &mut self,
+        want: u64,
+        to_return: KBox<Return>,
+    ) -> Result<(Extent, KBox<Return>)> {
+        let sectorsize = u64::from(self.fs.geometry.sectorsize);
+        let (space, base) = self.allocator();
+        let extent = space.alloc_data(base, sectorsize, want, 0)?;
+        if let Err(error) = space.set_in_flight(extent) {
+            space.give_back(to_return, extent, Given::Allocated);
+            return Err(error);
+        }
+        Ok((extent, to_return))
+    }
+
+    /// Makes data space in flight an extent of this transaction, with its extent item queued and without references
+    /// yet. Nothing is left to be given back. Space that a file has already only ceases to be in flight.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the space is not in flight, `ENOMEM`.
+    pub fn land(&mut self, data: &mut DataExtent) -> Result {
+        let extent = Extent::new(data.start, data.len)?;
+        self.hold.changed = true;
+        if data.is_in_place() {
+            self.space_mut().clear_busy(extent)?;
+        } else {
+            self.space_mut().land(extent)?;
+            self.refs
+                .new_extent(extent.start, extent.len, NewExtent::Data, 0)?;
+        }
+        data.len = 0;
+        self.fs.landed.notify_all();
+        Ok(())
+    }
+}
+
+impl DataExtent {
+    /// The logical address, in bytes.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// The size in bytes.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether it has landed: nothing is left of it here.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether a file has this space already.
+    pub fn is_in_place(&self) -> bool {
+        self.in_place.is_some()
+    }
+
+    /// Takes the first `len` bytes, a multiple of the sector size, off as an extent of their own.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` unless that leaves something of both, and for space that a file has already; `ENOMEM`.
+    pub fn split(&mut self, len: u64) -> Result<DataExtent> {
+        let sectorsize = self.fs.geometry.sectorsize;
+        if len == 0 || len >= self.len || len % sectorsize != 0 || self.is_in_place() {
+            return Err(EINVAL);
+        }
+        let first = DataExtent {
+            fs: self.fs.clone(),
+            start: self.start,
+            len,
+            to_return: Some(Return::new()?),
+            in_place: None,
+        };
+        self.start = self.start.saturating_add(len);
+        self.len = self.len.saturating_sub(len);
+        Ok(first)
+    }
+
+    /// Where `len` bytes at `offset` in the extent are on the device: the data has to be written to every copy.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` outside of the extent.
+    pub fn mirrors(&self, offset: u64, len: u64) -> Result<Mirrors> {
+        let end = offset.checked_add(len).ok_or(EINVAL)?;
+        if end > self.len {
+            return Err(EINVAL);
+        }
+        let logical = self.start.checked_add(offset).ok_or(EINVAL)?;
+        self.fs.chunk_map().mirrors(logical, len)
+    }
+
+    /// Writes `buf` to `offset` in the extent, to all copies. Both are multiples of the sector size. Nothing is
+    /// flushed: the commit does that.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` outside of the extent, `EIO`, `ENOMEM`.
+    pub fn write(&self, offset: u64, buf: &[u8]) -> Result {
+        let mut writes = KVec::new();
+        for offset in self.mirrors(offset, buf.len() as u64)?.iter() {
+            writes.push(WriteIo { offset, buf }, GFP_KERNEL)?;
+        }
+        self.fs.device.write_many(&writes)
+    }
+}
+
+/// Appends the checksums of the sectors of `data` to `sums`, as the checksum tree has them.
+///
+/// # Errors
+///
+/// `ENOMEM`.
+pub fn push_checksums(data: &[u8], sectorsize: BlockSize, sums: &mut KVVec<u8>) -> Result {
+    for sector in data.chunks(sectorsize.into()) {
+        sums.extend_from_slice(&checksum(sector).to_le_bytes(), GFP_KERNEL)?;
+    }
+    Ok(())
+}
+
+impl Drop for DataExtent {
+    fn drop(&mut self) {
+        let Ok(extent) = Extent::new(self.start, self.len) else {
+            return;
+        };
+        let Some(to_return) = self.to_return.take() else {
+            return;
+        };
+        let given = if self.is_in_place() {
+            Given::InPlace
+        } else {
+            Given::InFlight
+        };
+        let _nofs = NofsScope::enter();
+        let mut writer = self.fs.writer.lock();
+        writer.space_mut().give_back(to_return, extent, given);
+        self.fs.landed.notify_all();
+    }
+}
