@@ -22,7 +22,7 @@ pub fn sort_by<T>(items: &mut [T], compare: impl Fn(&T, &T) -> Ordering) {
     for root in (0..items.len() / 2).rev() {
         sift_down(items, root, &compare);
     }
-    // The largest item of the heap goes behind it.
+    // The largest item of the heap goes after it.
     let mut heap = items;
     while let Some(last) = heap.len().checked_sub(1) {
         heap.swap(0, last);

@@ -63,17 +63,17 @@ pub struct TreePath {
 }
 
 /// Where the set is in a walk order that meets children before parents.
-type Place = (u8, u64);
+type BlockKey = (u8, u64);
 
 /// The set.
-pub struct Closure {
-    blocks: RBTree<Place, Block>,
+pub struct BackrefCache {
+    blocks: RBTree<BlockKey, Block>,
     len: usize,
 }
 
 /// What a set grows from.
 pub struct Seeds {
-    todo: KVec<Place>,
+    todo: KVec<BlockKey>,
     /// Blocks of trees that share nothing.
     pub paths: KVec<TreePath>,
 }
@@ -146,44 +146,48 @@ pub fn descend<'s, S: Nodes>(
     Ok(node)
 }
 
-impl Closure {
+impl BackrefCache {
     /// Grows the set from `seeds`, and moves what belongs to trees that share nothing to [`Seeds::paths`].
     ///
     /// # Errors
     ///
     /// `EIO` for a missing back reference and `EUCLEAN` for a wrong one, each after a line in the log; what
     /// `check` gives; those of reading.
-    pub fn grow(trans: &Transaction<'_>, seeds: &mut Seeds, check: Check<'_>) -> Result<Closure> {
+    pub fn build(
+        trans: &Transaction<'_>,
+        seeds: &mut Seeds,
+        check: Check<'_>,
+    ) -> Result<BackrefCache> {
         let walk = Walk { trans };
-        let mut closure = Closure {
+        let mut backref_cache = BackrefCache {
             blocks: RBTree::new(),
             len: 0,
         };
         while let Some((level, bytenr)) = seeds.todo.pop() {
-            if closure.get(level, bytenr).is_some() {
+            if backref_cache.get(level, bytenr).is_some() {
                 continue;
             }
             check()?;
             if let Some(block) = walk.block(level, bytenr, seeds)? {
-                closure
+                backref_cache
                     .blocks
                     .try_create_and_insert((level, bytenr), block, GFP_KERNEL)?;
-                closure.len = closure.len.saturating_add(1);
+                backref_cache.len = backref_cache.len.saturating_add(1);
             }
         }
-        closure.skip_dropped(trans)?;
-        closure.prove(trans)?;
-        Ok(closure)
+        backref_cache.skip_dropped_refs(trans)?;
+        backref_cache.prove(trans)?;
+        Ok(backref_cache)
     }
 
     /// Leaves out the pointers of subvolumes that are being deleted to what was dropped already.
-    fn skip_dropped(&mut self, trans: &Transaction<'_>) -> Result {
+    fn skip_dropped_refs(&mut self, trans: &Transaction<'_>) -> Result {
         let mut roots = KVec::new();
         for block in self.blocks.values() {
             roots.extend_from_slice(&block.roots, GFP_KERNEL)?;
         }
         for root in roots.iter() {
-            let Some(progress) = drop_progress::progress(trans, *root)? else {
+            let Some(progress) = drop_progress::read(trans, *root)? else {
                 continue;
             };
             progress.for_each(trans, |level, bytenr, slot| {

@@ -50,7 +50,7 @@ impl ChunkInUse {
 /// # Errors
 ///
 /// `EUCLEAN`, with a message, if it has no block group; `EUCLEAN` for a bad item; what reading trees gives.
-pub fn last_chunk_upto(reader: &Reader, logical: u64) -> Result<Option<ChunkInUse>> {
+pub fn last_chunk_up_to(reader: &Reader, logical: u64) -> Result<Option<ChunkInUse>> {
     let mut cursor = reader.cursor(reader.root(tree_id::CHUNK)?);
     let chunks = objectid::FIRST_CHUNK_TREE;
     if !cursor.seek_before(&Key::new(chunks, item_type::CHUNK_ITEM, logical))? {
@@ -110,7 +110,7 @@ pub fn profiles_in_use(reader: &Reader) -> Result<ProfilesInUse> {
     let mut in_use = ProfilesInUse::default();
     let mut below = Some(u64::MAX);
     while let Some(chunk) = match below {
-        Some(logical) => last_chunk_upto(reader, logical)?,
+        Some(logical) => last_chunk_up_to(reader, logical)?,
         None => None,
     } {
         if chunk.typ & bg::METADATA != 0 {

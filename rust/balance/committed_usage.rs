@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! How much space block groups of each kind have, whether or not the volume was written to.
 
-use super::chunks::last_chunk_upto;
+use super::chunks::last_chunk_up_to;
 use super::filter::Candidate;
 use crate::format::chunk::{block_group_flags as bg, STRIPE_LEN};
 use crate::format::superblock::COPIES;
@@ -33,7 +33,7 @@ pub fn committed(reader: &Reader) -> Result<Usages> {
     let mut sums = NONE;
     let mut below = Some(u64::MAX);
     while let Some(logical) = below {
-        let Some(chunk) = last_chunk_upto(reader, logical)? else {
+        let Some(chunk) = last_chunk_up_to(reader, logical)? else {
             break;
         };
         if let Some(sum) = sums.iter_mut().find(|sum| sum.flags == chunk.typ) {

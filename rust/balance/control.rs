@@ -24,7 +24,7 @@ use super::args::{
     args_for, balance_flags, check_conversion, check_flags, convert_target, narrow_for_resume,
     Describe,
 };
-use super::chunks::{last_chunk_upto, profiles_in_use, ChunkInUse};
+use super::chunks::{last_chunk_up_to, profiles_in_use, ChunkInUse};
 use super::filter::{reaches_minimum, takes, use_limit};
 use super::relocate::relocate_block_group;
 
@@ -33,7 +33,7 @@ const ITEM_KEY: Key = Key::new(objectid::BALANCE, item_type::TEMPORARY_ITEM, 0);
 
 /// How a balance that was admitted came out.
 pub struct Outcome {
-    /// `ECANCELED` if it was paused or cancelled, `ENOSPC` if some block groups had no room elsewhere.
+    /// `ECANCELED` if it was paused or cancelled, `ENOSPC` if some block groups had no space elsewhere.
     pub result: Result,
     /// What it had done by then.
     pub status: BalanceStatus,
@@ -215,7 +215,7 @@ fn relocate_all(fs: &Fs, run: &BalanceRun<'_>, control: &mut BalanceControl) -> 
             Err(error) if error == ENOSPC => without_room = without_room.saturating_add(1),
             Err(error) => return Err(error),
         }
-        // Only what was dealt with counts for the limit, so that a resume takes up where a pause was.
+        // Only what was processed counts for the limit, so that a resume takes up where a pause was.
         if let Some(args) = args_for(&mut control.item, chunk.typ) {
             *args = used;
         }
@@ -279,7 +279,7 @@ fn count(fs: &Fs, run: &BalanceRun<'_>, control: &mut BalanceControl) -> Result<
 fn walk(fs: &Fs, mut visit: impl FnMut(&ChunkInUse) -> Result) -> Result {
     let mut below = Some(u64::MAX);
     while let Some(logical) = below {
-        let Some(chunk) = last_chunk_upto(&fs.reader()?, logical)? else {
+        let Some(chunk) = last_chunk_up_to(&fs.reader()?, logical)? else {
             break;
         };
         visit(&chunk)?;

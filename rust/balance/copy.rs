@@ -5,8 +5,8 @@
 //! parent's copy. Where a block's children are referred to by its address, the children outside of the set get
 //! their references moved to the copy's address.
 
-use super::backref_cache::{Block, Check, Closure};
-use super::data_relocation::Moves;
+use super::backref_cache::{BackrefCache, Block, Check};
+use super::data_relocation::DataRelocation;
 use crate::extent::refs::RefKind;
 use crate::format::extent::FLAG_FULL_BACKREF;
 use crate::format::file_extent::{FileExtentItem, TYPE_INLINE};
@@ -21,7 +21,7 @@ use kernel::sync::Arc;
 use zerocopy::little_endian::U64;
 use zerocopy::IntoBytes;
 
-/// Copies every block of the set and switches the roots; file extents that are in `moves` point to their new
+/// Copies every block of the set and switches the roots; file extents that are in `relocated` point to their new
 /// places in the copies. `check` is asked at each block whether to go on.
 ///
 /// # Errors
@@ -29,36 +29,36 @@ use zerocopy::IntoBytes;
 /// `ENOSPC`, `ENOMEM`, those of reading, and what `check` gives. The transaction is then only good for being given up.
 pub fn copy(
     trans: &mut Transaction<'_>,
-    closure: &Closure,
-    moves: &Moves,
+    backref_cache: &BackrefCache,
+    relocated: &DataRelocation,
     check: Check<'_>,
 ) -> Result<Copies> {
     let mut copies = Copies {
         at: RBTree::new(),
         nodesize: u64::from(trans.geometry().nodesize),
     };
-    for (level, bytenr, block) in closure.iter() {
+    for (level, bytenr, block) in backref_cache.iter() {
         check()?;
         let node = original(trans, level, bytenr, block)?;
         let copy = trans.copy_block(&node, node.owner())?;
         copies.at.try_create_and_insert(bytenr, copy, GFP_KERNEL)?;
         if level == 0 {
-            patch_leaf(trans, &node, copy, moves)?;
+            patch_leaf(trans, &node, copy, relocated)?;
         } else {
             copies.patch_node(trans, &node, block, copy)?;
         }
     }
     let mut shared = false;
-    for (level, bytenr, block) in closure.iter() {
+    for (level, bytenr, block) in backref_cache.iter() {
         check()?;
         copies.move_refs(trans, bytenr, block)?;
         if block.is_full_backref() {
             let node = original(trans, level, bytenr, block)?;
-            copies.rekey_children(trans, &node, block, moves)?;
+            copies.rekey_children(trans, &node, block, relocated)?;
         }
         shared |= block.is_shared();
     }
-    for (level, bytenr, block) in closure.iter() {
+    for (level, bytenr, block) in backref_cache.iter() {
         for root in block.roots.iter() {
             let place = TreeRoot {
                 id: *root,
@@ -113,8 +113,13 @@ pub fn set_extent(data: &mut [u8], bytenr: u64) -> Result {
     Ok(())
 }
 
-fn patch_leaf(trans: &mut Transaction<'_>, node: &Node, copy: u64, moves: &Moves) -> Result {
-    if moves.is_empty() {
+fn patch_leaf(
+    trans: &mut Transaction<'_>,
+    node: &Node,
+    copy: u64,
+    relocated: &DataRelocation,
+) -> Result {
+    if relocated.is_empty() {
         return Ok(());
     }
     let buf = trans.dirty_mut(copy)?;
@@ -123,7 +128,7 @@ fn patch_leaf(trans: &mut Transaction<'_>, node: &Node, copy: u64, moves: &Moves
         if key.typ != item_type::EXTENT_DATA {
             continue;
         }
-        let to = extent_of(data)?.and_then(|(bytenr, _)| moves.target(bytenr));
+        let to = extent_of(data)?.and_then(|(bytenr, _)| relocated.target(bytenr));
         if let Some(to) = to {
             set_extent(buf.item_mut(slot).ok_or(EUCLEAN)?, to)?;
         }
@@ -190,7 +195,7 @@ impl Copies {
         trans: &mut Transaction<'_>,
         node: &Node,
         block: &Block,
-        moves: &Moves,
+        relocated: &DataRelocation,
     ) -> Result {
         let parent = node.bytenr();
         let copy = self.of(parent)?;
@@ -204,7 +209,7 @@ impl Copies {
                 let Some((bytenr, num_bytes)) = extent_of(data)? else {
                     continue;
                 };
-                if moves.target(bytenr).is_some() {
+                if relocated.target(bytenr).is_some() {
                     continue;
                 }
                 let from = RefKind::SharedData { parent };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Data extents that move: where they go, who refers to them, and their bytes and checksums.
 
-use super::backref_cache::{Closure, Seeds};
+use super::backref_cache::{BackrefCache, Seeds};
 use super::copy::{extent_of, set_extent, Copies};
 use super::drop_progress;
 use crate::device::WriteIo;
@@ -27,7 +27,7 @@ const MIN_SPAN: u64 = crate::subvol::file_extent::MAX_COMPRESSED;
 
 /// A data extent that moves.
 #[derive(Debug)]
-struct Move {
+struct RelocatedExtent {
     /// The new logical address, in bytes; 0 until one is allocated.
     to: u64,
     num_bytes: u64,
@@ -43,17 +43,17 @@ struct Patch {
 }
 
 /// The data extents that move in one transaction.
-pub struct Moves {
-    extents: RBTree<u64, Move>,
+pub struct DataRelocation {
+    extents: RBTree<u64, RelocatedExtent>,
     patches: KVec<Patch>,
     bytes: u64,
     len: usize,
 }
 
-impl Moves {
+impl DataRelocation {
     /// None.
     pub fn new() -> Self {
-        Moves {
+        DataRelocation {
             extents: RBTree::new(),
             patches: KVec::new(),
             bytes: 0,
@@ -93,7 +93,7 @@ impl Moves {
             match r.kind {
                 RefKind::SharedData { parent } => seeds.add(0, parent)?,
                 RefKind::Data { root, ino, offset } => {
-                    let holder = Holder { root, ino, offset };
+                    let data_ref = DataRef { root, ino, offset };
                     let tree = trans.root(root).map_err(|e| {
                         if e == ENOENT {
                             fs_err!(
@@ -107,12 +107,12 @@ impl Moves {
                             e
                         }
                     })?;
-                    self.find_items(trans, tree, &holder, found, seeds)?;
+                    self.find_items(trans, tree, &data_ref, found, seeds)?;
                 }
                 _ => return Err(EUCLEAN),
             }
         }
-        let extent = Move {
+        let extent = RelocatedExtent {
             to: 0,
             num_bytes: found.num_bytes,
             refs,
@@ -129,29 +129,29 @@ impl Moves {
         &mut self,
         trans: &Transaction<'_>,
         tree: TreeRoot,
-        holder: &Holder,
+        data_ref: &DataRef,
         found: &FoundExtent,
         seeds: &mut Seeds,
     ) -> Result {
         let span = found.num_bytes.max(MIN_SPAN);
         // The extent's first byte may lie before the file's: its offset is then negative.
-        let first = if (holder.offset as i64) < 0 {
+        let first = if (data_ref.offset as i64) < 0 {
             0
         } else {
-            holder.offset
+            data_ref.offset
         };
-        let mut from = Key::new(holder.ino, item_type::EXTENT_DATA, first);
-        let is_fs_tree = tree_id::is_fs_tree(holder.root);
+        let mut from = Key::new(data_ref.ino, item_type::EXTENT_DATA, first);
+        let is_fs_tree = tree_id::is_fs_tree(data_ref.root);
         if is_fs_tree {
-            if let Some(progress) = drop_progress::progress(trans, holder.root)? {
+            if let Some(progress) = drop_progress::read(trans, data_ref.root)? {
                 from = from.max(progress.key);
             }
         }
         let mut cursor = Cursor::new(trans, tree);
         cursor.seek(&from)?;
         while let Some((key, data)) = cursor.item() {
-            let into = key.offset.wrapping_sub(holder.offset);
-            if !key.is(holder.ino, item_type::EXTENT_DATA) || into >= span {
+            let into = key.offset.wrapping_sub(data_ref.offset);
+            if !key.is(data_ref.ino, item_type::EXTENT_DATA) || into >= span {
                 break;
             }
             let here = extent_of(data)?.is_some_and(|(bytenr, _)| bytenr == found.bytenr());
@@ -161,7 +161,7 @@ impl Moves {
                     seeds.add(0, leaf)?;
                 } else {
                     let patch = Patch {
-                        tree: holder.root,
+                        tree: data_ref.root,
                         key,
                         from: found.bytenr(),
                     };
@@ -178,7 +178,7 @@ impl Moves {
     /// # Errors
     ///
     /// `EIO` if not, after a line in the log; those of reading.
-    pub fn prove(&self, trans: &Transaction<'_>, closure: &Closure) -> Result {
+    pub fn prove(&self, trans: &Transaction<'_>, backref_cache: &BackrefCache) -> Result {
         let mut counts: RBTree<u64, u64> = RBTree::new();
         let mut count = |bytenr: u64| -> Result {
             match counts.get_mut(&bytenr) {
@@ -192,7 +192,7 @@ impl Moves {
         for patch in self.patches.iter() {
             count(patch.from)?;
         }
-        for (level, bytenr, block) in closure.iter() {
+        for (level, bytenr, block) in backref_cache.iter() {
             if level != 0 {
                 break;
             }
@@ -272,21 +272,26 @@ impl Moves {
     }
 }
 
-impl Default for Moves {
+impl Default for DataRelocation {
     fn default() -> Self {
-        Moves::new()
+        DataRelocation::new()
     }
 }
 
 /// Who a data reference names.
-struct Holder {
+struct DataRef {
     root: u64,
     ino: u64,
     /// The file offset of the extent's first byte, modulo 2^64.
     offset: u64,
 }
 
-fn copy_extent(reader: &Reader, from: u64, extent: &Move, buf: &mut KVVec<u8>) -> Result {
+fn copy_extent(
+    reader: &Reader,
+    from: u64,
+    extent: &RelocatedExtent,
+    buf: &mut KVVec<u8>,
+) -> Result {
     let owner = Owner {
         tree: tree_id::DATA_RELOC,
         ino: 0,
@@ -322,7 +327,7 @@ fn copy_checksums(
     trans: &mut Transaction<'_>,
     reader: &Reader,
     from: u64,
-    extent: &Move,
+    extent: &RelocatedExtent,
 ) -> Result {
     let sectorsize = reader.fs().geometry.sectorsize;
     let mut sums = KVec::new();

@@ -13,7 +13,7 @@ use kernel::prelude::*;
 
 /// How far the deletion of a subvolume came.
 #[derive(Clone, Copy, Debug)]
-pub struct Progress {
+pub struct DropProgress {
     tree: u64,
     /// What comes before this key was dropped.
     pub key: Key,
@@ -26,7 +26,7 @@ pub struct Progress {
 /// # Errors
 ///
 /// `ENOENT` if there is no such tree, `EUCLEAN` for a level that cannot be, those of reading.
-pub fn progress(trans: &Transaction<'_>, tree: u64) -> Result<Option<Progress>> {
+pub fn read(trans: &Transaction<'_>, tree: u64) -> Result<Option<DropProgress>> {
     let item = trans.root_item(tree)?;
     let key = Key::from(item.drop_progress);
     if item.refs.get() != 0 || key.objectid == 0 {
@@ -43,10 +43,10 @@ pub fn progress(trans: &Transaction<'_>, tree: u64) -> Result<Option<Progress>> 
         );
         return Err(EUCLEAN);
     }
-    Ok(Some(Progress { tree, key, level }))
+    Ok(Some(DropProgress { tree, key, level }))
 }
 
-impl Progress {
+impl DropProgress {
     /// Calls `each` with level, logical address in bytes, and first slot that still counts of every node that the
     /// deletion is in the midst of.
     ///

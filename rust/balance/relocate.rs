@@ -7,9 +7,9 @@
 //! shrink so that one takes about [`BATCH_MS`], but do not shrink below what makes their ancestors worth copying: those
 //! of a block that many snapshots share are as many for one such block as for a thousand.
 
-use super::backref_cache::{Check, Closure, Seeds};
+use super::backref_cache::{BackrefCache, Check, Seeds};
 use super::copy::copy;
-use super::data_relocation::Moves;
+use super::data_relocation::DataRelocation;
 use crate::extent::backref::{find_extent, FoundExtent};
 use crate::format::chunk::block_group_flags as flags;
 use crate::format::{item_type, tree_id, Key};
@@ -37,12 +37,12 @@ const BATCH_BYTES: u64 = 64 << 20;
 ///
 /// # Errors
 ///
-/// `ENOENT` if there is no such block group; `ENOSPC` if its contents have no room elsewhere; `EIO` and `EUCLEAN`
+/// `ENOENT` if there is no such block group; `ENOSPC` if its contents have no space elsewhere; `EIO` and `EUCLEAN`
 /// for damaged trees or data, each after a line in the log; what `check` gives. Whatever was moved by then stays
 /// moved, and everything else is where it was.
 pub fn relocate_block_group(fs: &Fs, start: u64, check: Check<'_>) -> Result {
     check()?;
-    let group = fs.freeze_block_group(start)?;
+    let group = fs.set_block_group_read_only(start)?;
     fs_info!(
         fs,
         "relocating block group {} flags {}",
@@ -119,9 +119,9 @@ impl Batch<'_> {
             return Ok(None);
         }
         let count = plan.count;
-        let copied = plan.closure.as_ref().map_or(0, Closure::len);
+        let copied = plan.backref_cache.as_ref().map_or(0, BackrefCache::len);
         let done = self
-            .make_room(&mut trans, &plan)
+            .reserve_space(&mut trans, &plan)
             .and_then(|()| self.carry_out(&mut trans, &mut plan));
         if let Err(error) = done {
             // Nothing that the last commit knows of was touched yet.
@@ -153,8 +153,8 @@ impl Batch<'_> {
     fn plan(&self, trans: &Transaction<'_>) -> Result<KBox<Plan>> {
         let plan = Plan {
             seeds: Seeds::new(),
-            moves: Moves::new(),
-            closure: None,
+            relocated: DataRelocation::new(),
+            backref_cache: None,
             count: 0,
         };
         let mut plan = KBox::new(plan, GFP_KERNEL)?;
@@ -162,50 +162,52 @@ impl Batch<'_> {
             at: self.from,
             end: self.end,
         };
-        while plan.count < self.limit && plan.moves.bytes() < BATCH_BYTES {
+        while plan.count < self.limit && plan.relocated.bytes() < BATCH_BYTES {
             let Some(found) = extents.next(self.fs, trans)? else {
                 break;
             };
             match found.level() {
                 Some(level) => plan.seeds.add(level, found.bytenr())?,
                 None => {
-                    let Plan { seeds, moves, .. } = &mut *plan;
-                    moves.add(trans, &found, seeds)?;
+                    let Plan {
+                        seeds, relocated, ..
+                    } = &mut *plan;
+                    relocated.add(trans, &found, seeds)?;
                 }
             }
             plan.count = plan.count.saturating_add(1);
             (self.check)()?;
         }
-        let closure = Closure::grow(trans, &mut plan.seeds, self.check)?;
-        plan.moves.prove(trans, &closure)?;
-        plan.closure = Some(closure);
+        let backref_cache = BackrefCache::build(trans, &mut plan.seeds, self.check)?;
+        plan.relocated.prove(trans, &backref_cache)?;
+        plan.backref_cache = Some(backref_cache);
         Ok(plan)
     }
 
     /// Refuses what does not fit while nothing is changed yet.
-    fn make_room(&self, trans: &mut Transaction<'_>, plan: &Plan) -> Result {
+    fn reserve_space(&self, trans: &mut Transaction<'_>, plan: &Plan) -> Result {
         let nodesize = u64::from(trans.geometry().nodesize);
         let nodes = plan.blocks().saturating_mul(nodesize);
-        let mut data = plan.moves.bytes();
+        let mut data = plan.relocated.bytes();
         if data != 0 {
-            // What was promised to writers is not there for copies.
-            data = data.saturating_add(self.fs.promised_data());
+            // What was reserved for writers is not there for copies.
+            data = data.saturating_add(self.fs.data_bytes_may_use());
         }
         let (space, base) = trans.allocator();
-        space.make_room(base, Kind::Metadata, nodes)?;
-        space.make_room(base, Kind::Data, data)
+        space.ensure_available(base, Kind::Metadata, nodes)?;
+        space.ensure_available(base, Kind::Data, data)
     }
 
     fn carry_out(&self, trans: &mut Transaction<'_>, plan: &mut Plan) -> Result {
-        let closure = plan.closure.take().ok_or(EINVAL)?;
+        let backref_cache = plan.backref_cache.take().ok_or(EINVAL)?;
         let reader = self.fs.reader()?;
-        plan.moves.copy_data(trans, &reader)?;
-        let copies = copy(trans, &closure, &plan.moves, self.check)?;
-        plan.moves.finish(trans, &reader, &copies)?;
+        plan.relocated.copy_data(trans, &reader)?;
+        let copies = copy(trans, &backref_cache, &plan.relocated, self.check)?;
+        plan.relocated.finish(trans, &reader, &copies)?;
         for path in plan.seeds.paths.iter() {
             edit::cow_to(trans, path.tree, &path.key, path.level)?;
         }
-        // What the extent tree does not agree with, or has no room for, shows here and not in the commit.
+        // What the extent tree does not agree with, or has no space for, shows here and not in the commit.
         trans.settle()
     }
 }
@@ -213,16 +215,16 @@ impl Batch<'_> {
 /// All that a batch does.
 struct Plan {
     seeds: Seeds,
-    moves: Moves,
-    closure: Option<Closure>,
+    relocated: DataRelocation,
+    backref_cache: Option<BackrefCache>,
     count: usize,
 }
 
 impl Plan {
     /// How many tree blocks are copied, at the most.
     fn blocks(&self) -> u64 {
-        let closure = self.closure.as_ref().map_or(0, Closure::len) as u64;
-        self.seeds.paths.iter().fold(closure, |sum, path| {
+        let backref_cache = self.backref_cache.as_ref().map_or(0, BackrefCache::len) as u64;
+        self.seeds.paths.iter().fold(backref_cache, |sum, path| {
             sum.saturating_add(u64::from(path.level)).saturating_add(1)
         })
     }

@@ -41,7 +41,7 @@ const LAYOUTS: [usize; RBTRFS_LAYOUTS as usize] = [
 /// `ENOEXEC`, with a line in the log, if the module was built against headers that it does not fit.
 pub(crate) fn agree() -> Result {
     let mut found = [0usize; LAYOUTS.len()];
-    // SAFETY: There is room for as many sizes as the function writes.
+    // SAFETY: There is space for as many sizes as the function writes.
     unsafe { rbtrfs_layouts(found.as_mut_ptr()) };
     for (i, (expected, found)) in LAYOUTS.iter().zip(found.iter()).enumerate() {
         if expected != found {

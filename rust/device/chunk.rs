@@ -255,7 +255,7 @@ impl Chunk {
         Ok(start)
     }
 
-    /// The first logical address behind the range.
+    /// The first logical address after the range.
     pub fn end(&self) -> u64 {
         self.logical.saturating_add(self.length)
     }

@@ -66,7 +66,7 @@ impl DeviceStats {
         }
     }
 
-    /// Sets them all to zero, and answers what they were.
+    /// Sets them all to zero, and returns what they were.
     pub fn reset(&self) -> [u64; STATS] {
         let mut counts = [0; STATS];
         for (to, from) in counts.iter_mut().zip(&self.counts) {

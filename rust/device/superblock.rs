@@ -106,7 +106,7 @@ impl SuperBuf {
         &self.fsid
     }
 
-    /// The label, without what is behind its end.
+    /// The label, without what is after its end.
     pub fn label(&self) -> &[u8] {
         self.label.split(|byte| *byte == 0).next().unwrap_or(&[])
     }
@@ -164,7 +164,7 @@ fn exists(physical: u64, device_bytes: u64) -> bool {
 
 /// Reads the newest superblock of the volume on the device, checked by [`validate`].
 ///
-/// The copies behind the first count only where that is of btrfs as well, so that wiping the first, as tools
+/// The copies after the first count only where that is of btrfs as well, so that wiping the first, as tools
 /// do, wipes them all; and where it is good, only those of the same volume.
 ///
 /// # Errors

@@ -204,7 +204,7 @@ impl Transaction<'_> {
 
     /// Copies the block that `old` points to, reached in `tree`. See [`EditContext::cow_node`].
     pub(crate) fn cow(&mut self, tree: u64, old: &NodePtr) -> Result<u64> {
-        self.hold.changed = true;
+        self.handle.changed = true;
         let source = self.detached(old)?;
         let new = self.alloc_block(tree, source.level())?;
         let copy = NodeBuf::copy_of(&source, new, self.transid(), tree)?;
@@ -221,7 +221,7 @@ impl Transaction<'_> {
 
     /// Makes a new, empty block. See [`EditContext::alloc_node`].
     pub(crate) fn alloc(&mut self, tree: u64, level: u8) -> Result<u64> {
-        self.hold.changed = true;
+        self.handle.changed = true;
         let new = self.alloc_block(tree, level)?;
         let buf = NodeBuf::new(self.geometry(), &self.new_node(new, tree, level))?;
         let nodesize = u64::from(self.geometry().nodesize);
@@ -257,7 +257,7 @@ impl Transaction<'_> {
     ///
     /// `ENOENT` if there is no tree `source`, `EEXIST` if there is one at `key`; those of allocating and of tree edits.
     pub fn snapshot_root(&mut self, source: u64, key: &Key, mut item: KBox<RootItem>) -> Result {
-        self.hold.changed = true;
+        self.handle.changed = true;
         self.set_last_snapshot(source)?;
         let root = self.root(source)?;
         let node = self.detached(&root.into())?;
@@ -288,7 +288,7 @@ impl Transaction<'_> {
     ///
     /// `EEXIST` if there is one at `key`; those of allocating and of tree edits.
     pub fn new_tree(&mut self, key: &Key, mut item: KBox<RootItem>) -> Result {
-        self.hold.changed = true;
+        self.handle.changed = true;
         let tree = key.objectid;
         let new = self.alloc_block(tree, 0)?;
         let buf = NodeBuf::new(self.geometry(), &self.new_node(new, tree, 0))?;
@@ -314,7 +314,7 @@ impl Transaction<'_> {
     ///
     /// `ENOSPC`, `ENOMEM`.
     pub fn copy_block(&mut self, old: &Node, tree_owner: u64) -> Result<u64> {
-        self.hold.changed = true;
+        self.handle.changed = true;
         let nodesize = u64::from(self.geometry().nodesize);
         let new = self.alloc_tree_block(tree_owner)?;
         let kind = NewExtent::Tree { level: old.level() };

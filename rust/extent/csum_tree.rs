@@ -39,7 +39,7 @@ struct Item {
     /// The number of checksums in it.
     sums: usize,
     /// The bytes free in its leaf.
-    room: usize,
+    space_left: usize,
 }
 
 /// The last item that starts at or before `logical`.
@@ -66,16 +66,16 @@ fn item_at<C: EditContext>(cx: &C, logical: u64) -> Result<Option<Item>> {
     let len = sectorsize.checked_mul(sums as u64).ok_or(EUCLEAN)?;
     let end = key.offset.checked_add(len).ok_or(EUCLEAN)?;
     let leaf = cursor.node_at(0).ok_or(EUCLEAN)?;
-    let mut room = nodesize.saturating_sub(HEADER_SIZE);
+    let mut space_left = nodesize.saturating_sub(HEADER_SIZE);
     for slot in 0..leaf.nritems() as usize {
         let size = leaf.item(slot).map_or(0, |(_, data)| data.len());
-        room = room.saturating_sub(size).saturating_sub(ITEM_SIZE);
+        space_left = space_left.saturating_sub(size).saturating_sub(ITEM_SIZE);
     }
     Ok(Some(Item {
         start: key.offset,
         end,
         sums,
-        room,
+        space_left,
     }))
 }
 
@@ -90,7 +90,7 @@ fn next_start<C: EditContext>(cx: &C, logical: u64) -> Result<u64> {
 }
 
 /// Writes the checksums of the sectors from `logical` on, [`CSUM_SIZE`] bytes each. Checksums that are there already
-/// are overwritten; others go behind the item that ends at `logical`, as far as that and its leaf have room, and into
+/// are overwritten; others go after the item that ends at `logical`, as far as that and its leaf have space, and into
 /// new items.
 ///
 /// # Errors
@@ -128,7 +128,7 @@ pub fn insert_csums<C: EditContext>(cx: &mut C, logical: u64, sums: &[u8]) -> Re
                 let before = found.filter(|item| item.end == at);
                 let extend = before.map_or(0, |item| {
                     most.saturating_sub(item.sums)
-                        .min(item.room / CSUM_SIZE)
+                        .min(item.space_left / CSUM_SIZE)
                         .min(count)
                 });
                 match before {

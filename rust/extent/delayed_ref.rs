@@ -217,7 +217,7 @@ impl DelayedRefs {
         unused
     }
 
-    /// Takes the extent with the lowest address at or above `from`, or with the lowest of all behind the last one.
+    /// Takes the extent with the lowest address at or above `from`, or with the lowest of all after the last one.
     pub fn take_next(&mut self, from: u64) -> Option<(u64, RefHead)> {
         let bytenr = match self.heads.cursor_lower_bound(&from) {
             Some(cursor) => *cursor.current().0,

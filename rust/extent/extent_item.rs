@@ -276,7 +276,7 @@ impl ExtentRecord {
     }
 
     /// Whether one more inline reference of this kind keeps the item within its limit.
-    pub fn has_room(&self, kind: &RefKind, geometry: &Geometry) -> bool {
+    pub fn fits_inline(&self, kind: &RefKind, geometry: &Geometry) -> bool {
         self.encoded_size().saturating_add(inline_size(kind)) < max_item_size(geometry)
     }
 }
@@ -285,12 +285,12 @@ fn parse_inline_ref(bytes: &[u8], at: usize) -> core::result::Result<CountedRef,
     let cut = |_| Fault::Malformed("inline reference is cut off");
     let head: InlineRef = read_at(bytes, at).map_err(cut)?;
     let number = head.offset.get();
-    let behind = at.saturating_add(size_of::<InlineRef>());
+    let after = at.saturating_add(size_of::<InlineRef>());
     let (kind, count) = match head.typ {
         item_type::TREE_BLOCK_REF => (RefKind::TreeBlock { root: number }, 1),
         item_type::SHARED_BLOCK_REF => (RefKind::SharedBlock { parent: number }, 1),
         item_type::SHARED_DATA_REF => {
-            let data: SharedDataRef = read_at(bytes, behind).map_err(cut)?;
+            let data: SharedDataRef = read_at(bytes, after).map_err(cut)?;
             (RefKind::SharedData { parent: number }, data.count.get())
         }
         item_type::EXTENT_DATA_REF => {
@@ -476,7 +476,7 @@ mod tests {
         assert_eq!(max_item_size(GEOMETRY), 992);
         let mut record = ExtentRecord::new(7, FLAG_DATA, None);
         let mut n = 0;
-        while record.has_room(&data(n), GEOMETRY) {
+        while record.fits_inline(&data(n), GEOMETRY) {
             add(&mut record, data(n), 1);
             n += 1;
         }
@@ -484,7 +484,7 @@ mod tests {
         assert_eq!(n, 33);
         assert!(record.encoded_size() < 992);
         assert!(
-            record.has_room(&RefKind::SharedData { parent: 4096 }, GEOMETRY)
+            record.fits_inline(&RefKind::SharedData { parent: 4096 }, GEOMETRY)
                 == (24 + 33 * 29 + 13 < 992)
         );
     }

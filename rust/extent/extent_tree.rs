@@ -158,7 +158,7 @@ impl Transaction<'_> {
             let count = self.gained(bytenr, delta, new == NewExtent::Data)?;
             let kind = delta.kind;
             record.refs = record.refs.checked_add(u64::from(count)).ok_or(EUCLEAN)?;
-            inline &= record.has_room(&kind, self.geometry());
+            inline &= record.fits_inline(&kind, self.geometry());
             if inline {
                 record.set_inline(kind, count)?;
             } else {
@@ -251,7 +251,7 @@ impl Transaction<'_> {
                 Some(inline) => inline,
                 None => inline.insert(!self.has_keyed(bytenr)?),
             };
-            *inline &= record.has_room(&kind, self.geometry());
+            *inline &= record.fits_inline(&kind, self.geometry());
             if *inline {
                 record.set_inline(kind, count)?;
             } else {

@@ -35,7 +35,7 @@ pub struct TreeBlockInfo {
 }
 
 /// An inline reference's head, 9 bytes. `EXTENT_DATA_REF` has an [`ExtentDataRef`] in place of `offset`, and
-/// `SHARED_DATA_REF` a [`SharedDataRef`] behind it.
+/// `SHARED_DATA_REF` a [`SharedDataRef`] after it.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct InlineRef {

@@ -21,7 +21,7 @@ pub const MIXED_BACKREF_REV: u64 = 1;
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct Header {
-    /// The checksum of everything behind this field.
+    /// The checksum of everything after this field.
     pub csum: [u8; 32],
     /// The volume's metadata UUID.
     pub fsid: [u8; 16],
@@ -47,7 +47,7 @@ pub struct Header {
 pub struct Item {
     /// The item's key.
     pub key: DiskKey,
-    /// Where the data starts, in bytes behind the header.
+    /// Where the data starts, in bytes after the header.
     pub offset: U32,
     /// The data's size in bytes.
     pub size: U32,

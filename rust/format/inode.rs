@@ -96,7 +96,7 @@ pub struct InodeRef {
     pub name_len: U16,
 }
 
-/// One name of an inode that has no room in [`InodeRef`] items, 18 bytes and the name; keyed by
+/// One name of an inode that has no space in [`InodeRef`] items, 18 bytes and the name; keyed by
 /// (inode number, [`super::crc::extref_hash`]).
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]

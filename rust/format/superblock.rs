@@ -142,7 +142,7 @@ pub struct RootBackup {
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct SuperBlock {
-    /// The checksum of everything behind this field.
+    /// The checksum of everything after this field.
     pub csum: [u8; 32],
     /// The volume's UUID.
     pub fsid: [u8; 16],

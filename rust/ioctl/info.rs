@@ -51,7 +51,7 @@ pub(super) struct DevInfo {
     path: [u8; 1024],
 }
 
-/// `struct btrfs_ioctl_space_args`, behind which are [`SpaceInfo`]s.
+/// `struct btrfs_ioctl_space_args`, after which are [`SpaceInfo`]s.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(super) struct SpaceArgs {

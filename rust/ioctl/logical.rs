@@ -35,7 +35,7 @@ pub(super) struct LogicalInoArgs {
 /// The flag of the second version: all places that have any byte of the extent.
 const IGNORE_OFFSET: u64 = 1 << 0;
 
-/// The head of an answer: `struct btrfs_data_container`, behind which are numbers.
+/// The head of an answer: `struct btrfs_data_container`, after which are numbers.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 struct Head {
@@ -74,7 +74,7 @@ impl Container {
         })
     }
 
-    /// Puts `part` at `offset` bytes behind the head.
+    /// Puts `part` at `offset` bytes after the head.
     fn put(&mut self, offset: usize, part: &[u8]) -> Result {
         let start = offset.checked_add(HEAD).ok_or(EOVERFLOW)?;
         let end = start.checked_add(part.len()).ok_or(EOVERFLOW)?;
@@ -106,7 +106,7 @@ impl Container {
         Ok(())
     }
 
-    /// Adds a string, ended by a zero, and its offset behind the head.
+    /// Adds a string, ended by a zero, and its offset after the head.
     fn add_string(&mut self, string: &[u8]) -> Result {
         // The string is put at the end of what is left behind its number; as in btrfs, not to the last byte.
         let left = (self.head.bytes_left as usize).saturating_sub(NUMBER);
@@ -134,7 +134,7 @@ impl Container {
     }
 }
 
-fn room(size: u64, limit: u32) -> usize {
+fn buffer_size(size: u64, limit: u32) -> usize {
     // Of the size only the low half counts.
     (size as u32).min(limit) as usize
 }
@@ -145,7 +145,7 @@ pub(super) fn ino_paths(file: &OpenFile<'_>, arg: UserArg) -> Result {
         return Err(EPERM);
     }
     let args: InoPathArgs = arg.read()?;
-    let mut paths = Container::new(room(args.size, 4096))?;
+    let mut paths = Container::new(buffer_size(args.size, 4096))?;
     let reader = file.reader_of(file.tree())?;
     let root = reader.root(file.tree())?;
     for_each_path(&reader, root, args.inum, &mut |path| paths.add_string(path))?;
@@ -172,7 +172,7 @@ pub(super) fn logical_ino_v2(file: &OpenFile<'_>, arg: UserArg) -> Result {
 
 /// Inode, offset and tree of every place that has the byte at an address.
 fn resolve(file: &OpenFile<'_>, args: &LogicalInoArgs, whole_extent: bool, limit: u32) -> Result {
-    let mut inodes = Container::new(room(args.size, limit))?;
+    let mut inodes = Container::new(buffer_size(args.size, limit))?;
     let reader = file.reader_of(tree_id::EXTENT)?;
     for_each_owner(&reader, args.logical, whole_extent, &mut |owner| {
         inodes.add_numbers(&[owner.ino, owner.offset, owner.root])

@@ -47,8 +47,8 @@ pub(super) fn ino_lookup(file: &OpenFile<'_>, arg: UserArg) -> Result {
         let root = reader.root(args.treeid)?;
         let ino = args.objectid;
         // The last byte stays for the end of the string.
-        let (room, end) = args.name.split_at_mut(PATH_MAX - 1);
-        let mut path = PathBuf::new(room);
+        let (buffer, end) = args.name.split_at_mut(PATH_MAX - 1);
+        let mut path = PathBuf::new(buffer);
         prepend_dir(&reader, root, ino, &mut path)?;
         path.move_to_front();
         end.fill(0);
@@ -67,8 +67,8 @@ pub(super) fn ino_lookup_user(file: &OpenFile<'_>, arg: UserArg) -> Result {
     let root = reader.root(tree)?;
     let (dirid, child) = (args.dirid, args.treeid);
     if dirid != top {
-        let (room, end) = args.path.split_at_mut(USER_PATH_MAX - 1);
-        let mut path = PathBuf::new(room);
+        let (buffer, end) = args.path.split_at_mut(USER_PATH_MAX - 1);
+        let mut path = PathBuf::new(buffer);
         let mut dir = dirid;
         while dir != top {
             if dir == ROOT_DIR {

@@ -3,7 +3,7 @@
 
 use crate::format::inode::Timespec;
 use crate::format::tree_id;
-use crate::subvol::resolve::{for_each_child, with_place};
+use crate::subvol::resolve::{for_each_child, with_root_backref};
 use crate::vfs::{zeroed_box, OpenFile, UserArg};
 use kernel::prelude::*;
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -177,7 +177,7 @@ fn fill(file: &OpenFile<'_>, head: &mut Head) -> Result<[Timespec; 4]> {
     head.stransid = item.stransid.get();
     head.rtransid = item.rtransid.get();
     if tree != tree_id::FS {
-        with_place(&reader, tree, |place| {
+        with_root_backref(&reader, tree, |place| {
             head.parent_id = place.parent;
             head.dirid = place.dirid;
             let name = head.name.get_mut(..place.name.len()).ok_or(EUCLEAN)?;

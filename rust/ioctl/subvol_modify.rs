@@ -157,7 +157,7 @@ pub(super) fn set_default(file: &OpenFile<'_>, arg: UserArg) -> Result {
     file.fs().commit()
 }
 
-/// Notes where the subvolume was received from; answers the transaction and the time of that.
+/// Notes where the subvolume was received from; returns the transaction and the time of that.
 pub(super) fn set_received<T: UserTime>(file: &OpenFile<'_>, arg: UserArg) -> Result {
     let mut head: ReceivedHead = arg.read()?;
     let stime: T = arg.add(offset_of!(ReceivedArgs<T>, stime) as u64)?.read()?;

@@ -7,18 +7,18 @@ use kernel::prelude::*;
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Bytes for items in the first version.
-const ROOM: usize = 4096 - size_of::<SearchKey>();
+const BUF_SIZE: usize = 4096 - size_of::<SearchKey>();
 /// Bytes for items in the second version, at most.
-const ROOM_V2: u64 = 16 << 20;
+const BUF_SIZE_V2: u64 = 16 << 20;
 
 /// `struct btrfs_ioctl_search_args`.
 #[repr(C)]
 pub(super) struct Args {
     key: SearchKey,
-    items: [u8; ROOM],
+    items: [u8; BUF_SIZE],
 }
 
-/// `struct btrfs_ioctl_search_args_v2`, behind which are the items.
+/// `struct btrfs_ioctl_search_args_v2`, after which are the items.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(super) struct ArgsV2 {
@@ -34,7 +34,7 @@ pub(super) fn search(file: &OpenFile<'_>, arg: UserArg) -> Result {
     }
     let mut key: SearchKey = arg.read()?;
     let items = arg.add(core::mem::offset_of!(Args, items) as u64)?;
-    key.nr_items = match run(file, &key, items, ROOM as u64)? {
+    key.nr_items = match run(file, &key, items, BUF_SIZE as u64)? {
         Found::Items(count) => count,
         // This version knows no error for that, only the header without its item.
         Found::TooLarge(_) => 1,
@@ -48,7 +48,7 @@ pub(super) fn search_v2(file: &OpenFile<'_>, arg: UserArg) -> Result {
     }
     let mut args: ArgsV2 = arg.read()?;
     let items = arg.add(size_of::<ArgsV2>() as u64)?;
-    match run(file, &args.key, items, args.buf_size.min(ROOM_V2))? {
+    match run(file, &args.key, items, args.buf_size.min(BUF_SIZE_V2))? {
         Found::Items(count) => {
             args.key.nr_items = count;
             arg.write(&args.key)
@@ -61,7 +61,7 @@ pub(super) fn search_v2(file: &OpenFile<'_>, arg: UserArg) -> Result {
     }
 }
 
-fn run(file: &OpenFile<'_>, key: &SearchKey, items: UserArg, room: u64) -> Result<Found> {
+fn run(file: &OpenFile<'_>, key: &SearchKey, items: UserArg, buf_size: u64) -> Result<Found> {
     let tree = match key.tree_id {
         0 => file.tree(),
         tree => tree,
@@ -69,7 +69,7 @@ fn run(file: &OpenFile<'_>, key: &SearchKey, items: UserArg, room: u64) -> Resul
     let reader = file.reader_of(tree)?;
     let root = reader.root(tree)?;
     // No lock is held while a page of the caller's is faulted in.
-    search_tree(&reader, root, key, room, &mut |offset, bytes| {
+    search_tree(&reader, root, key, buf_size, &mut |offset, bytes| {
         items.add(offset)?.write_slice(bytes)
     })
 }

@@ -36,7 +36,7 @@ pub(super) struct Candidate {
 pub(super) trait Candidates {
     /// Whether places in this tree can be used at all.
     fn wants(&self, root: u64) -> bool;
-    /// Considers a candidate; answers whether it is so good that no other is needed.
+    /// Considers a candidate; returns whether it is so good that no other is needed.
     fn offer(&mut self, root: u64, candidate: &Candidate) -> bool;
     /// Whether a reference is that of the place that the search is for and need not be followed.
     fn is_own(&self, root: u64, ino: u64, offset: u64, own: (u64, u64)) -> bool;
@@ -90,7 +90,7 @@ impl Walk<'_, '_> {
     /// `ENOENT` if the extent has no item, `EUCLEAN` if its references do not add up, errors of reading.
     pub(super) fn run(&mut self, judge: &mut dyn Candidates) -> Result {
         let key = Key::new(self.bytenr, item_type::EXTENT_ITEM, 0);
-        let found = self.extents.at_or_behind(&key)?;
+        let found = self.extents.at_or_after(&key)?;
         let (_, data) = found
             .filter(|(at, _)| at.is(self.bytenr, item_type::EXTENT_ITEM))
             .ok_or(ENOENT)?;
@@ -358,7 +358,7 @@ impl SharedItem {
     }
 }
 
-/// Moves to the first item of the leaf behind the cursor's.
+/// Moves to the first item of the leaf after the cursor's.
 fn next_leaf(cursor: &mut Cursor<'_, Reader>) -> Result<bool> {
     let last = cursor.node_at(0).and_then(|leaf| leaf.last_key());
     let Some(next) = last.and_then(|last| last.successor()) else {

@@ -68,7 +68,7 @@ const fn tables() -> [[u32; 256]; 4] {
 
 static TABLES: [[u32; 256]; 4] = tables();
 
-/// What a crc of all ones becomes behind a sector of zeros.
+/// What a crc of all ones becomes after a sector of zeros.
 const ONES_MOVED: u32 = apply(&sector_of_zeros(), !0);
 
 /// Moves a crc on by a sector of zeros.

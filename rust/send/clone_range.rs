@@ -3,7 +3,7 @@
 
 use super::data::Here;
 use super::full::Send;
-use super::path::Path;
+use super::path::FsPath;
 use super::proto::{Attr, Command};
 use super::snapshots::Snapshot;
 use crate::format::file_extent::{FileExtentHead, FileExtentItem, TYPE_INLINE};
@@ -57,10 +57,10 @@ impl Send<'_> {
     /// Sends a CLONE of `len` bytes from `from` of the source to `offset` of the current inode.
     fn send_clone(&mut self, source: &SourceFile, from: u64, offset: u64, len: u64) -> Result {
         self.know_path()?;
-        let mut path = core::mem::replace(&mut self.other, Path::empty());
+        let mut path = core::mem::replace(&mut self.other, FsPath::empty());
         let found = if source.is_current && self.parent.is_some() {
             self.generation_in(Snapshot::Sent, source.ino)
-                .and_then(|generation| self.path_now(source.ino, generation, &mut path))
+                .and_then(|generation| self.get_cur_path(source.ino, generation, &mut path))
         } else if source.is_current {
             self.path_of(source.ino, &mut path).map(|_| ())
         } else {
@@ -194,7 +194,7 @@ impl<'a> Send<'a> {
         self.send_data(here, extent, range.offset, range.len)
     }
 
-    /// Goes over one file extent of the source; answers whether the next one may have more.
+    /// Goes over one file extent of the source; returns whether the next one may have more.
     fn clone_step(
         &mut self,
         here: Here<'_>,

@@ -9,7 +9,7 @@ use super::backrefs::{Candidate, Candidates, Walk};
 use super::data::Here;
 use super::full::Send;
 use super::lookup::Finder;
-use super::path::{is_name, push_name, Path};
+use super::path::{is_name, push_name, FsPath};
 use super::read_ahead;
 use super::roots_cache::RootsCache;
 use super::Sendable;
@@ -224,13 +224,13 @@ impl Send<'_> {
 
 impl CloneSources<'_> {
     /// The path of an inode in a source: the first name of each, up to the top.
-    pub(super) fn path_of(&mut self, index: usize, mut ino: u64, path: &mut Path) -> Result {
+    pub(super) fn path_of(&mut self, index: usize, mut ino: u64, path: &mut FsPath) -> Result {
         let source = self.sources.get_mut(index).ok_or(EINVAL)?;
         let mut names: KVec<u8> = KVec::new();
         path.clear();
         while ino != objectid::FIRST_FREE {
             let key = Key::new(ino, item_type::INODE_REF, 0);
-            let found = source.finder.at_or_behind(&key)?;
+            let found = source.finder.at_or_after(&key)?;
             let (at, data) = found
                 .filter(|(at, _)| at.objectid == ino && at.typ <= item_type::INODE_EXTREF)
                 .ok_or(ENOENT)?;

@@ -30,13 +30,13 @@ pub(super) enum Change {
 }
 
 /// A node and a slot in it, by level, from the current one to the root.
-type Path = [Option<(Arc<Node>, usize)>; MAX_LEVEL as usize];
+type NodePath = [Option<(Arc<Node>, usize)>; MAX_LEVEL as usize];
 
 /// A place in one of the trees, in a leaf or above.
 struct Side<'a> {
     reader: &'a Reader,
     root: TreeRoot,
-    path: KBox<Path>,
+    path: KBox<NodePath>,
     level: u8,
     key: Key,
     ended: bool,
@@ -258,7 +258,7 @@ impl<'a> Compare<'a> {
         read_ahead::read(self.reader, sent, parent, sent_end.min(parent_end))
     }
 
-    /// Decides on the next steps from where the sides are, and answers what is there if both are in leaves.
+    /// Decides on the next steps from where the sides are, and returns what is there if both are in leaves.
     fn look(&mut self) -> Result<Option<(Change, Key)>> {
         let (sent, parent) = (&self.sent, &self.parent);
         let in_leaf = |side: &Side<'_>| side.level == 0;

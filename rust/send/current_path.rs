@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What inodes are called at the receiver, at the point that an incremental stream has reached.
 //!
-//! A path goes up directory by directory. One that was dealt with has the first name that it has in the subvolume
+//! A path goes up directory by directory. One that was processed has the first name that it has in the subvolume
 //! being sent, and one that was not has that in the parent; one that does not exist yet, does not exist any more, or
 //! whose name was taken is at the top under its orphan name, as is a directory that waits to be removed. A directory
 //! that waits to be moved still has the name of the parent, whatever its number.
@@ -9,14 +9,14 @@
 use super::full::Send;
 use super::name_cache::Known;
 use super::orphan_names::Name;
-use super::path::{push_name, Path};
+use super::path::{push_name, FsPath};
 use super::snapshots::{Climb, Snapshot};
 use crate::format::objectid;
 use kernel::prelude::*;
 
 impl Send<'_> {
     /// The orphan name of an inode: one that neither snapshot has at the top.
-    pub(super) fn orphan_name(&mut self, ino: u64, generation: u64) -> Result<Name> {
+    pub(super) fn gen_unique_name(&mut self, ino: u64, generation: u64) -> Result<Name> {
         let mut index = 0u64;
         loop {
             let name = Name::new(ino, generation, index);
@@ -33,7 +33,7 @@ impl Send<'_> {
 
     /// Puts into `known` what an inode is called now, and where; pending moves and removals apart.
     #[inline(never)]
-    fn name_now(&mut self, ino: u64, generation: u64, known: &mut Known) -> Result {
+    fn get_cur_name_and_parent(&mut self, ino: u64, generation: u64, known: &mut Known) -> Result {
         let progress = self.progress;
         if let Some(found) = self.names.get(ino, generation) {
             if ino >= progress || !found.until_its_turn {
@@ -44,17 +44,17 @@ impl Send<'_> {
         }
         known.is_orphan = true;
         known.until_its_turn = ino >= progress;
-        if self.exists_now(ino, generation)? {
+        if self.is_inode_existent(ino, generation)? {
             let snapshot = match ino < progress {
                 true => Snapshot::Sent,
                 false => Snapshot::Parent,
             };
             known.parent = self.name_in(snapshot, ino, &mut known.name)?;
             known.is_orphan =
-                self.was_taken(known.parent, (ino, generation), known.name.as_bytes())?;
+                self.did_overwrite_ref(known.parent, (ino, generation), known.name.as_bytes())?;
         }
         if known.is_orphan {
-            let name = self.orphan_name(ino, generation)?;
+            let name = self.gen_unique_name(ino, generation)?;
             known.name.set(name.as_bytes())?;
         }
         self.names.put(ino, generation, known)
@@ -65,20 +65,25 @@ impl Send<'_> {
     /// # Errors
     ///
     /// `ENAMETOOLONG` for a path that is too long or goes in circles, `ENOENT` and `EUCLEAN` for damage.
-    pub(super) fn path_now(&mut self, ino: u64, generation: u64, path: &mut Path) -> Result {
+    pub(super) fn get_cur_path(&mut self, ino: u64, generation: u64, path: &mut FsPath) -> Result {
         let is_current = self
             .inode
             .as_ref()
             .is_some_and(|inode| inode.ino == ino && inode.generation() == generation);
         if !is_current {
-            return self.climb_now(ino, generation, path);
+            return self.build_cur_path(ino, generation, path);
         }
         self.know_path()?;
         path.set(self.path.as_bytes())
     }
 
-    /// As [`Send::path_now`], without regard to what is known of the current inode.
-    pub(super) fn climb_now(&mut self, ino: u64, generation: u64, path: &mut Path) -> Result {
+    /// As [`Send::get_cur_path`], without regard to what is known of the current inode.
+    pub(super) fn build_cur_path(
+        &mut self,
+        ino: u64,
+        generation: u64,
+        path: &mut FsPath,
+    ) -> Result {
         path.clear();
         let mut names = core::mem::replace(&mut self.components, KVec::new());
         names.clear();
@@ -87,7 +92,7 @@ impl Send<'_> {
             .and_then(|()| path.push_names(&names));
         self.components = names;
         if result == Err(ENAMETOOLONG) {
-            self.complain(ino, "a path of more than 4095 bytes or without end");
+            self.inconsistent_snapshot_error(ino, "a path of more than 4095 bytes or without end");
         }
         result
     }
@@ -98,9 +103,9 @@ impl Send<'_> {
         let (mut ino, mut generation) = (ino, generation);
         let mut known = Known::nothing();
         while ino != objectid::FIRST_FREE {
-            let waiting = self.moves.is_orphan_if_waiting(ino);
-            if self.removals.is_waiting(ino, generation) || waiting == Some(true) {
-                let name = self.orphan_name(ino, generation)?;
+            let waiting = self.dir_moves.is_orphan_if_waiting_for_move(ino);
+            if self.delayed_rmdirs.is_waiting_for_rm(ino, generation) || waiting == Some(true) {
+                let name = self.gen_unique_name(ino, generation)?;
                 return push_name(names, name.as_bytes());
             }
             if waiting == Some(false) {
@@ -108,7 +113,7 @@ impl Send<'_> {
                 push_name(names, known.name.as_bytes())?;
                 continue;
             }
-            self.name_now(ino, generation, &mut known)?;
+            self.get_cur_name_and_parent(ino, generation, &mut known)?;
             push_name(names, known.name.as_bytes())?;
             if known.is_orphan {
                 break;
@@ -120,7 +125,7 @@ impl Send<'_> {
 
     /// Whether `ino`, if it were called what it is to be called, would be above itself: the directory that has to be
     /// moved first then.
-    pub(super) fn circle_above(&mut self, ino: u64, generation: u64) -> Result<Option<u64>> {
+    pub(super) fn path_loop(&mut self, ino: u64, generation: u64) -> Result<Option<u64>> {
         let start = ino;
         let (mut ino, mut generation) = (ino, generation);
         let mut first_waiting = None;
@@ -128,10 +133,10 @@ impl Send<'_> {
         let mut known = Known::nothing();
         while ino != objectid::FIRST_FREE {
             climb.to(ino)?;
-            if self.removals.is_waiting(ino, generation) {
+            if self.delayed_rmdirs.is_waiting_for_rm(ino, generation) {
                 break;
             }
-            let above = if self.moves.is_waiting(ino) {
+            let above = if self.dir_moves.is_waiting_for_move(ino) {
                 first_waiting = first_waiting.or(Some(ino));
                 // One that the parent does not have waits under its orphan name; the C driver gives up on it.
                 match self.first_name_in(Snapshot::Parent, ino, &mut known.name)? {
@@ -139,7 +144,7 @@ impl Send<'_> {
                     None => break,
                 }
             } else {
-                self.name_now(ino, generation, &mut known)?;
+                self.get_cur_name_and_parent(ino, generation, &mut known)?;
                 if known.is_orphan {
                     break;
                 }

@@ -122,7 +122,7 @@ impl<'a> DataReader<'a> {
         let first = at / self.sectorsize;
         for index in 0..sectors {
             let ahead = index.saturating_mul(self.sectorsize.into());
-            let place = Place {
+            let place = Sector {
                 at: at.saturating_add(ahead) as usize,
                 index: first.saturating_add(index) as usize,
                 logical: from.saturating_add(ahead),
@@ -159,7 +159,7 @@ impl<'a> DataReader<'a> {
         segments.find(|segment| segment.holds(from, to)).copied()
     }
 
-    /// Fills the window with the `len` bytes at `logical`, and with what the leaf has behind that.
+    /// Fills the window with the `len` bytes at `logical`, and with what the leaf has after that.
     fn load(&mut self, here: Here<'_>, logical: u64, len: u64) -> Result {
         self.segments.clear();
         self.sums.clear();
@@ -212,7 +212,7 @@ impl<'a> DataReader<'a> {
         Ok(())
     }
 
-    /// Plans to read what the leaf's further file extents refer to, as far as there is room.
+    /// Plans to read what the leaf's further file extents refer to, as far as there is space.
     fn look_ahead(&mut self, chunks: &ChunkMap, here: Here<'_>, total: &mut u64) -> Result {
         let mut slot = here.slot;
         let current = here.leaf.key(slot).map(|key| key.objectid);
@@ -269,7 +269,7 @@ impl<'a> DataReader<'a> {
     }
 
     /// Makes sure that a sector of the window is what was written.
-    fn verify(&mut self, owner: &Owner, place: &Place, failed: bool) -> Result {
+    fn verify(&mut self, owner: &Owner, place: &Sector, failed: bool) -> Result {
         let sector = usize::from(self.sectorsize);
         let end = place.at.checked_add(sector).ok_or(EUCLEAN)?;
         let bytes = self.window.get_mut(place.at..end).ok_or(EUCLEAN)?;
@@ -359,7 +359,7 @@ impl<'a> DataReader<'a> {
         Ok(&self.plain)
     }
 
-    /// The `size` bytes at `at` of what was decompressed last, zeros behind its end.
+    /// The `size` bytes at `at` of what was decompressed last, zeros after its end.
     pub(super) fn plain(&mut self, at: u64, size: u64) -> Result<&[u8]> {
         let end = at.checked_add(size).ok_or(EUCLEAN)?;
         if end > file_extent::MAX_COMPRESSED {
@@ -373,7 +373,7 @@ impl<'a> DataReader<'a> {
 }
 
 /// A sector of the window.
-struct Place {
+struct Sector {
     /// Where it is in the window, in bytes.
     at: usize,
     /// Its number in the window.

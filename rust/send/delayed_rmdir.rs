@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Directories that are to be removed once they are empty.
 //!
-//! A directory goes when all that was in it has been dealt with: inodes with higher numbers must have had their turn,
+//! A directory goes when all that was in it has been processed: inodes with higher numbers must have had their turn,
 //! and directories that wait to be moved out must have been. Until then it is at the top under its orphan name.
 
 use super::full::Send;
@@ -14,7 +14,7 @@ use kernel::rbtree::RBTree;
 
 /// What is known of a directory that waits.
 #[derive(Clone, Copy)]
-struct Removal {
+struct OrphanDirInfo {
     generation: u64,
     /// Entries of the parent below this index are gone.
     next_index: u64,
@@ -23,60 +23,60 @@ struct Removal {
 }
 
 /// The directories that wait, by inode number.
-pub(super) struct Removals {
-    waiting: RBTree<u64, Removal>,
+pub(super) struct DelayedRmdirs {
+    waiting: RBTree<u64, OrphanDirInfo>,
 }
 
-impl Removals {
+impl DelayedRmdirs {
     pub(super) fn new() -> Self {
-        Removals {
+        DelayedRmdirs {
             waiting: RBTree::new(),
         }
     }
 
-    pub(super) fn is_waiting(&self, dir: u64, generation: u64) -> bool {
+    pub(super) fn is_waiting_for_rm(&self, dir: u64, generation: u64) -> bool {
         self.get(dir, generation).is_some()
     }
 
-    fn get(&self, dir: u64, generation: u64) -> Option<Removal> {
+    fn get(&self, dir: u64, generation: u64) -> Option<OrphanDirInfo> {
         let found = self.waiting.get(&dir).copied();
-        found.filter(|removal| removal.generation == generation)
+        found.filter(|orphan_dir| orphan_dir.generation == generation)
     }
 }
 
 impl<'a> Send<'a> {
     /// Whether directory `dir` of the parent is empty now. If not, it is noted to wait.
-    pub(super) fn can_remove(&mut self, dir: u64, generation: u64) -> Result<bool> {
+    pub(super) fn can_rmdir(&mut self, dir: u64, generation: u64) -> Result<bool> {
         if dir == objectid::FIRST_FREE {
             return Ok(false);
         }
         let current = self.inode.as_ref().ok_or(EINVAL)?.ino;
-        let known = self.removals.get(dir, generation);
-        let mut removal = match known {
-            Some(removal) if current < removal.not_before => return Ok(false),
-            Some(removal) => removal,
+        let known = self.delayed_rmdirs.get(dir, generation);
+        let mut orphan_dir = match known {
+            Some(orphan_dir) if current < orphan_dir.not_before => return Ok(false),
+            Some(orphan_dir) => orphan_dir,
             None => {
                 let Some(last) = self.last_entry(dir)? else {
                     return Ok(true);
                 };
-                Removal {
+                OrphanDirInfo {
                     generation,
                     next_index: 0,
                     not_before: last,
                 }
             }
         };
-        let empty = (known.is_some() || current >= removal.not_before)
-            && self.all_gone(dir, &mut removal, current)?;
+        let empty = (known.is_some() || current >= orphan_dir.not_before)
+            && self.all_gone(dir, &mut orphan_dir, current)?;
         if empty {
-            self.removals.waiting.remove(&dir);
+            self.delayed_rmdirs.waiting.remove(&dir);
             return Ok(true);
         }
-        match self.removals.waiting.get_mut(&dir) {
-            Some(place) => *place = removal,
+        match self.delayed_rmdirs.waiting.get_mut(&dir) {
+            Some(place) => *place = orphan_dir,
             None => {
-                let waiting = &mut self.removals.waiting;
-                waiting.try_create_and_insert(dir, removal, GFP_KERNEL)?;
+                let waiting = &mut self.delayed_rmdirs.waiting;
+                waiting.try_create_and_insert(dir, orphan_dir, GFP_KERNEL)?;
             }
         }
         Ok(false)
@@ -98,23 +98,23 @@ impl<'a> Send<'a> {
         Ok(Some(entry.location.objectid))
     }
 
-    /// Whether all entries from where `removal` has come to are gone; advances it.
-    fn all_gone(&mut self, dir: u64, removal: &mut Removal, current: u64) -> Result<bool> {
+    /// Whether all entries from where `orphan_dir` has come to are gone; advances it.
+    fn all_gone(&mut self, dir: u64, orphan_dir: &mut OrphanDirInfo, current: u64) -> Result<bool> {
         let reader: &'a Reader = self.reader;
         let root = self.parent.as_ref().ok_or(EINVAL)?.root;
-        let generation = removal.generation;
+        let generation = orphan_dir.generation;
         let mut cursor = reader.cursor(root);
-        cursor.seek(&Key::new(dir, item_type::DIR_INDEX, removal.next_index))?;
-        removal.next_index = 0;
+        cursor.seek(&Key::new(dir, item_type::DIR_INDEX, orphan_dir.next_index))?;
+        orphan_dir.next_index = 0;
         while let Some((key, data)) = cursor.item() {
             if !key.is(dir, item_type::DIR_INDEX) {
                 break;
             }
             let entry = Entries::new(data).next().ok_or(EUCLEAN)??;
             let ino = entry.location.objectid;
-            removal.not_before = removal.not_before.max(ino);
-            removal.next_index = key.offset;
-            if self.moves.remove_behind(ino, (dir, generation)) || ino > current {
+            orphan_dir.not_before = orphan_dir.not_before.max(ino);
+            orphan_dir.next_index = key.offset;
+            if self.dir_moves.set_rmdir(ino, (dir, generation)) || ino > current {
                 return Ok(false);
             }
             cursor.next()?;

@@ -7,7 +7,7 @@
 //! wait again, for another one.
 
 use super::full::Send;
-use super::path::{NameBuf, Path};
+use super::path::{FsPath, NameBuf};
 use super::snapshots::{Climb, Snapshot};
 use super::utimes::Dir;
 use crate::format::{item_type, objectid};
@@ -15,32 +15,32 @@ use kernel::prelude::*;
 use kernel::rbtree::RBTree;
 
 /// A directory that waits to be moved.
-struct Waiting {
+struct WaitingDirMove {
     /// It has its orphan name, its own having been taken.
     is_orphan: bool,
     /// A directory that it is in, and that is to be removed when it is gone.
-    removal: Option<Dir>,
+    rmdir: Option<Dir>,
 }
 
 /// A move to be made.
-struct Pending {
+struct PendingDirMove {
     dir: Dir,
     /// The directories whose times the move changes.
     touched: KVec<Dir>,
 }
 
 /// All moves that wait.
-pub(super) struct Moves {
+pub(super) struct DirMoves {
     /// By the directory to be moved.
-    waiting: RBTree<u64, Waiting>,
+    waiting: RBTree<u64, WaitingDirMove>,
     count: usize,
     /// By the directory that is waited for.
-    pending: RBTree<u64, KVec<Pending>>,
+    pending: RBTree<u64, KVec<PendingDirMove>>,
 }
 
-impl Moves {
+impl DirMoves {
     pub(super) fn new() -> Self {
-        Moves {
+        DirMoves {
             waiting: RBTree::new(),
             count: 0,
             pending: RBTree::new(),
@@ -51,12 +51,12 @@ impl Moves {
         self.count == 0
     }
 
-    pub(super) fn is_waiting(&self, ino: u64) -> bool {
+    pub(super) fn is_waiting_for_move(&self, ino: u64) -> bool {
         self.count != 0 && self.waiting.get(&ino).is_some()
     }
 
     /// Whether `ino` has its orphan name, if it waits.
-    pub(super) fn is_orphan_if_waiting(&self, ino: u64) -> Option<bool> {
+    pub(super) fn is_orphan_if_waiting_for_move(&self, ino: u64) -> Option<bool> {
         if self.count == 0 {
             return None;
         }
@@ -70,34 +70,34 @@ impl Moves {
         }
     }
 
-    /// Notes that `removal` can only go when `ino` has been moved, if it waits; answers whether it does.
-    pub(super) fn remove_behind(&mut self, ino: u64, removal: Dir) -> bool {
+    /// Notes that `rmdir` can only go when `ino` has been moved, if it waits; returns whether it does.
+    pub(super) fn set_rmdir(&mut self, ino: u64, rmdir: Dir) -> bool {
         match self.waiting.get_mut(&ino) {
             Some(waiting) => {
-                waiting.removal = Some(removal);
+                waiting.rmdir = Some(rmdir);
                 true
             }
             None => false,
         }
     }
 
-    /// Makes the move wait for directory `behind`.
+    /// Makes the move wait for directory `parent_ino`.
     ///
     /// # Errors
     ///
     /// `EEXIST` if the directory waits already, `ENOMEM`.
-    fn add(&mut self, behind: u64, pending: Pending, waiting: Waiting) -> Result {
+    fn add(&mut self, parent_ino: u64, pending: PendingDirMove, waiting: WaitingDirMove) -> Result {
         let (ino, _) = pending.dir;
         if self.waiting.get(&ino).is_some() {
             return Err(EEXIST);
         }
-        match self.pending.get_mut(&behind) {
+        match self.pending.get_mut(&parent_ino) {
             Some(list) => list.push(pending, GFP_KERNEL)?,
             None => {
                 let mut list = KVec::new();
                 list.push(pending, GFP_KERNEL)?;
                 self.pending
-                    .try_create_and_insert(behind, list, GFP_KERNEL)?;
+                    .try_create_and_insert(parent_ino, list, GFP_KERNEL)?;
             }
         }
         self.waiting
@@ -106,15 +106,15 @@ impl Moves {
         Ok(())
     }
 
-    fn take(&mut self, ino: u64) -> Option<Waiting> {
+    fn take(&mut self, ino: u64) -> Option<WaitingDirMove> {
         let waiting = self.waiting.remove(&ino)?;
         self.count = self.count.saturating_sub(1);
         Some(waiting)
     }
 
-    /// Appends the moves that wait for `behind` to `queue`.
-    fn take_behind(&mut self, behind: u64, queue: &mut KVVec<Pending>) -> Result {
-        if let Some(mut list) = self.pending.remove(&behind) {
+    /// Appends the moves that wait for `parent_ino` to `queue`.
+    fn take_pending(&mut self, parent_ino: u64, queue: &mut KVVec<PendingDirMove>) -> Result {
+        if let Some(mut list) = self.pending.remove(&parent_ino) {
             for pending in list.drain_all() {
                 queue.push(pending, GFP_KERNEL)?;
             }
@@ -124,28 +124,34 @@ impl Moves {
 }
 
 impl Send<'_> {
-    /// Makes the move of the current inode wait for `behind`.
-    fn wait_for(&mut self, behind: u64, is_orphan: bool) -> Result {
+    /// Makes the move of the current inode wait for `parent_ino`.
+    fn add_pending_dir_move(&mut self, parent_ino: u64, is_orphan: bool) -> Result {
         let inode = self.inode.as_ref().ok_or(EINVAL)?;
         let dir = (inode.ino, inode.generation());
         let mut touched = KVec::new();
-        for holder in self.links.gone_holders() {
+        for holder in self.recorded_refs.deleted_parents() {
             touched.push(holder, GFP_KERNEL)?;
         }
-        for holder in self.links.new_holders() {
+        for holder in self.recorded_refs.new_parents() {
             touched.push(holder, GFP_KERNEL)?;
         }
-        let waiting = Waiting {
+        let waiting = WaitingDirMove {
             is_orphan,
-            removal: None,
+            rmdir: None,
         };
-        self.moves.add(behind, Pending { dir, touched }, waiting)
+        self.dir_moves
+            .add(parent_ino, PendingDirMove { dir, touched }, waiting)
     }
 
     /// Lets the current inode wait if the name that it is to get in `dir` is still that of a directory that waits.
-    /// Answers whether it does.
-    pub(super) fn wait_for_name(&mut self, dir: u64, name: &[u8], is_orphan: bool) -> Result<bool> {
-        if self.moves.is_empty() {
+    /// Returns whether it does.
+    pub(super) fn wait_for_dest_dir_move(
+        &mut self,
+        dir: u64,
+        name: &[u8],
+        is_orphan: bool,
+    ) -> Result<bool> {
+        if self.dir_moves.is_empty() {
             return Ok(false);
         }
         let found = self.entry_in(Snapshot::Parent, dir, name)?;
@@ -158,16 +164,16 @@ impl Send<'_> {
         if after.is_none_or(|inode| inode.generation.get() != before) {
             return Ok(false);
         }
-        if self.moves.is_orphan_if_waiting(ino) != Some(false) {
+        if self.dir_moves.is_orphan_if_waiting_for_move(ino) != Some(false) {
             return Ok(false);
         }
-        self.wait_for(ino, is_orphan)?;
+        self.add_pending_dir_move(ino, is_orphan)?;
         Ok(true)
     }
 
-    /// Lets the current inode wait if a directory above its new place, `dir`, has yet to be moved. Answers whether it
+    /// Lets the current inode wait if a directory above its new place, `dir`, has yet to be moved. Returns whether it
     /// does.
-    pub(super) fn wait_for_parent(&mut self, dir: Dir, is_orphan: bool) -> Result<bool> {
+    pub(super) fn wait_for_parent_move(&mut self, dir: Dir, is_orphan: bool) -> Result<bool> {
         let inode = self.inode.as_ref().ok_or(EINVAL)?;
         let current = (inode.ino, inode.generation());
         let (mut ino, mut generation) = dir;
@@ -177,8 +183,8 @@ impl Send<'_> {
             climb.to(ino)?;
             // A directory that waits itself matters only where the current one was above it, or else two could
             // wait for each other.
-            if self.moves.is_waiting(ino) && self.was_above(current, ino)? {
-                self.wait_for(ino, is_orphan)?;
+            if self.dir_moves.is_waiting_for_move(ino) && self.was_above(current, ino)? {
+                self.add_pending_dir_move(ino, is_orphan)?;
                 return Ok(true);
             }
             let after = self.name_in(Snapshot::Sent, ino, &mut name)?;
@@ -188,7 +194,7 @@ impl Send<'_> {
             let moved = before.0 != after.0 || old_name.as_bytes() != name.as_bytes();
             if ino > current.0 && moved && self.generation_in(Snapshot::Parent, ino)? == generation
             {
-                self.wait_for(ino, is_orphan)?;
+                self.add_pending_dir_move(ino, is_orphan)?;
                 return Ok(true);
             }
             (ino, generation) = after;
@@ -197,74 +203,74 @@ impl Send<'_> {
     }
 
     /// Makes the moves that waited for the current inode, and those that waited for these.
-    pub(super) fn move_waiting(&mut self) -> Result {
-        if self.moves.is_empty() {
+    pub(super) fn apply_children_dir_moves(&mut self) -> Result {
+        if self.dir_moves.is_empty() {
             return Ok(());
         }
         let current = self.inode.as_ref().ok_or(EINVAL)?.ino;
         let mut queue = KVVec::new();
-        self.moves.take_behind(current, &mut queue)?;
+        self.dir_moves.take_pending(current, &mut queue)?;
         let mut next = 0usize;
         // Moves that had to be put off since the last one that was made.
         let mut put_off = 0usize;
         while let Some(place) = queue.get_mut(next) {
             let dir = place.dir;
-            let pending = Pending {
+            let pending = PendingDirMove {
                 dir,
                 touched: core::mem::replace(&mut place.touched, KVec::new()),
             };
             next = next.saturating_add(1);
-            if self.move_now(pending)? {
+            if self.apply_dir_move(pending)? {
                 put_off = 0;
             } else {
                 put_off = put_off.saturating_add(1);
-                if put_off > self.moves.count.saturating_mul(4).saturating_add(4) {
-                    self.complain(dir.0, "directories that wait for each other");
+                if put_off > self.dir_moves.count.saturating_mul(4).saturating_add(4) {
+                    self.inconsistent_snapshot_error(dir.0, "directories that wait for each other");
                     return Err(EUCLEAN);
                 }
             }
-            self.moves.take_behind(dir.0, &mut queue)?;
+            self.dir_moves.take_pending(dir.0, &mut queue)?;
             crate::platform::yield_now();
         }
         Ok(())
     }
 
-    /// Makes a move, unless it has to wait for yet another directory. Answers whether it was made.
-    fn move_now(&mut self, pending: Pending) -> Result<bool> {
+    /// Makes a move, unless it has to wait for yet another directory. Returns whether it was made.
+    fn apply_dir_move(&mut self, pending: PendingDirMove) -> Result<bool> {
         let progress = self.progress;
-        let mut from = core::mem::replace(&mut self.other, Path::empty());
-        let result = self.move_from(pending, &mut from);
+        let mut from = core::mem::replace(&mut self.other, FsPath::empty());
+        let result = self.apply_dir_move_from(pending, &mut from);
         self.other = from;
         self.progress = progress;
         result
     }
 
-    /// [`Send::move_now`], which undoes what this does to the progress. Uses `from` for a path.
+    /// [`Send::apply_dir_move`], which undoes what this does to the progress. Uses `from` for a path.
     #[inline(never)]
-    fn move_from(&mut self, pending: Pending, from: &mut Path) -> Result<bool> {
+    fn apply_dir_move_from(&mut self, pending: PendingDirMove, from: &mut FsPath) -> Result<bool> {
         let (ino, generation) = pending.dir;
-        let waiting = self.moves.take(ino).ok_or(EINVAL)?;
+        let waiting = self.dir_moves.take(ino).ok_or(EINVAL)?;
         if waiting.is_orphan {
-            let name = self.orphan_name(ino, generation)?;
+            let name = self.gen_unique_name(ino, generation)?;
             from.set(name.as_bytes())?;
         } else {
             let mut name = NameBuf::empty();
             let (parent, made) = self.name_in(Snapshot::Parent, ino, &mut name)?;
-            self.path_now(parent, made, from)?;
+            self.get_cur_path(parent, made, from)?;
             from.push(name.as_bytes())?;
         }
         let current = self.inode.as_ref().ok_or(EINVAL)?.ino;
         self.progress = current.saturating_add(1);
-        if let Some(behind) = self.circle_above(ino, generation)? {
-            if behind == ino {
-                self.complain(ino, "a directory in itself");
+        if let Some(parent_ino) = self.path_loop(ino, generation)? {
+            if parent_ino == ino {
+                self.inconsistent_snapshot_error(ino, "a directory in itself");
                 return Err(EUCLEAN);
             }
-            self.moves.add(behind, pending, waiting)?;
+            self.dir_moves.add(parent_ino, pending, waiting)?;
             return Ok(false);
         }
-        let mut to = core::mem::replace(&mut self.spare, Path::empty());
-        let result = self.path_now(ino, generation, &mut to).and_then(|()| {
+        let mut to = core::mem::replace(&mut self.spare, FsPath::empty());
+        let result = self.get_cur_path(ino, generation, &mut to).and_then(|()| {
             super::process_recorded_refs::send_rename(
                 &mut self.stream,
                 from.as_bytes(),
@@ -273,9 +279,9 @@ impl Send<'_> {
         });
         self.spare = to;
         result?;
-        if let Some((dir, made)) = waiting.removal {
-            if self.removals.is_waiting(dir, made) && self.can_remove(dir, made)? {
-                self.path_now(dir, made, from)?;
+        if let Some((dir, made)) = waiting.rmdir {
+            if self.delayed_rmdirs.is_waiting_for_rm(dir, made) && self.can_rmdir(dir, made)? {
+                self.get_cur_path(dir, made, from)?;
                 super::process_recorded_refs::send_rmdir(&mut self.stream, from.as_bytes())?;
             }
         }

@@ -3,15 +3,15 @@
 
 use super::clones::CloneSources;
 use super::data::{DataReader, Here};
-use super::delayed_rmdir::Removals;
-use super::dir_moves::Moves;
+use super::delayed_rmdir::DelayedRmdirs;
+use super::dir_moves::DirMoves;
 use super::inode::Current;
 use super::lookup::Finder;
 use super::name_cache::NameCache;
 use super::number_set::NumberSet;
 use super::orphan_names::OrphanNames;
-use super::path::{DirCache, Path};
-use super::recorded_refs::Links;
+use super::path::{DirCache, FsPath};
+use super::recorded_refs::RecordedRefs;
 use super::refs::EarlyDirs;
 use super::snapshots::Parent;
 use super::stream::Stream;
@@ -43,12 +43,12 @@ pub(super) struct Send<'a> {
     /// The inode whose items are being walked.
     pub(super) inode: Option<Current>,
     /// Its path in the stream, if `path_known`.
-    pub(super) path: Path,
+    pub(super) path: FsPath,
     pub(super) path_known: bool,
     /// Its `security.capability`, which is sent when the inode is done.
     pub(super) capability: Option<KVec<u8>>,
     /// Another path, of whatever is being worked on.
-    pub(super) other: Path,
+    pub(super) other: FsPath,
     pub(super) components: KVec<u8>,
     pub(super) dirs: DirCache,
     pub(super) orphans: OrphanNames,
@@ -63,13 +63,13 @@ pub(super) struct Send<'a> {
     /// Look-ups of directory entries in the subvolume.
     pub(super) entries: Finder<'a, Reader>,
     pub(super) names: NameCache,
-    pub(super) links: Links,
-    pub(super) moves: Moves,
-    pub(super) removals: Removals,
+    pub(super) recorded_refs: RecordedRefs,
+    pub(super) dir_moves: DirMoves,
+    pub(super) delayed_rmdirs: DelayedRmdirs,
     /// Directories that are the same ones in the parent.
     pub(super) kept: NumberSet,
     /// Yet another path.
-    pub(super) spare: Path,
+    pub(super) spare: FsPath,
 }
 
 impl<'a> Send<'a> {
@@ -83,8 +83,8 @@ impl<'a> Send<'a> {
         clones: CloneSources<'a>,
         parent: Option<TreeRoot>,
     ) -> Result<KBox<Self>> {
-        let path = Path::new()?;
-        let other = Path::new()?;
+        let path = FsPath::new()?;
+        let other = FsPath::new()?;
         // A parent that is the younger one says nothing about what it has.
         let older = parent.filter(|parent| parent.generation < root.generation);
         let known_to = older.map_or(0, |parent| parent.generation);
@@ -112,11 +112,11 @@ impl<'a> Send<'a> {
             parent,
             entries: Finder::new(reader, root),
             names: NameCache::new(),
-            links: Links::new(),
-            moves: Moves::new(),
-            removals: Removals::new(),
+            recorded_refs: RecordedRefs::new(),
+            dir_moves: DirMoves::new(),
+            delayed_rmdirs: DelayedRmdirs::new(),
             kept: NumberSet::new(),
-            spare: Path::empty(),
+            spare: FsPath::empty(),
         };
         Ok(KBox::new(send, GFP_KERNEL)?)
     }
@@ -173,7 +173,7 @@ impl<'a> Send<'a> {
         match &self.inode {
             Some(inode) if inode.ino == key.objectid => Ok(()),
             _ => {
-                self.complain(key.objectid, what);
+                self.inconsistent_snapshot_error(key.objectid, what);
                 Err(EIO)
             }
         }

@@ -238,7 +238,7 @@ impl<'a> Send<'a> {
                 .u64(Attr::Size, end.saturating_sub(offset))?
                 .end();
         }
-        // What lies behind the file's end goes when its size is set.
+        // What lies after the file's end goes when its size is set.
         let size = self.inode.as_ref().ok_or(EINVAL)?.item.size.get();
         if offset >= size {
             return Ok(());

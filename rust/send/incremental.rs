@@ -27,7 +27,7 @@ impl<'a> Send<'a> {
         }
         self.finish_change(None)?;
         self.send_due_utimes()?;
-        if !self.moves.is_empty() {
+        if !self.dir_moves.is_empty() {
             fs_err!(
                 self.reader.fs(),
                 "send: directories that could not be moved, send root is {}, parent root is {}",
@@ -46,7 +46,7 @@ impl<'a> Send<'a> {
             if key.typ == item_type::EXTENT_DATA {
                 return self.extent_kept(compare.sent()?, key);
             }
-            if !is_name || !self.holders_changed(key, data_at(compare.sent()?)?)? {
+            if !is_name || !self.parents_changed(key, data_at(compare.sent()?)?)? {
                 return Ok(());
             }
             change = Change::Changed;
@@ -70,7 +70,7 @@ impl<'a> Send<'a> {
             // Extents change without their inodes when they are relocated or deduplicated.
             _ if key.typ == item_type::EXTENT_DATA => return Ok(()),
             _ if is_name || key.typ == item_type::XATTR_ITEM => {
-                self.complain(key.objectid, stray(change, is_name));
+                self.inconsistent_snapshot_error(key.objectid, stray(change, is_name));
                 return Err(EIO);
             }
             _ => return Ok(()),
@@ -80,10 +80,10 @@ impl<'a> Send<'a> {
                 return Ok(());
             }
             if change != Change::Deleted {
-                self.note_names(Side::New, key, data_at(compare.sent()?)?)?;
+                self.record_refs(Side::New, key, data_at(compare.sent()?)?)?;
             }
             if change != Change::New {
-                self.note_names(Side::Gone, key, data_at(compare.parent()?)?)?;
+                self.record_refs(Side::Deleted, key, data_at(compare.parent()?)?)?;
             }
             return Ok(());
         }
@@ -109,7 +109,7 @@ impl<'a> Send<'a> {
 
     /// Whether a directory that names in an item are in was replaced by another one of the same number, so that names
     /// that did not change are new all the same.
-    fn holders_changed(&mut self, key: &Key, data: &[u8]) -> Result<bool> {
+    fn parents_changed(&mut self, key: &Key, data: &[u8]) -> Result<bool> {
         let mut last = 0;
         let mut changed = false;
         let one = key.typ == item_type::INODE_REF;
@@ -198,17 +198,17 @@ impl<'a> Send<'a> {
         };
         if parent.nlink.get() != 0 {
             self.inode = Some(replacing(parent, Fate::Deleted));
-            self.note_all_names(Side::Gone)?;
-            self.relink()?;
+            self.record_all_refs(Side::Deleted)?;
+            self.process_recorded_refs()?;
         }
         if sent.nlink.get() == 0 {
             return Ok(());
         }
         self.inode = Some(replacing(sent, Fate::New));
         self.create_if_needed(here, ino, sent)?;
-        self.note_all_names(Side::New)?;
+        self.record_all_refs(Side::New)?;
         // Where a move has to wait, the new directory waits under its orphan name.
-        self.relink()?;
+        self.process_recorded_refs()?;
         self.progress = ino.saturating_add(1);
         let reader: &'a Reader = self.reader;
         let mut cursor = reader.cursor(self.root);
@@ -252,9 +252,9 @@ impl<'a> Send<'a> {
         let (ino, fate) = (inode.ino, inode.fate);
         let same = next.filter(|key| key.objectid == ino);
         let more_names = same.is_some_and(|key| key.typ <= item_type::INODE_EXTREF);
-        if !more_names && !self.links.is_empty() {
+        if !more_names && !self.recorded_refs.is_empty() {
             // The path of a directory that waits to be moved stays that of the parent.
-            if !self.relink()? {
+            if !self.process_recorded_refs()? {
                 self.progress = ino.saturating_add(1);
             }
         }

@@ -124,7 +124,7 @@ impl Send<'_> {
         };
         let generation = item.generation.get();
         let name = match self.parent {
-            Some(_) => self.orphan_name(ino, generation)?,
+            Some(_) => self.gen_unique_name(ino, generation)?,
             None => self.orphans.name(&mut self.finder, ino, generation)?,
         };
         if command == Command::Symlink {
@@ -145,7 +145,7 @@ impl Send<'_> {
         }
     }
 
-    /// Puts what a symbolic link says into `self.other`. Its item comes behind the inode's, mostly in the same leaf.
+    /// Puts what a symbolic link says into `self.other`. Its item comes after the inode's, mostly in the same leaf.
     fn read_link(&mut self, leaf: Option<&Node>, ino: u64) -> Result {
         let key = Key::new(ino, item_type::EXTENT_DATA, 0);
         let near = leaf.and_then(|leaf| {
@@ -254,10 +254,10 @@ impl Send<'_> {
         }
         self.send_capability()?;
         // The times of a directory that has yet to be moved are sent when it is.
-        if self.moves.is_waiting(ino) {
+        if self.dir_moves.is_waiting_for_move(ino) {
             return Ok(());
         }
-        self.move_waiting()?;
+        self.apply_children_dir_moves()?;
         self.progress = ino.saturating_add(1);
         // What is made in a directory later changes its times again, so those of a directory with entries wait.
         let dir = (ino, item.generation.get());
@@ -287,9 +287,9 @@ impl Send<'_> {
             return Err(EINVAL);
         };
         let (ino, generation) = (inode.ino, inode.generation());
-        let mut path = core::mem::replace(&mut self.path, super::path::Path::empty());
+        let mut path = core::mem::replace(&mut self.path, super::path::FsPath::empty());
         let result = match self.parent {
-            Some(_) => self.climb_now(ino, generation, &mut path),
+            Some(_) => self.build_cur_path(ino, generation, &mut path),
             None => self.path_of(ino, &mut path).map(|_| ()),
         };
         self.path = path;
@@ -326,7 +326,7 @@ impl Send<'_> {
                 send_utimes(&mut self.stream, self.path.as_bytes(), &item)
             }
             _ => {
-                let mut path = core::mem::replace(&mut self.other, super::path::Path::empty());
+                let mut path = core::mem::replace(&mut self.other, super::path::FsPath::empty());
                 let item = self.path_and_item(dir, &mut path);
                 self.other = path;
                 send_utimes(&mut self.stream, self.other.as_bytes(), &item?)
@@ -337,13 +337,13 @@ impl Send<'_> {
     fn path_and_item(
         &mut self,
         (ino, generation): super::utimes::Dir,
-        path: &mut super::path::Path,
+        path: &mut super::path::FsPath,
     ) -> Result<InodeItem> {
         if self.parent.is_none() {
             self.path_of_dir(ino, path)?;
             return self.existing(ino);
         }
-        self.path_now(ino, generation, path)?;
+        self.get_cur_path(ino, generation, path)?;
         self.inode_in(Snapshot::Sent, ino)?.ok_or(ENOENT)
     }
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Whether inodes and names are there at the receiver, at the point that the stream has reached.
 //!
-//! An inode is known by number and generation. Inodes are dealt with in the order of their numbers: those below
+//! An inode is known by number and generation. Inodes are processed in the order of their numbers: those below
 //! [`super::full::Send::progress`] are as in the subvolume being sent, the others as in the parent. A name of the
-//! parent may be taken by then, though, by an inode that was dealt with earlier and has this name now; the inode
+//! parent may be taken by then, though, by an inode that was processed earlier and has this name now; the inode
 //! that had it before got an orphan name at that point.
 
 use super::full::Send;
@@ -15,9 +15,9 @@ use kernel::prelude::*;
 
 /// What becomes of an inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum InodeState {
     /// It is in both snapshots.
-    Kept,
+    NoChange,
     WillCreate,
     DidCreate,
     WillDelete,
@@ -27,13 +27,13 @@ pub(super) enum Standing {
 /// A standing, with the generations that the inode's number has in the two snapshots: 0 where there is no such
 /// inode, or it has no names.
 pub(super) struct Found {
-    pub(super) standing: Standing,
+    pub(super) state: InodeState,
     pub(super) sent: u64,
     pub(super) parent: u64,
 }
 
 /// The inode that has a name which another one is going to take.
-pub(super) struct Holder {
+pub(super) struct OverwrittenInode {
     pub(super) ino: u64,
     pub(super) generation: u64,
     pub(super) mode: u32,
@@ -45,55 +45,55 @@ impl Send<'_> {
     /// # Errors
     ///
     /// `ENOENT` if neither snapshot has it.
-    pub(super) fn standing(&mut self, ino: u64, generation: u64) -> Result<Found> {
+    pub(super) fn get_inode_state(&mut self, ino: u64, generation: u64) -> Result<Found> {
         let named = |inode: crate::format::inode::InodeItem| {
             (inode.nlink.get() != 0).then_some(inode.generation.get())
         };
         let sent = self.inode_in(Snapshot::Sent, ino)?.and_then(named);
         let parent = self.inode_in(Snapshot::Parent, ino)?.and_then(named);
         let done = ino < self.progress;
-        let standing = match (sent == Some(generation), parent == Some(generation)) {
-            (true, true) => Standing::Kept,
-            (true, false) if done => Standing::DidCreate,
-            (true, false) => Standing::WillCreate,
-            (false, true) if done => Standing::DidDelete,
-            (false, true) => Standing::WillDelete,
+        let state = match (sent == Some(generation), parent == Some(generation)) {
+            (true, true) => InodeState::NoChange,
+            (true, false) if done => InodeState::DidCreate,
+            (true, false) => InodeState::WillCreate,
+            (false, true) if done => InodeState::DidDelete,
+            (false, true) => InodeState::WillDelete,
             (false, false) => return Err(ENOENT),
         };
         Ok(Found {
-            standing,
+            state,
             sent: sent.unwrap_or(0),
             parent: parent.unwrap_or(0),
         })
     }
 
-    /// As [`Send::standing`], if the inode is at the receiver now. The top directory always is.
-    fn existing_now(&mut self, ino: u64, generation: u64) -> Result<Option<Found>> {
-        let found = self.standing(ino, generation)?;
+    /// As [`Send::get_inode_state`], if the inode is at the receiver now. The top directory always is.
+    fn existing_inode_state(&mut self, ino: u64, generation: u64) -> Result<Option<Found>> {
+        let found = self.get_inode_state(ino, generation)?;
         let there = matches!(
-            found.standing,
-            Standing::Kept | Standing::DidCreate | Standing::WillDelete
+            found.state,
+            InodeState::NoChange | InodeState::DidCreate | InodeState::WillDelete
         );
         Ok(there.then_some(found))
     }
 
     /// Whether an inode is at the receiver now.
-    pub(super) fn exists_now(&mut self, ino: u64, generation: u64) -> Result<bool> {
+    pub(super) fn is_inode_existent(&mut self, ino: u64, generation: u64) -> Result<bool> {
         if ino == objectid::FIRST_FREE {
             return Ok(true);
         }
-        Ok(self.existing_now(ino, generation)?.is_some())
+        Ok(self.existing_inode_state(ino, generation)?.is_some())
     }
 
-    /// The inode that has `name` in `dir` now and is not dealt with yet.
-    pub(super) fn holder_of(
+    /// The inode that has `name` in `dir` now and is not processed yet.
+    pub(super) fn will_overwrite_ref(
         &mut self,
         dir: u64,
         generation: u64,
         name: &[u8],
-    ) -> Result<Option<Holder>> {
+    ) -> Result<Option<OverwrittenInode>> {
         if dir != objectid::FIRST_FREE {
-            let Some(found) = self.existing_now(dir, generation)? else {
+            let Some(found) = self.existing_inode_state(dir, generation)? else {
                 return Ok(None);
             };
             // A directory that was made anew is empty.
@@ -104,38 +104,38 @@ impl Send<'_> {
         let Some(ino) = self.entry_inode_in(Snapshot::Parent, dir, name)? else {
             return Ok(None);
         };
-        if ino <= self.progress && !self.moves.is_waiting(ino) {
+        if ino <= self.progress && !self.dir_moves.is_waiting_for_move(ino) {
             return Ok(None);
         }
         let inode = self.inode_in(Snapshot::Parent, ino)?.ok_or(ENOENT)?;
-        Ok(Some(Holder {
+        Ok(Some(OverwrittenInode {
             ino,
             generation: inode.generation.get(),
             mode: inode.mode.get(),
         }))
     }
 
-    /// Whether an inode that was dealt with earlier, or is being dealt with, has taken `name` in `dir` from inode
+    /// Whether an inode that was processed earlier, or is being processed, has taken `name` in `dir` from inode
     /// `ino`.
-    pub(super) fn was_taken(
+    pub(super) fn did_overwrite_ref(
         &mut self,
         (dir, dir_generation): (u64, u64),
         (ino, generation): (u64, u64),
         name: &[u8],
     ) -> Result<bool> {
         if dir != objectid::FIRST_FREE {
-            match self.existing_now(dir, dir_generation)? {
+            match self.existing_inode_state(dir, dir_generation)? {
                 Some(found) if found.sent == dir_generation => {}
                 _ => return Ok(false),
             }
         }
-        let Some(taker) = self.entry_inode_in(Snapshot::Sent, dir, name)? else {
+        let Some(new_ino) = self.entry_inode_in(Snapshot::Sent, dir, name)? else {
             return Ok(false);
         };
-        if taker == ino && self.generation_in(Snapshot::Sent, taker)? == generation {
+        if new_ino == ino && self.generation_in(Snapshot::Sent, new_ino)? == generation {
             return Ok(false);
         }
-        if taker < self.progress {
+        if new_ino < self.progress {
             return Ok(true);
         }
         match self
@@ -143,15 +143,15 @@ impl Send<'_> {
             .as_ref()
             .map(|current| (current.ino, current.generation()))
         {
-            Some((current, made)) if ino != current && taker == current => {
-                Ok(self.generation_in(Snapshot::Sent, taker)? == made)
+            Some((current, made)) if ino != current && new_ino == current => {
+                Ok(self.generation_in(Snapshot::Sent, new_ino)? == made)
             }
             _ => Ok(false),
         }
     }
 
     /// Whether the first name that the current inode had was taken, so that it has an orphan name now.
-    pub(super) fn lost_its_name(&mut self) -> Result<bool> {
+    pub(super) fn did_overwrite_first_ref(&mut self) -> Result<bool> {
         let current = self.inode.as_ref().ok_or(EINVAL)?;
         if current.fate == Fate::New {
             return Ok(false);
@@ -159,6 +159,6 @@ impl Send<'_> {
         let (ino, generation) = (current.ino, current.generation());
         let mut name = NameBuf::empty();
         let dir = self.name_in(Snapshot::Parent, ino, &mut name)?;
-        self.was_taken(dir, (ino, generation), name.as_bytes())
+        self.did_overwrite_ref(dir, (ino, generation), name.as_bytes())
     }
 }

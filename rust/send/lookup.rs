@@ -35,14 +35,14 @@ impl<'s, S: Nodes> Finder<'s, S> {
         self.cursor.root()
     }
 
-    /// Whether [`Finder::at_or_behind`] needs no search for `key`.
+    /// Whether [`Finder::at_or_after`] needs no search for `key`.
     pub(super) fn is_at(&self, key: &Key) -> bool {
         let leaf = self.cursor.node_at(0);
         leaf.is_some_and(|leaf| slot_in_leaf(leaf, key).is_some())
     }
 
     /// The first item at or behind `key`.
-    pub(super) fn at_or_behind(&mut self, key: &Key) -> Result<Option<(Key, &[u8])>> {
+    pub(super) fn at_or_after(&mut self, key: &Key) -> Result<Option<(Key, &[u8])>> {
         let slot = self
             .cursor
             .node_at(0)
@@ -56,7 +56,7 @@ impl<'s, S: Nodes> Finder<'s, S> {
 
     /// The data of the item `key`.
     pub(super) fn exact(&mut self, key: &Key) -> Result<Option<&[u8]>> {
-        let found = self.at_or_behind(key)?;
+        let found = self.at_or_after(key)?;
         Ok(found.filter(|(at, _)| at == key).map(|(_, data)| data))
     }
 }

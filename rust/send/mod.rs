@@ -11,8 +11,8 @@
 //! and `backrefs` find data that the receiver has already. `data` reads and verifies the rest.
 //!
 //! With a parent, `compare` finds what differs from it, which `ahead` has read by then, and `incremental` hands that
-//! out. `links` gathers the names that an inode got and lost, and `relink` deals with them; `standing` and `present`
-//! know what is at the receiver by then and what it is called, `moves` and `removal` what has to wait. `holes` tells
+//! out. `recorded_refs` gathers the names that an inode got and lost, and `process_recorded_refs` handles them; `state` and `present`
+//! know what is at the receiver by then and what it is called, `dir_moves` and `removal` what has to wait. `holes` tells
 //! data that changed from data that did not.
 //!
 //! A kernel's stack is small: names and items that a function holds would add up with those of the functions that it
@@ -99,7 +99,7 @@ pub struct SendArgs<'a> {
 }
 
 impl SendArgs<'_> {
-    /// Checks all that can be checked without the volume, and answers the stream's version.
+    /// Checks all that can be checked without the volume, and returns the stream's version.
     ///
     /// # Errors
     ///
@@ -138,7 +138,7 @@ pub fn run(reader: Reader, args: &SendArgs<'_>, out: &mut dyn Sink) -> Result {
         Some(_) => send.walk_changes(),
         None => send.walk(),
     };
-    walked.inspect_err(|error| send.blame(*error))?;
+    walked.inspect_err(|error| send.report_inconsistent_snapshot(*error))?;
     if args.flags & flags::OMIT_END_CMD == 0 {
         send.stream.command(Command::End)?.end()?;
     }

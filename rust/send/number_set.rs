@@ -29,7 +29,7 @@ impl NumberSet {
         self.len != 0 && self.find(number).is_ok_and(|(_, found)| found)
     }
 
-    /// Adds `number`; answers whether it is new.
+    /// Adds `number`; returns whether it is new.
     ///
     /// # Errors
     ///

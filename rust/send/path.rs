@@ -26,20 +26,20 @@ const DIRS: usize = 4096;
 const MAX_CACHED: usize = 4 << 20;
 
 /// A path from the top of the subvolume, which itself is the empty path.
-pub(super) struct Path {
+pub(super) struct FsPath {
     bytes: KVec<u8>,
 }
 
-impl Path {
+impl FsPath {
     pub(super) fn new() -> Result<Self> {
-        Ok(Path {
+        Ok(FsPath {
             bytes: KVec::with_capacity(256, GFP_KERNEL)?,
         })
     }
 
     /// The empty path, without memory of its own.
     pub(super) const fn empty() -> Self {
-        Path { bytes: KVec::new() }
+        FsPath { bytes: KVec::new() }
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {
@@ -62,7 +62,7 @@ impl Path {
     ///
     /// `ENAMETOOLONG`, `ENOMEM`.
     pub(super) fn push(&mut self, name: &[u8]) -> Result {
-        self.check_room(name)?;
+        self.check_path_length(name)?;
         if !self.bytes.is_empty() {
             self.bytes.push(b'/', GFP_KERNEL)?;
         }
@@ -72,8 +72,8 @@ impl Path {
 
     /// # Errors
     ///
-    /// `ENAMETOOLONG` if [`Path::push`] would not have room for `name`.
-    pub(super) fn check_room(&self, name: &[u8]) -> Result {
+    /// `ENAMETOOLONG` if [`FsPath::push`] would not have space for `name`.
+    pub(super) fn check_path_length(&self, name: &[u8]) -> Result {
         let slash = usize::from(!self.bytes.is_empty());
         let len = self.bytes.len().saturating_add(name.len());
         if len.saturating_add(slash) > MAX {
@@ -95,13 +95,13 @@ impl Path {
     }
 }
 
-/// Appends `name` to a list of names from the bottom to the top, for [`Path::push_names`].
+/// Appends `name` to a list of names from the bottom to the top, for [`FsPath::push_names`].
 ///
 /// # Errors
 ///
 /// `ENAMETOOLONG` when the names make more than a path, which a loop of directories comes to; `ENOMEM`.
 pub(super) fn push_name(names: &mut KVec<u8>, name: &[u8]) -> Result {
-    // Each name's length takes a byte behind it, like a slash in a path.
+    // Each name's length takes a byte after it, like a slash in a path.
     if names.len().saturating_add(name.len()) > MAX {
         return Err(ENAMETOOLONG);
     }
@@ -213,8 +213,8 @@ impl NameBuf {
     ///
     /// `EUCLEAN` for more bytes than a name can have.
     pub(super) fn set(&mut self, name: &[u8]) -> Result {
-        let room = self.bytes.get_mut(..name.len()).ok_or(EUCLEAN)?;
-        room.copy_from_slice(name);
+        let target = self.bytes.get_mut(..name.len()).ok_or(EUCLEAN)?;
+        target.copy_from_slice(name);
         self.len = u8::try_from(name.len()).map_err(|_| EUCLEAN)?;
         Ok(())
     }
@@ -224,14 +224,14 @@ impl NameBuf {
     }
 }
 
-/// Puts the first name of an inode into `first`, and answers the directory that it is in, if it has one.
+/// Puts the first name of an inode into `first`, and returns the directory that it is in, if it has one.
 pub(super) fn first_name<S: Nodes>(
     finder: &mut Finder<'_, S>,
     ino: u64,
     first: &mut NameBuf,
 ) -> Result<Option<u64>> {
     let key = Key::new(ino, item_type::INODE_REF, 0);
-    let Some((at, data)) = finder.at_or_behind(&key)? else {
+    let Some((at, data)) = finder.at_or_after(&key)? else {
         return Ok(None);
     };
     if at.objectid != ino || at.typ > item_type::INODE_EXTREF {
@@ -253,7 +253,7 @@ impl Send<'_> {
     ///
     /// `ENOENT` for an inode that is not there or has no names, `ENAMETOOLONG` for a path that is too long or goes
     /// in circles, `EUCLEAN` for a name that cannot be one.
-    pub(super) fn path_of(&mut self, ino: u64, path: &mut Path) -> Result<u64> {
+    pub(super) fn path_of(&mut self, ino: u64, path: &mut FsPath) -> Result<u64> {
         path.clear();
         // From the inode up, the names that are not known yet, back to front.
         let mut above = core::mem::replace(&mut self.components, KVec::new());
@@ -264,14 +264,14 @@ impl Send<'_> {
         });
         self.components = above;
         if result == Err(ENAMETOOLONG) {
-            self.complain(ino, "a path of more than 4095 bytes or without end");
+            self.inconsistent_snapshot_error(ino, "a path of more than 4095 bytes or without end");
         }
         result
     }
 
     /// Climbs from `ino` to the top or to a directory whose path is known, which is put into `path`. The names
-    /// passed are appended to `names`, each with its length behind it.
-    fn climb(&mut self, mut ino: u64, path: &mut Path, names: &mut KVec<u8>) -> Result<u64> {
+    /// passed are appended to `names`, each with its length after it.
+    fn climb(&mut self, mut ino: u64, path: &mut FsPath, names: &mut KVec<u8>) -> Result<u64> {
         while ino != objectid::FIRST_FREE {
             if let Some(dir) = self.dirs.get(ino, self.progress) {
                 path.set(&dir.path)?;
@@ -293,7 +293,7 @@ impl Send<'_> {
     }
 
     /// As [`Send::path_of`] for a directory that is going to be asked for again.
-    pub(super) fn path_of_dir(&mut self, ino: u64, path: &mut Path) -> Result<u64> {
+    pub(super) fn path_of_dir(&mut self, ino: u64, path: &mut FsPath) -> Result<u64> {
         if let Some(dir) = self.dirs.get(ino, self.progress) {
             path.set(&dir.path)?;
             return Ok(dir.until);
@@ -321,21 +321,21 @@ impl Send<'_> {
         {
             Some(data) => format::read::<InodeItem>(data)?,
             None => {
-                self.complain(ino, "reference without inode item");
+                self.inconsistent_snapshot_error(ino, "reference without inode item");
                 return Err(ENOENT);
             }
         };
         if inode.nlink.get() == 0 {
-            self.complain(ino, "reference and a link count of zero");
+            self.inconsistent_snapshot_error(ino, "reference and a link count of zero");
             return Err(ENOENT);
         }
         Ok(inode)
     }
 
-    /// Puts the first name of an inode into `name`, and answers the directory that it is in.
+    /// Puts the first name of an inode into `name`, and returns the directory that it is in.
     fn first_name(&mut self, ino: u64, name: &mut NameBuf) -> Result<u64> {
         let Some(parent) = first_name(&mut self.finder, ino, name)? else {
-            self.complain(ino, "no reference");
+            self.inconsistent_snapshot_error(ino, "no reference");
             return Err(ENOENT);
         };
         self.check_name(ino, name.as_bytes())?;
@@ -349,20 +349,20 @@ impl Send<'_> {
         if is_name(name) {
             return Ok(());
         }
-        self.complain(ino, "a name that no entry can have");
+        self.inconsistent_snapshot_error(ino, "a name that no entry can have");
         Err(EUCLEAN)
     }
 
     /// Names the inode at which damage ended the send, if it was that.
-    pub(super) fn blame(&self, error: Error) {
+    pub(super) fn report_inconsistent_snapshot(&self, error: Error) {
         if [EUCLEAN, ENOENT, EEXIST, E2BIG].contains(&error) {
             let ino = self.inode.as_ref().map_or(0, |inode| inode.ino);
-            self.complain(ino, "what ended the send");
+            self.inconsistent_snapshot_error(ino, "what ended the send");
         }
     }
 
     /// Tells the administrator what is wrong with the subvolume.
-    pub(super) fn complain(&self, ino: u64, what: &str) {
+    pub(super) fn inconsistent_snapshot_error(&self, ino: u64, what: &str) {
         fs_err!(
             self.reader.fs(),
             "Send: inconsistent snapshot, found {} for inode {}, send root is {}, parent root is {}",
@@ -380,7 +380,7 @@ mod tests {
 
     #[test]
     fn paths_end_at_the_limit() {
-        let mut path = Path::new().unwrap();
+        let mut path = FsPath::new().unwrap();
         let name = [b'a'; 255];
         for _ in 0..16 {
             assert!(path.as_bytes().len() < MAX);

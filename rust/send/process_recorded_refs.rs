@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The names of an inode that changed: renames, links, unlinks and removals, in an order that the receiver can follow.
 //!
-//! First whoever has one of the new names and is not dealt with yet makes room, by an orphan name. Then the inode
+//! First whoever has one of the new names and is not processed yet makes space, by an orphan name. Then the inode
 //! gets its new names, for which directories are created early and moves of directories put off, and loses the old
 //! ones. In the end directories that waited to be empty may be.
 
 use super::full::Send;
 use super::inode::{mode, Fate};
-use super::inode_state::Standing;
-use super::path::Path;
+use super::inode_state::InodeState;
+use super::path::FsPath;
 use super::proto::{Attr, Command};
 use super::recorded_refs::Side;
 use super::snapshots::Snapshot;
@@ -20,7 +20,7 @@ use kernel::prelude::*;
 use kernel::rbtree::RBTree;
 
 /// What is being done to the current inode.
-struct Relink {
+struct RecordedRefsWork {
     ino: u64,
     generation: u64,
     is_dir: bool,
@@ -34,18 +34,19 @@ struct Relink {
     /// Its move has to wait.
     waits: bool,
     /// Its path, as far as it has any.
-    path: Path,
+    path: FsPath,
     /// The directories that it is or was in, in the order in which they were found.
-    holders: KVec<(u64, u64)>,
-    held: RBTree<(u64, u64), ()>,
+    check_dirs: KVec<(u64, u64)>,
+    check_dirs_seen: RBTree<(u64, u64), ()>,
 }
 
-impl Relink {
-    fn hold(&mut self, dir: u64, generation: u64) -> Result {
+impl RecordedRefsWork {
+    fn add_check_dir(&mut self, dir: u64, generation: u64) -> Result {
         let holder = (dir, generation);
-        if self.held.get(&holder).is_none() {
-            self.held.try_create_and_insert(holder, (), GFP_KERNEL)?;
-            self.holders.push(holder, GFP_KERNEL)?;
+        if self.check_dirs_seen.get(&holder).is_none() {
+            self.check_dirs_seen
+                .try_create_and_insert(holder, (), GFP_KERNEL)?;
+            self.check_dirs.push(holder, GFP_KERNEL)?;
         }
         Ok(())
     }
@@ -75,40 +76,43 @@ fn send_unlink(stream: &mut Stream<'_>, path: &[u8]) -> Result {
 
 impl<'a> Send<'a> {
     /// Takes note of the names in one item of the current inode.
-    pub(super) fn note_names(&mut self, side: Side, key: &Key, data: &[u8]) -> Result {
+    pub(super) fn record_refs(&mut self, side: Side, key: &Key, data: &[u8]) -> Result {
         names_of_item(key, data, &mut |name| {
-            self.note_name(side, name.parent, name.name)?;
+            self.record_ref(side, name.parent, name.name)?;
             Ok(true)
         })?;
         Ok(())
     }
 
-    fn note_name(&mut self, side: Side, dir: u64, name: &[u8]) -> Result {
+    fn record_ref(&mut self, side: Side, dir: u64, name: &[u8]) -> Result {
         let ino = self.inode.as_ref().ok_or(EINVAL)?.ino;
         self.check_name(ino, name)?;
         let (snapshot, other) = match side {
-            Side::New => (Snapshot::Sent, Side::Gone),
-            Side::Gone => (Snapshot::Parent, Side::New),
+            Side::New => (Snapshot::Sent, Side::Deleted),
+            Side::Deleted => (Snapshot::Parent, Side::New),
         };
         let generation = self.generation_in(snapshot, dir)?;
-        if self.links.cancel(other, dir, generation, name) {
+        if self.recorded_refs.cancel(other, dir, generation, name) {
             return Ok(());
         }
-        let mut above = core::mem::replace(&mut self.other, Path::empty());
+        let mut above = core::mem::replace(&mut self.other, FsPath::empty());
         let result = self
-            .path_now(dir, generation, &mut above)
-            .and_then(|()| self.links.add(side, (dir, generation), &above, name));
+            .get_cur_path(dir, generation, &mut above)
+            .and_then(|()| {
+                self.recorded_refs
+                    .add(side, (dir, generation), &above, name)
+            });
         self.other = above;
         result
     }
 
     /// Takes note of all names that the current inode has in a snapshot.
-    pub(super) fn note_all_names(&mut self, side: Side) -> Result {
+    pub(super) fn record_all_refs(&mut self, side: Side) -> Result {
         let reader: &'a crate::trans::Reader = self.reader;
         let ino = self.inode.as_ref().ok_or(EINVAL)?.ino;
         let root = match side {
             Side::New => self.root,
-            Side::Gone => self.parent.as_ref().ok_or(EINVAL)?.root,
+            Side::Deleted => self.parent.as_ref().ok_or(EINVAL)?.root,
         };
         let mut cursor = reader.cursor(root);
         cursor.seek(&Key::new(ino, item_type::INODE_REF, 0))?;
@@ -116,23 +120,23 @@ impl<'a> Send<'a> {
             if key.objectid != ino || key.typ > item_type::INODE_EXTREF {
                 break;
             }
-            self.note_names(side, &key, data)?;
+            self.record_refs(side, &key, data)?;
             cursor.next()?;
         }
         Ok(())
     }
 
-    /// Sends what makes the names noted those of the current inode. Answers whether its move has to wait.
-    pub(super) fn relink(&mut self) -> Result<bool> {
-        let result = self.relink_noted();
-        self.links.clear();
+    /// Sends what makes the names noted those of the current inode. Returns whether its move has to wait.
+    pub(super) fn process_recorded_refs(&mut self) -> Result<bool> {
+        let result = self.process_new_and_deleted_refs();
+        self.recorded_refs.clear();
         self.early.inode_done();
         result
     }
 
-    fn relink_noted(&mut self) -> Result<bool> {
+    fn process_new_and_deleted_refs(&mut self) -> Result<bool> {
         let inode = self.inode.as_ref().ok_or(EINVAL)?;
-        let mut work = Relink {
+        let mut work = RecordedRefsWork {
             ino: inode.ino,
             generation: inode.generation(),
             is_dir: inode.is(mode::DIR),
@@ -141,9 +145,9 @@ impl<'a> Send<'a> {
             orphaned_dir: false,
             orphaned_above: false,
             waits: false,
-            path: Path::empty(),
-            holders: KVec::new(),
-            held: RBTree::new(),
+            path: FsPath::empty(),
+            check_dirs: KVec::new(),
+            check_dirs_seen: RBTree::new(),
         };
         if work.ino <= objectid::FIRST_FREE {
             fs_err!(
@@ -153,78 +157,84 @@ impl<'a> Send<'a> {
             );
             return Err(EINVAL);
         }
-        work.is_orphan = work.fate == Fate::New || self.lost_its_name()?;
+        work.is_orphan = work.fate == Fate::New || self.did_overwrite_first_ref()?;
         if work.is_orphan {
-            let name = self.orphan_name(work.ino, work.generation)?;
+            let name = self.gen_unique_name(work.ino, work.generation)?;
             work.path.set(name.as_bytes())?;
         } else {
-            self.path_now(work.ino, work.generation, &mut work.path)?;
+            self.get_cur_path(work.ino, work.generation, &mut work.path)?;
         }
-        let mut next = self.links.first(Side::New);
+        let mut next = self.recorded_refs.first(Side::New);
         while let Some(index) = next {
-            self.make_room(&mut work, index)?;
-            next = self.links.at_or_behind(Side::New, index.saturating_add(1));
+            self.orphanize_conflicting(&mut work, index)?;
+            next = self
+                .recorded_refs
+                .at_or_after(Side::New, index.saturating_add(1));
         }
-        next = self.links.first(Side::New);
+        next = self.recorded_refs.first(Side::New);
         while let Some(index) = next {
-            self.take_name(&mut work, index)?;
-            next = self.links.at_or_behind(Side::New, index.saturating_add(1));
+            self.add_new_ref(&mut work, index)?;
+            next = self
+                .recorded_refs
+                .at_or_after(Side::New, index.saturating_add(1));
         }
-        self.drop_names(&mut work)?;
-        self.visit_holders(&mut work)?;
+        self.drop_deleted_refs(&mut work)?;
+        self.process_check_dirs(&mut work)?;
         Ok(work.waits)
     }
 
     /// Gives a link the path that its directory has now.
-    fn refresh_path(&mut self, side: Side, index: usize) -> Result {
-        let link = self.links.get(side, index)?;
-        let (dir, generation) = (link.dir, link.generation);
-        let mut above = core::mem::replace(&mut self.other, Path::empty());
+    fn update_ref_path(&mut self, side: Side, index: usize) -> Result {
+        let recorded = self.recorded_refs.get(side, index)?;
+        let (dir, generation) = (recorded.dir, recorded.generation);
+        let mut above = core::mem::replace(&mut self.other, FsPath::empty());
         let result = self
-            .path_now(dir, generation, &mut above)
-            .and_then(|()| self.links.set_path(side, index, &above));
+            .get_cur_path(dir, generation, &mut above)
+            .and_then(|()| self.recorded_refs.set_path(side, index, &above));
         self.other = above;
         result
     }
 
     /// Takes a new name away from an inode that has it still.
     #[inline(never)]
-    fn make_room(&mut self, work: &mut Relink, index: usize) -> Result {
-        let link = self.links.get(Side::New, index)?;
-        let (dir, made) = (link.dir, link.generation);
-        if self.standing(dir, made)?.standing == Standing::WillCreate {
+    fn orphanize_conflicting(&mut self, work: &mut RecordedRefsWork, index: usize) -> Result {
+        let recorded = self.recorded_refs.get(Side::New, index)?;
+        let (dir, made) = (recorded.dir, recorded.generation);
+        if self.get_inode_state(dir, made)?.state == InodeState::WillCreate {
             return Ok(());
         }
-        let name = self.links.name_at(Side::New, index)?;
+        let name = self.recorded_refs.name_at(Side::New, index)?;
         let name = name.as_bytes();
-        let Some(holder) = self.holder_of(dir, made, name)? else {
+        let Some(holder) = self.will_overwrite_ref(dir, made, name)? else {
             return Ok(());
         };
         let first = self.is_first_name_in(Snapshot::Parent, holder.ino, dir, name)?;
         if work.orphaned_dir {
-            self.refresh_path(Side::New, index)?;
+            self.update_ref_path(Side::New, index)?;
         }
-        let path = self.links.path(self.links.get(Side::New, index)?);
+        let path = self
+            .recorded_refs
+            .path(self.recorded_refs.get(Side::New, index)?);
         if !first {
             return send_unlink(&mut self.stream, path);
         }
-        let mut from = Path::empty();
+        let mut from = FsPath::empty();
         from.set(path)?;
-        self.orphan(holder.ino, holder.generation, from.as_bytes())?;
+        self.orphanize_inode(holder.ino, holder.generation, from.as_bytes())?;
         work.orphaned_dir |= mode::kind(holder.mode) == mode::DIR;
-        self.moves.orphaned(holder.ino);
+        self.dir_moves.orphaned(holder.ino);
         self.names.remove(holder.ino, holder.generation);
         if self.was_above((holder.ino, holder.generation), work.ino)? {
             work.orphaned_above = true;
             self.path_known = false;
-            self.path_now(work.ino, work.generation, &mut work.path)?;
+            self.get_cur_path(work.ino, work.generation, &mut work.path)?;
         }
         Ok(())
     }
 
     /// Moves an inode from `path` to its orphan name.
-    fn orphan(&mut self, ino: u64, generation: u64, path: &[u8]) -> Result {
-        let name = self.orphan_name(ino, generation)?;
+    fn orphanize_inode(&mut self, ino: u64, generation: u64, path: &[u8]) -> Result {
+        let name = self.gen_unique_name(ino, generation)?;
         send_rename(&mut self.stream, path, name.as_bytes())?;
         let current = self.inode.as_ref().ok_or(EINVAL)?;
         if (current.ino, current.generation()) == (ino, generation) {
@@ -236,10 +246,10 @@ impl<'a> Send<'a> {
 
     /// Gives the current inode a new name.
     #[inline(never)]
-    fn take_name(&mut self, work: &mut Relink, index: usize) -> Result {
-        let link = self.links.get(Side::New, index)?;
-        let (dir, made) = (link.dir, link.generation);
-        if self.standing(dir, made)?.standing == Standing::WillCreate
+    fn add_new_ref(&mut self, work: &mut RecordedRefsWork, index: usize) -> Result {
+        let recorded = self.recorded_refs.get(Side::New, index)?;
+        let (dir, made) = (recorded.dir, recorded.generation);
+        if self.get_inode_state(dir, made)?.state == InodeState::WillCreate
             && !self.was_created_early(dir)?
         {
             let item = self.inode_in(Snapshot::Sent, dir)?.ok_or(ENOENT)?;
@@ -247,10 +257,10 @@ impl<'a> Send<'a> {
             self.early.add(dir, work.ino)?;
         }
         if work.is_dir {
-            let name = self.links.name_at(Side::New, index)?;
-            work.waits |= self.wait_for_name(dir, name.as_bytes(), work.is_orphan)?;
+            let name = self.recorded_refs.name_at(Side::New, index)?;
+            work.waits |= self.wait_for_dest_dir_move(dir, name.as_bytes(), work.is_orphan)?;
             if !work.waits {
-                work.waits = self.wait_for_parent((dir, made), work.is_orphan)?;
+                work.waits = self.wait_for_parent_move((dir, made), work.is_orphan)?;
             }
         }
         if !work.waits {
@@ -259,9 +269,11 @@ impl<'a> Send<'a> {
                 work.is_orphan = false;
             } else {
                 if work.orphaned_dir {
-                    self.refresh_path(Side::New, index)?;
+                    self.update_ref_path(Side::New, index)?;
                 }
-                let path = self.links.path(self.links.get(Side::New, index)?);
+                let path = self
+                    .recorded_refs
+                    .path(self.recorded_refs.get(Side::New, index)?);
                 self.stream
                     .command(Command::Link)?
                     .bytes(Attr::Path, path)?
@@ -269,11 +281,13 @@ impl<'a> Send<'a> {
                     .end()?;
             }
         }
-        work.hold(dir, made)
+        work.add_check_dir(dir, made)
     }
 
-    fn rename_current(&mut self, work: &mut Relink, index: usize) -> Result {
-        let path = self.links.path(self.links.get(Side::New, index)?);
+    fn rename_current(&mut self, work: &mut RecordedRefsWork, index: usize) -> Result {
+        let path = self
+            .recorded_refs
+            .path(self.recorded_refs.get(Side::New, index)?);
         send_rename(&mut self.stream, work.path.as_bytes(), path)?;
         work.path.set(path)?;
         self.path.set(path)?;
@@ -283,46 +297,52 @@ impl<'a> Send<'a> {
 
     /// Takes the old names away.
     #[inline(never)]
-    fn drop_names(&mut self, work: &mut Relink) -> Result {
+    fn drop_deleted_refs(&mut self, work: &mut RecordedRefsWork) -> Result {
         if work.is_dir {
             if work.fate == Fate::Deleted {
-                if self.can_remove(work.ino, work.generation)? {
+                if self.can_rmdir(work.ino, work.generation)? {
                     send_rmdir(&mut self.stream, work.path.as_bytes())?;
                 } else if !work.is_orphan {
-                    let path = core::mem::replace(&mut work.path, Path::empty());
-                    self.orphan(work.ino, work.generation, path.as_bytes())?;
+                    let path = core::mem::replace(&mut work.path, FsPath::empty());
+                    self.orphanize_inode(work.ino, work.generation, path.as_bytes())?;
                     work.is_orphan = true;
                 }
             }
             // A directory that was moved has one old name.
-            let mut next = self.links.first(Side::Gone);
+            let mut next = self.recorded_refs.first(Side::Deleted);
             while let Some(index) = next {
-                let link = self.links.get(Side::Gone, index)?;
-                work.hold(link.dir, link.generation)?;
+                let recorded = self.recorded_refs.get(Side::Deleted, index)?;
+                work.add_check_dir(recorded.dir, recorded.generation)?;
                 next = match work.fate {
-                    Fate::Deleted => self.links.at_or_behind(Side::Gone, index.saturating_add(1)),
+                    Fate::Deleted => self
+                        .recorded_refs
+                        .at_or_after(Side::Deleted, index.saturating_add(1)),
                     _ => None,
                 };
             }
             return Ok(());
         }
-        let mut next = self.links.first(Side::Gone);
+        let mut next = self.recorded_refs.first(Side::Deleted);
         while let Some(index) = next {
-            let link = self.links.get(Side::Gone, index)?;
-            let dir = (link.dir, link.generation);
-            let name = self.links.name_at(Side::Gone, index)?;
-            if !self.was_taken(dir, (work.ino, work.generation), name.as_bytes())? {
+            let recorded = self.recorded_refs.get(Side::Deleted, index)?;
+            let dir = (recorded.dir, recorded.generation);
+            let name = self.recorded_refs.name_at(Side::Deleted, index)?;
+            if !self.did_overwrite_ref(dir, (work.ino, work.generation), name.as_bytes())? {
                 if work.orphaned_above {
-                    self.refresh_path(Side::Gone, index)?;
+                    self.update_ref_path(Side::Deleted, index)?;
                 }
-                let path = self.links.path(self.links.get(Side::Gone, index)?);
+                let path = self
+                    .recorded_refs
+                    .path(self.recorded_refs.get(Side::Deleted, index)?);
                 send_unlink(&mut self.stream, path)?;
                 if self.path_known && self.path.as_bytes() == path {
                     self.path_known = false;
                 }
             }
-            work.hold(dir.0, dir.1)?;
-            next = self.links.at_or_behind(Side::Gone, index.saturating_add(1));
+            work.add_check_dir(dir.0, dir.1)?;
+            next = self
+                .recorded_refs
+                .at_or_after(Side::Deleted, index.saturating_add(1));
         }
         // An inode whose first name was taken, and that gets no other, may still have further names.
         if work.is_orphan {
@@ -334,21 +354,21 @@ impl<'a> Send<'a> {
     /// Notes new times for the directories that the current inode is or was in, and removes those that only waited
     /// for it to go.
     #[inline(never)]
-    fn visit_holders(&mut self, work: &mut Relink) -> Result {
-        for (dir, made) in work.holders.iter().copied() {
+    fn process_check_dirs(&mut self, work: &mut RecordedRefsWork) -> Result {
+        for (dir, made) in work.check_dirs.iter().copied() {
             // The times of a directory whose turn has not come are sent when it has.
             if dir > work.ino {
                 continue;
             }
-            match self.standing(dir, made)?.standing {
-                Standing::DidCreate | Standing::Kept => self.utimes.touch((dir, made))?,
-                Standing::DidDelete => {
-                    if self.can_remove(dir, made)? {
-                        self.path_now(dir, made, &mut work.path)?;
+            match self.get_inode_state(dir, made)?.state {
+                InodeState::DidCreate | InodeState::NoChange => self.utimes.touch((dir, made))?,
+                InodeState::DidDelete => {
+                    if self.can_rmdir(dir, made)? {
+                        self.get_cur_path(dir, made, &mut work.path)?;
                         send_rmdir(&mut self.stream, work.path.as_bytes())?;
                     }
                 }
-                Standing::WillCreate | Standing::WillDelete => {}
+                InodeState::WillCreate | InodeState::WillDelete => {}
             }
         }
         Ok(())

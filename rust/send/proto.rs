@@ -182,7 +182,7 @@ impl Version {
     pub fn max_command(self) -> usize {
         match self {
             Version::V1 => 64 << 10,
-            // Room for the largest compressed extent behind the other attributes.
+            // Space for the largest compressed extent after the other attributes.
             Version::V2 => (16 + 128) << 10,
         }
     }

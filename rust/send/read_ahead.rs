@@ -100,7 +100,7 @@ impl Apart {
         }
     }
 
-    /// Whether there is no room for one more of each.
+    /// Whether there is no space for one more of each.
     fn is_full(&self) -> bool {
         let sides = self.sent.len().saturating_add(self.parent.len());
         sides.saturating_add(self.before.len()) > NODES - 3
@@ -129,7 +129,7 @@ impl Apart {
         Ok(())
     }
 
-    /// Gathers them, as far as their keys are below `end`. Answers the first key that was not reached.
+    /// Gathers them, as far as their keys are below `end`. Returns the first key that was not reached.
     fn gather(&mut self, sent: &mut Row, parent: &mut Row, end: Key) -> Result<Key> {
         loop {
             let ours = sent.child().filter(|(_, key)| *key < end);
@@ -167,7 +167,7 @@ impl Apart {
 }
 
 /// Reads ahead what only one of the two rows, which are of the same level, has below it, as far as its keys are below
-/// `end`. Answers from which key on there may be more. What fails is left for the walk to report.
+/// `end`. Returns from which key on there may be more. What fails is left for the walk to report.
 ///
 /// # Errors
 ///

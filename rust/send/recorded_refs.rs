@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The names that the current inode got and lost, gathered before any of them is dealt with.
+//! The names that the current inode got and lost, gathered before any of them is processed.
 //!
 //! The walk comes upon new and deleted names in the order of their keys. Items that hold several names differ as a
 //! whole where one of these does, so that most of what is found is in both snapshots and cancels out.
@@ -13,11 +13,11 @@ use kernel::rbtree::RBTree;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
     New,
-    Gone,
+    Deleted,
 }
 
 /// A name.
-pub(super) struct Link {
+pub(super) struct RecordedRef {
     /// The directory, and its generation.
     pub(super) dir: u64,
     pub(super) generation: u64,
@@ -25,16 +25,16 @@ pub(super) struct Link {
     path: Range<usize>,
     name_len: usize,
     /// It has not been cancelled.
-    live: bool,
+    listed: bool,
     /// The next one that has the same hash.
     next: Option<usize>,
 }
 
 /// The names got and lost, in the order in which they were found.
-pub(super) struct Links {
-    new: KVVec<Link>,
-    gone: KVVec<Link>,
-    /// Paths, one behind the other.
+pub(super) struct RecordedRefs {
+    new: KVVec<RecordedRef>,
+    deleted: KVVec<RecordedRef>,
+    /// Paths, one after the other.
     text: KVVec<u8>,
     /// The last link of each hash, by side.
     by_hash: RBTree<(bool, usize), usize>,
@@ -46,24 +46,24 @@ fn hash(dir: u64, generation: u64, name: &[u8]) -> usize {
     spread(seed ^ sum.rotate_left(16))
 }
 
-impl Links {
+impl RecordedRefs {
     pub(super) fn new() -> Self {
-        Links {
+        RecordedRefs {
             new: KVVec::new(),
-            gone: KVVec::new(),
+            deleted: KVVec::new(),
             text: KVVec::new(),
             by_hash: RBTree::new(),
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.first(Side::New).is_none() && self.first(Side::Gone).is_none()
+        self.first(Side::New).is_none() && self.first(Side::Deleted).is_none()
     }
 
     pub(super) fn clear(&mut self) {
         // What one inode made large is not kept for all that follow.
         const KEEP: usize = 64;
-        for list in [&mut self.new, &mut self.gone] {
+        for list in [&mut self.new, &mut self.deleted] {
             match list.len() > KEEP {
                 true => *list = KVVec::new(),
                 false => list.clear(),
@@ -76,35 +76,35 @@ impl Links {
         self.by_hash = RBTree::new();
     }
 
-    fn list(&self, side: Side) -> &KVVec<Link> {
+    fn list(&self, side: Side) -> &KVVec<RecordedRef> {
         match side {
             Side::New => &self.new,
-            Side::Gone => &self.gone,
+            Side::Deleted => &self.deleted,
         }
     }
 
-    fn list_mut(&mut self, side: Side) -> &mut KVVec<Link> {
+    fn list_mut(&mut self, side: Side) -> &mut KVVec<RecordedRef> {
         match side {
             Side::New => &mut self.new,
-            Side::Gone => &mut self.gone,
+            Side::Deleted => &mut self.deleted,
         }
     }
 
-    /// Cancels `name` in `dir` on `side`, if it is there; answers whether it was.
+    /// Cancels `name` in `dir` on `side`, if it is there; returns whether it was.
     pub(super) fn cancel(&mut self, side: Side, dir: u64, generation: u64, name: &[u8]) -> bool {
         let key = (side == Side::New, hash(dir, generation, name));
         let mut at = self.by_hash.get(&key).copied();
         while let Some(index) = at {
-            let Some(link) = self.list(side).get(index) else {
+            let Some(recorded) = self.list(side).get(index) else {
                 break;
             };
-            let same = link.live
-                && (link.dir, link.generation) == (dir, generation)
-                && self.name(link) == name;
-            at = link.next;
+            let same = recorded.listed
+                && (recorded.dir, recorded.generation) == (dir, generation)
+                && self.name(recorded) == name;
+            at = recorded.next;
             if same {
-                if let Some(link) = self.list_mut(side).get_mut(index) {
-                    link.live = false;
+                if let Some(recorded) = self.list_mut(side).get_mut(index) {
+                    recorded.listed = false;
                 }
                 return true;
             }
@@ -117,22 +117,22 @@ impl Links {
         &mut self,
         side: Side,
         (dir, generation): (u64, u64),
-        above: &super::path::Path,
+        above: &super::path::FsPath,
         name: &[u8],
     ) -> Result {
         let path = self.write(above, name)?;
         let key = (side == Side::New, hash(dir, generation, name));
         let index = self.list(side).len();
         let next = self.by_hash.get(&key).copied();
-        let link = Link {
+        let recorded = RecordedRef {
             dir,
             generation,
             path,
             name_len: name.len(),
-            live: true,
+            listed: true,
             next,
         };
-        self.list_mut(side).push(link, GFP_KERNEL)?;
+        self.list_mut(side).push(recorded, GFP_KERNEL)?;
         match self.by_hash.get_mut(&key) {
             Some(last) => *last = index,
             None => {
@@ -143,10 +143,10 @@ impl Links {
         Ok(())
     }
 
-    /// Writes the path of `name` in `above` behind the text.
-    fn write(&mut self, above: &super::path::Path, name: &[u8]) -> Result<Range<usize>> {
+    /// Writes the path of `name` in `above` after the text.
+    fn write(&mut self, above: &super::path::FsPath, name: &[u8]) -> Result<Range<usize>> {
         let start = self.text.len();
-        above.check_room(name)?;
+        above.check_path_length(name)?;
         self.text.extend_from_slice(above.as_bytes(), GFP_KERNEL)?;
         if self.text.len() > start {
             self.text.push(b'/', GFP_KERNEL)?;
@@ -160,7 +160,7 @@ impl Links {
         &mut self,
         side: Side,
         index: usize,
-        above: &super::path::Path,
+        above: &super::path::FsPath,
     ) -> Result {
         let mut name = super::path::NameBuf::empty();
         name.set(self.name(self.list(side).get(index).ok_or(EINVAL)?))?;
@@ -171,28 +171,28 @@ impl Links {
 
     /// The first link of a side.
     pub(super) fn first(&self, side: Side) -> Option<usize> {
-        self.at_or_behind(side, 0)
+        self.at_or_after(side, 0)
     }
 
     /// The first link from `index` on.
-    pub(super) fn at_or_behind(&self, side: Side, index: usize) -> Option<usize> {
+    pub(super) fn at_or_after(&self, side: Side, index: usize) -> Option<usize> {
         let rest = self.list(side).get(index..)?;
-        let ahead = rest.iter().position(|link| link.live)?;
+        let ahead = rest.iter().position(|recorded| recorded.listed)?;
         index.checked_add(ahead)
     }
 
-    pub(super) fn get(&self, side: Side, index: usize) -> Result<&Link> {
+    pub(super) fn get(&self, side: Side, index: usize) -> Result<&RecordedRef> {
         self.list(side).get(index).ok_or(EINVAL)
     }
 
     /// The path that a link has, or had when it was found.
-    pub(super) fn path(&self, link: &Link) -> &[u8] {
-        self.text.get(link.path.clone()).unwrap_or(&[])
+    pub(super) fn path(&self, recorded: &RecordedRef) -> &[u8] {
+        self.text.get(recorded.path.clone()).unwrap_or(&[])
     }
 
-    fn name(&self, link: &Link) -> &[u8] {
-        let path = self.path(link);
-        let start = path.len().saturating_sub(link.name_len);
+    fn name(&self, recorded: &RecordedRef) -> &[u8] {
+        let path = self.path(recorded);
+        let start = path.len().saturating_sub(recorded.name_len);
         path.get(start..).unwrap_or(&[])
     }
 
@@ -203,59 +203,61 @@ impl Links {
         Ok(name)
     }
 
-    fn holders(&self, side: Side) -> impl Iterator<Item = (u64, u64)> + '_ {
-        let live = self.list(side).iter().filter(|link| link.live);
-        live.map(|link| (link.dir, link.generation))
+    fn parents(&self, side: Side) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let listed = self.list(side).iter().filter(|recorded| recorded.listed);
+        listed.map(|recorded| (recorded.dir, recorded.generation))
     }
 
     /// The directories of the names that were got, with repetition.
-    pub(super) fn new_holders(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        self.holders(Side::New)
+    pub(super) fn new_parents(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.parents(Side::New)
     }
 
     /// The directories of the names that were lost, with repetition.
-    pub(super) fn gone_holders(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        self.holders(Side::Gone)
+    pub(super) fn deleted_parents(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        self.parents(Side::Deleted)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::send::path::Path;
+    use crate::send::path::FsPath;
 
     #[test]
     fn what_is_in_both_cancels_out() {
-        let mut links = Links::new();
-        let mut above = Path::new().unwrap();
+        let mut recorded_refs = RecordedRefs::new();
+        let mut above = FsPath::new().unwrap();
         above.push(b"dir").unwrap();
         for i in 0..1000u32 {
             let name = std::format!("name{i}");
-            links
+            recorded_refs
                 .add(Side::New, (256, 7), &above, name.as_bytes())
                 .unwrap();
         }
         for i in (0..1000u32).filter(|i| i % 100 != 5) {
             let name = std::format!("name{i}");
-            assert!(!links.cancel(Side::Gone, 256, 7, name.as_bytes()));
-            assert!(!links.cancel(Side::New, 256, 8, name.as_bytes()));
-            assert!(links.cancel(Side::New, 256, 7, name.as_bytes()));
-            assert!(!links.cancel(Side::New, 256, 7, name.as_bytes()));
+            assert!(!recorded_refs.cancel(Side::Deleted, 256, 7, name.as_bytes()));
+            assert!(!recorded_refs.cancel(Side::New, 256, 8, name.as_bytes()));
+            assert!(recorded_refs.cancel(Side::New, 256, 7, name.as_bytes()));
+            assert!(!recorded_refs.cancel(Side::New, 256, 7, name.as_bytes()));
         }
-        let mut at = links.first(Side::New);
+        let mut at = recorded_refs.first(Side::New);
         let mut left = 0;
         while let Some(index) = at {
             let wanted = std::format!("dir/name{}", left * 100 + 5);
-            let link = links.get(Side::New, index).unwrap();
-            assert_eq!(links.path(link), wanted.as_bytes());
+            let recorded = recorded_refs.get(Side::New, index).unwrap();
+            assert_eq!(recorded_refs.path(recorded), wanted.as_bytes());
             left += 1;
-            at = links.at_or_behind(Side::New, index + 1);
+            at = recorded_refs.at_or_after(Side::New, index + 1);
         }
         assert_eq!(left, 10);
-        links.set_path(Side::New, 5, &Path::empty()).unwrap();
-        let link = links.get(Side::New, 5).unwrap();
-        assert_eq!(links.path(link), b"name5");
-        links.clear();
-        assert!(links.is_empty());
+        recorded_refs
+            .set_path(Side::New, 5, &FsPath::empty())
+            .unwrap();
+        let recorded = recorded_refs.get(Side::New, 5).unwrap();
+        assert_eq!(recorded_refs.path(recorded), b"name5");
+        recorded_refs.clear();
+        assert!(recorded_refs.is_empty());
     }
 }

@@ -7,7 +7,7 @@
 use super::full::Send;
 use super::inode::mode;
 use super::number_set::NumberSet;
-use super::path::Path;
+use super::path::FsPath;
 use super::proto::{Attr, Command};
 use crate::format::inode::InodeItem;
 use crate::format::{item_type, objectid, Key};
@@ -26,9 +26,9 @@ pub(super) struct EarlyDirs {
     /// Those that did not fit, of the current inode.
     just_now: NumberSet,
     /// The directories that hold names of the current inode, without repetition, with their generations.
-    holders: KVec<(u64, u64)>,
+    check_dirs: KVec<(u64, u64)>,
     /// The same as a set, from the second one on.
-    held: NumberSet,
+    check_dirs_seen: NumberSet,
 }
 
 impl EarlyDirs {
@@ -37,8 +37,8 @@ impl EarlyDirs {
             created: NumberSet::new(),
             overflow: false,
             just_now: NumberSet::new(),
-            holders: KVec::new(),
-            held: NumberSet::new(),
+            check_dirs: KVec::new(),
+            check_dirs_seen: NumberSet::new(),
         }
     }
 
@@ -64,17 +64,17 @@ impl EarlyDirs {
     }
 
     /// Notes that `dir` holds a name of the current inode.
-    fn hold(&mut self, dir: u64, generation: u64) -> Result {
-        let Some((first, _)) = self.holders.first().copied() else {
-            self.holders.push((dir, generation), GFP_KERNEL)?;
+    fn add_check_dir(&mut self, dir: u64, generation: u64) -> Result {
+        let Some((first, _)) = self.check_dirs.first().copied() else {
+            self.check_dirs.push((dir, generation), GFP_KERNEL)?;
             return Ok(());
         };
-        if self.holders.last().is_some_and(|(last, _)| *last == dir) {
+        if self.check_dirs.last().is_some_and(|(last, _)| *last == dir) {
             return Ok(());
         }
-        self.held.insert(first)?;
-        if self.held.insert(dir)? {
-            self.holders.push((dir, generation), GFP_KERNEL)?;
+        self.check_dirs_seen.insert(first)?;
+        if self.check_dirs_seen.insert(dir)? {
+            self.check_dirs.push((dir, generation), GFP_KERNEL)?;
         }
         Ok(())
     }
@@ -134,7 +134,7 @@ impl Send<'_> {
             self.create(None, parent, &dir)?;
             self.early.add(parent, ino)?;
         }
-        let mut full = core::mem::replace(&mut self.other, Path::empty());
+        let mut full = core::mem::replace(&mut self.other, FsPath::empty());
         let until = self
             .path_of_dir(parent, &mut full)
             .and_then(|until| full.push(name).map(|()| until));
@@ -149,7 +149,7 @@ impl Send<'_> {
         } else {
             self.rename_to_other(ino, &item, named)?;
         }
-        self.early.hold(parent, dir.generation.get())?;
+        self.early.add_check_dir(parent, dir.generation.get())?;
         if let Some(inode) = &mut self.inode {
             if !named {
                 inode.path_until = until;
@@ -189,12 +189,12 @@ impl Send<'_> {
         inode.names_pending = false;
         let (ino, item, until) = (inode.ino, inode.item, inode.path_until);
         // The times of a directory whose turn has not come are sent when it has.
-        for (dir, generation) in self.early.holders.iter().filter(|(dir, _)| *dir < ino) {
+        for (dir, generation) in self.early.check_dirs.iter().filter(|(dir, _)| *dir < ino) {
             self.utimes.touch((*dir, *generation))?;
         }
-        let one_name = self.early.holders.len() == 1;
-        self.early.holders.clear();
-        self.early.held.clear();
+        let one_name = self.early.check_dirs.len() == 1;
+        self.early.check_dirs.clear();
+        self.early.check_dirs_seen.clear();
         self.early.inode_done();
         self.progress = ino.saturating_add(1);
         if one_name && mode::kind(item.mode.get()) == mode::DIR {

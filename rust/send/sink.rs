@@ -7,7 +7,7 @@ use kernel::prelude::*;
 ///
 /// Calls may block for as long as the other end likes, and nothing that others wait for is held meanwhile. An
 /// error ends the send and becomes its result, so an implementation answers `EPIPE` for a closed pipe and
-/// `EINTR` for a signal (not `ERESTARTSYS`: a send that started over would put a second stream behind the first).
+/// `EINTR` for a signal (not `ERESTARTSYS`: a send that started over would put a second stream after the first).
 pub trait Sink {
     /// Writes all of `bytes`.
     ///

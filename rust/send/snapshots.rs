@@ -108,13 +108,13 @@ impl<'a> Send<'a> {
         match self.inode_in(snapshot, ino)? {
             Some(inode) => Ok(inode.generation.get()),
             None => {
-                self.complain(ino, "a reference without inode item");
+                self.inconsistent_snapshot_error(ino, "a reference without inode item");
                 Err(ENOENT)
             }
         }
     }
 
-    /// Puts the first name of an inode into `name`, and answers the directory that it is in, if it has one.
+    /// Puts the first name of an inode into `name`, and returns the directory that it is in, if it has one.
     pub(super) fn first_name_in(
         &mut self,
         snapshot: Snapshot,
@@ -138,7 +138,7 @@ impl<'a> Send<'a> {
         match self.first_name_in(snapshot, ino, name)? {
             Some(parent) => Ok(parent),
             None => {
-                self.complain(ino, "no reference");
+                self.inconsistent_snapshot_error(ino, "no reference");
                 Err(ENOENT)
             }
         }
@@ -156,7 +156,7 @@ impl<'a> Send<'a> {
         match first_name(self.inodes(snapshot)?, ino, &mut first)? {
             Some(parent) => Ok(parent == dir && first.as_bytes() == name),
             None => {
-                self.complain(ino, "no reference");
+                self.inconsistent_snapshot_error(ino, "no reference");
                 Err(ENOENT)
             }
         }

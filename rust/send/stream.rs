@@ -11,7 +11,7 @@ use kernel::prelude::*;
 /// Bytes of commands that are gathered before they are written.
 const BATCH: usize = 256 << 10;
 
-/// Room for commands at first. Most of what changes often is sent in less, and a large buffer would take longer to get
+/// Space for commands at first. Most of what changes often is sent in less, and a large buffer would take longer to get
 /// than that takes to send.
 const FIRST: usize = 16 << 10;
 
@@ -22,7 +22,7 @@ const DIRECT: usize = 16 << 10;
 pub(super) struct Stream<'a> {
     sink: &'a mut dyn Sink,
     version: Version,
-    /// Grows up to a batch and the largest command behind it.
+    /// Grows up to a batch and the largest command after it.
     buf: KVVec<u8>,
     /// The bytes of finished commands in `buf`.
     len: usize,
@@ -40,7 +40,7 @@ impl<'a> Stream<'a> {
 
     /// The buffer from `start` to `end`.
     #[inline]
-    fn room(&mut self, start: usize, end: usize) -> Result<&mut [u8]> {
+    fn buffer(&mut self, start: usize, end: usize) -> Result<&mut [u8]> {
         if end > self.buf.len() {
             self.grow(end)?;
         }
@@ -76,7 +76,7 @@ impl<'a> Stream<'a> {
         magic.copy_from_slice(MAGIC);
         version.copy_from_slice(&self.version.number().to_le_bytes());
         let end = self.len.saturating_add(head.len());
-        self.room(self.len, end)?.copy_from_slice(&head);
+        self.buffer(self.len, end)?.copy_from_slice(&head);
         self.len = end;
         Ok(())
     }
@@ -86,7 +86,7 @@ impl<'a> Stream<'a> {
         let start = self.len;
         let at = start.saturating_add(COMMAND_HEAD);
         let limit = start.saturating_add(self.version.max_command());
-        let head = self.room(start, at)?;
+        let head = self.buffer(start, at)?;
         head.fill(0);
         let number = head.get_mut(4..6).ok_or(EOVERFLOW)?;
         number.copy_from_slice(&(command as u16).to_le_bytes());
@@ -141,13 +141,13 @@ impl Builder<'_, '_> {
             return Err(EOVERFLOW);
         }
         let start = core::mem::replace(&mut self.at, end);
-        self.stream.room(start, end)
+        self.stream.buffer(start, end)
     }
 
     pub(super) fn bytes(mut self, attr: Attr, value: &[u8]) -> Result<Self> {
         let len = u16::try_from(value.len()).map_err(|_| EOVERFLOW)?;
-        let room = self.claim(value.len().saturating_add(4))?;
-        let (head, body) = room.split_at_mut_checked(4).ok_or(EOVERFLOW)?;
+        let buffer = self.claim(value.len().saturating_add(4))?;
+        let (head, body) = buffer.split_at_mut_checked(4).ok_or(EOVERFLOW)?;
         let (kind, length) = head.split_at_mut_checked(2).ok_or(EOVERFLOW)?;
         kind.copy_from_slice(&(attr as u16).to_le_bytes());
         length.copy_from_slice(&len.to_le_bytes());

@@ -164,7 +164,7 @@ impl BlockGroup {
         self.flags & flags::PROFILE_MASK
     }
 
-    /// The first logical address behind it.
+    /// The first logical address after it.
     pub fn end(&self) -> u64 {
         self.start.saturating_add(self.length)
     }
@@ -242,7 +242,7 @@ pub(crate) fn load<V: Volume>(
     devices: &DevExtents,
 ) -> Result<KVVec<BlockGroup>> {
     let mut chunks: KVVec<(u64, u64)> = KVVec::new();
-    for range in devices.live() {
+    for range in devices.in_use() {
         chunks.push((range.chunk, range.physical.len), GFP_KERNEL)?;
     }
     crate::sort::sort(&mut chunks);

@@ -20,7 +20,7 @@ use crate::tree::edit;
 /// The size of a device, in bytes, above which metadata chunks are a gigabyte.
 const LARGE: u64 = 50 << 30;
 
-/// The size in bytes that chunks have where there is plenty of room, on a device of `total` bytes.
+/// The size in bytes that chunks have where there is plenty of space, on a device of `total` bytes.
 pub const fn wanted_size(kind: Kind, total: u64) -> u64 {
     match kind {
         Kind::Data => 10 << 30,
@@ -37,7 +37,7 @@ fn limits(kind: Kind, total: u64) -> (u64, u64) {
     (tenth.min(size), size.min(1 << 30))
 }
 
-/// Chooses a place on the device: the range of all copies, one behind the other, and the size of one.
+/// Chooses a place on the device: the range of all copies, one after the other, and the size of one.
 fn place(space: &Space, kind: Kind, copies: u64) -> Result<(Extent, u64)> {
     let total = space.devices.total_bytes();
     let (max_chunk, max_stripe) = limits(kind, total);
@@ -63,7 +63,7 @@ fn place(space: &Space, kind: Kind, copies: u64) -> Result<(Extent, u64)> {
 ///
 /// # Errors
 ///
-/// `EINVAL` for flags that name no kind or an unsupported profile; `ENOSPC` if the device has no room; `ENOMEM`.
+/// `EINVAL` for flags that name no kind or an unsupported profile; `ENOSPC` if the device has no space; `ENOMEM`.
 pub(crate) fn make<V: Volume>(space: &mut Space, vol: &V, flags: u64, least: u64) -> Result<u64> {
     let kind = Kind::of(flags).ok_or(EINVAL)?;
     let copies = copies(flags).ok_or(EINVAL)?;
@@ -141,7 +141,7 @@ pub(crate) fn publish<V: Volume>(space: &Space, vol: &V, new: Option<&BlockGroup
 /// # Errors
 ///
 /// As for [`write_new_block_groups`], `EINVAL` for flags that name no kind or an unsupported profile, and `ENOSPC` if
-/// the device has no room.
+/// the device has no space.
 pub fn create_chunk<C: SpaceContext>(cx: &mut C, flags: u64) -> Result<u64> {
     let (space, vol) = cx.allocator();
     let start = make(space, vol, flags, 0)?;
@@ -219,7 +219,7 @@ fn insert_chunk_item<C: SpaceContext>(cx: &mut C, start: u64) -> Result {
 }
 
 /// Removes an empty, read-only block group and its chunk. Its place on the device, and its addresses, are not used
-/// again before [`Space::release_upto`]. No delayed ref within it may be queued.
+/// again before [`Space::release_up_to`]. No delayed ref within it may be queued.
 ///
 /// # Errors
 ///
@@ -232,7 +232,7 @@ pub fn remove_chunk<C: SpaceContext>(cx: &mut C, start: u64) -> Result {
     }
     let kind = group.kind();
     let (space, vol) = cx.allocator();
-    space.make_room(vol, Kind::System, 0)?;
+    space.ensure_available(vol, Kind::System, 0)?;
     write_new_block_groups(cx)?;
     let mut copies = KVec::new();
     for physical in cx.space().devices().stripes(start) {

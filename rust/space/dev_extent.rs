@@ -98,18 +98,18 @@ impl DevExtents {
 
     /// The bytes in chunks that exist: the device item's `bytes_used`.
     pub fn bytes_used(&self) -> u64 {
-        self.live()
+        self.in_use()
             .fold(0, |sum, r| sum.saturating_add(r.physical.len))
     }
 
     /// The ranges of chunks that exist.
-    pub fn live(&self) -> impl Iterator<Item = &DevRange> {
+    pub fn in_use(&self) -> impl Iterator<Item = &DevRange> {
         self.ranges.iter().filter(|r| r.removed.is_none())
     }
 
     /// The copies of a chunk that exists, by physical address.
     pub fn stripes(&self, chunk: u64) -> impl Iterator<Item = Extent> + '_ {
-        self.live()
+        self.in_use()
             .filter(move |r| r.chunk == chunk)
             .map(|r| r.physical)
     }
@@ -123,7 +123,7 @@ impl DevExtents {
         (physical < range.physical.end()).then_some(range)
     }
 
-    /// The first logical address behind all chunks, those removed lately included.
+    /// The first logical address after all chunks, those removed lately included.
     pub fn logical_end(&self) -> u64 {
         self.ranges
             .iter()
@@ -200,7 +200,7 @@ impl DevExtents {
 
     /// Drops the ranges of chunks that transactions up to `transid` removed: they may be used again. Returns whether
     /// there were any.
-    pub fn release_upto(&mut self, transid: u64) -> bool {
+    pub fn release_up_to(&mut self, transid: u64) -> bool {
         let before = self.ranges.len();
         self.ranges
             .retain(|r| r.removed.is_none_or(|removed| removed > transid));

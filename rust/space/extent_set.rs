@@ -32,7 +32,7 @@ impl Extent {
         Ok(Extent { start, len })
     }
 
-    /// The first byte behind the extent.
+    /// The first byte after the extent.
     pub fn end(&self) -> u64 {
         self.start.saturating_add(self.len)
     }
@@ -68,7 +68,7 @@ impl Leaf {
 }
 
 /// Where an extent stands: the leaf's number and the slot in it.
-type Place = (usize, usize);
+type SetIndex = (usize, usize);
 
 /// Disjoint extents; extents that touch are merged.
 #[derive(Debug, Default)]
@@ -165,9 +165,9 @@ impl ExtentSet {
     /// `EEXIST` if part of it is in the set, `ENOMEM`. The set is unchanged then.
     pub fn insert(&mut self, extent: Extent) -> Result {
         let before = self.at_or_before(extent.start);
-        let behind = before.map_or((0, 0), |place| self.next(place));
+        let after = before.map_or((0, 0), |place| self.next(place));
         let left = before.and_then(|place| self.get(place));
-        let right = self.get(behind);
+        let right = self.get(after);
         if left.is_some_and(|l| l.end() > extent.start)
             || right.is_some_and(|r| r.start < extent.end())
         {
@@ -185,7 +185,7 @@ impl ExtentSet {
                         len,
                     },
                 );
-                self.delete(behind);
+                self.delete(after);
             }
             (Some((place, l)), None) => {
                 let len = l.len.saturating_add(extent.len);
@@ -200,7 +200,7 @@ impl ExtentSet {
             (None, Some(r)) => {
                 let len = extent.len.saturating_add(r.len);
                 let start = extent.start;
-                self.set(behind, Extent { start, len });
+                self.set(after, Extent { start, len });
             }
             (None, None) => {
                 // Behind the left neighbour in its leaf, rather than first in the next one.
@@ -219,9 +219,9 @@ impl ExtentSet {
     /// `ENOMEM`.
     pub fn reserve(&mut self, extent: Extent) -> Result {
         let before = self.at_or_before(extent.start);
-        let behind = before.map_or((0, 0), |place| self.next(place));
+        let after = before.map_or((0, 0), |place| self.next(place));
         let left = before.and_then(|place| self.get(place));
-        let right = self.get(behind);
+        let right = self.get(after);
         if left.is_some_and(|l| l.end() == extent.start)
             || right.is_some_and(|r| r.start == extent.end())
         {
@@ -298,12 +298,12 @@ impl ExtentSet {
         Some(extent)
     }
 
-    fn get(&self, (leaf, slot): Place) -> Option<Extent> {
+    fn get(&self, (leaf, slot): SetIndex) -> Option<Extent> {
         self.leaves.get(leaf)?.extents.get(slot).copied()
     }
 
     /// The place behind `place`; nothing need be there.
-    fn next(&self, (leaf, slot): Place) -> Place {
+    fn next(&self, (leaf, slot): SetIndex) -> SetIndex {
         let slot = slot.saturating_add(1);
         match self.leaves.get(leaf) {
             Some(l) if slot >= l.extents.len() => (leaf.saturating_add(1), 0),
@@ -312,7 +312,7 @@ impl ExtentSet {
     }
 
     /// The last extent that starts at or before `at`.
-    fn at_or_before(&self, at: u64) -> Option<Place> {
+    fn at_or_before(&self, at: u64) -> Option<SetIndex> {
         let leaf = self.leaves.partition_point(|l| l.first_start() <= at);
         let leaf = leaf.checked_sub(1)?;
         let slot = self
@@ -324,7 +324,7 @@ impl ExtentSet {
     }
 
     /// Changes an extent in place; its order among the others must stay.
-    fn set(&mut self, (leaf, slot): Place, extent: Extent) {
+    fn set(&mut self, (leaf, slot): SetIndex, extent: Extent) {
         if let Some(leaf) = self.leaves.get_mut(leaf) {
             if let Some(old) = leaf.extents.get_mut(slot) {
                 *old = extent;
@@ -333,8 +333,8 @@ impl ExtentSet {
         }
     }
 
-    /// Makes a place fit for one extent more, splitting a full leaf. Answers where the place is then.
-    fn make_place(&mut self, (mut leaf, mut slot): Place) -> Result<Place> {
+    /// Makes a place fit for one extent more, splitting a full leaf. Returns where the place is then.
+    fn make_place(&mut self, (mut leaf, mut slot): SetIndex) -> Result<SetIndex> {
         if self.leaves.is_empty() {
             let extents = KVec::with_capacity(1, GFP_KERNEL)?;
             let longest = 0;
@@ -356,7 +356,7 @@ impl ExtentSet {
     }
 
     /// Puts an extent at a place, moving up what is there.
-    fn put(&mut self, place: Place, extent: Extent) -> Result {
+    fn put(&mut self, place: SetIndex, extent: Extent) -> Result {
         let (leaf, slot) = self.make_place(place)?;
         let leaf = self.leaves.get_mut(leaf).ok_or(EINVAL)?;
         leaf.extents
@@ -367,7 +367,7 @@ impl ExtentSet {
         Ok(())
     }
 
-    /// Moves the upper half of a leaf into a new one behind it.
+    /// Moves the upper half of a leaf into a new one after it.
     fn split(&mut self, at: usize) -> Result {
         self.leaves.reserve(1, GFP_KERNEL)?;
         let leaf = self.leaves.get_mut(at).ok_or(EINVAL)?;
@@ -386,7 +386,7 @@ impl ExtentSet {
             .map_err(|_| EINVAL)
     }
 
-    fn delete(&mut self, (at, slot): Place) {
+    fn delete(&mut self, (at, slot): SetIndex) {
         let Some(leaf) = self.leaves.get_mut(at) else {
             return;
         };
@@ -403,7 +403,7 @@ impl ExtentSet {
         }
     }
 
-    /// Moves a small leaf's extents behind those of the leaf before it, if they fit. Only saves memory, so that
+    /// Moves a small leaf's extents after those of the leaf before it, if they fit. Only saves memory, so that
     /// it may be skipped when memory is short.
     fn merge(&mut self, at: usize) {
         let Some(before) = at.checked_sub(1) else {

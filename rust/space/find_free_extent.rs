@@ -2,7 +2,7 @@
 //! Which free extent an allocation gets, and when a new chunk is made for it.
 //!
 //! Allocations of a kind follow each other: the next one starts where the last one ended, so that what is written
-//! together lies together. Where that is not free, tree blocks look for a stretch of free space that has room for many.
+//! together lies together. Where that is not free, tree blocks look for a stretch of free space that has space for many.
 
 use kernel::prelude::*;
 
@@ -33,13 +33,13 @@ impl Space {
         }
     }
 
-    /// Sees to it that `bytes` of a kind can be allocated and the global reserve is left, making chunks if need be.
+    /// Makes sure that `bytes` of a kind can be allocated and the global reserve is left, making chunks if need be.
     /// Who asks for nothing frees space, most likely, and may eat into the reserve.
     ///
     /// # Errors
     ///
     /// `ENOSPC`; those of making a chunk.
-    pub fn make_room<V: Volume>(&mut self, vol: &V, kind: Kind, bytes: u64) -> Result {
+    pub fn ensure_available<V: Volume>(&mut self, vol: &V, kind: Kind, bytes: u64) -> Result {
         loop {
             let reserve = self.global_reserve(kind);
             let available = self.totals(kind).available;
@@ -69,7 +69,7 @@ impl Space {
             kind,
             len: self.nodesize,
             align: self.nodesize,
-            // Blocks written together should lie together: prefer room for a megabyte of them.
+            // Blocks written together should lie together: prefer space for a megabyte of them.
             cluster: self.nodesize.saturating_mul(64),
         };
         let from = self.cursor(kind);
@@ -77,7 +77,7 @@ impl Space {
     }
 
     /// Allocates space for data: `want` bytes, or less if there is no free extent of that size and no chunk can be
-    /// made, but at least `min`. The search starts at `hint`, or behind the last allocation if that is 0.
+    /// made, but at least `min`. The search starts at `hint`, or after the last allocation if that is 0.
     ///
     /// # Errors
     ///
@@ -139,13 +139,13 @@ impl Space {
             Err(ENOSPC) => {}
             Err(error) => return Err(error),
         }
-        // No room as wanted: more copies than wanted will do, fewer will not.
+        // No space as wanted: more copies than wanted will do, fewer will not.
         let better = |p| p != profile && copies(p) >= copies(profile);
         let start = self.search(vol, &want, from, better)?.ok_or(ENOSPC)?;
         self.take(&want, start)
     }
 
-    /// Finds room in block groups whose profile will do, first at `from`, then behind it, then from the start.
+    /// Finds space in block groups whose profile will do, first at `from`, then after it, then from the start.
     fn search<V: Volume>(
         &mut self,
         vol: &V,
@@ -176,7 +176,7 @@ impl Space {
         Ok(None)
     }
 
-    /// Looks for room in one block group: exactly at `from`, or in an extent of at least `cluster` bytes.
+    /// Looks for space in one block group: exactly at `from`, or in an extent of at least `cluster` bytes.
     fn search_group<V: Volume>(
         &mut self,
         vol: &V,

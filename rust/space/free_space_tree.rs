@@ -411,8 +411,8 @@ fn insert_bitmaps<C: SpaceContext>(cx: &mut C, group: &Group, free: &ExtentSet) 
         while let Some(extent) = free.first_after(from).filter(|e| e.start < end) {
             let first = extent.start.max(at).saturating_sub(at) / group.sectorsize;
             from = extent.end().min(end);
-            let behind = from.saturating_sub(at) / group.sectorsize;
-            bitmap::change(data, first, behind.saturating_sub(first), true)?;
+            let after = from.saturating_sub(at) / group.sectorsize;
+            bitmap::change(data, first, after.saturating_sub(first), true)?;
             if from == end {
                 break;
             }

@@ -19,5 +19,5 @@ pub mod reservation;
 pub mod space_info;
 pub mod usage;
 
-pub use ordered_extent::DataExtent;
+pub use ordered_extent::OrderedExtent;
 pub use reservation::DataReservation;

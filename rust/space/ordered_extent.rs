@@ -6,7 +6,7 @@
 //! outlives commits, and transactions that are given up.
 
 use super::extent_set::Extent;
-use super::ordered_space::{Given, Return};
+use super::ordered_space::{DeferredFree, FreeKind};
 use super::reservation::DataReservation;
 use super::space_info::SpaceContext;
 use crate::device::{Mirrors, WriteIo};
@@ -25,14 +25,14 @@ pub const MAX_EXTENT: u64 = 128 << 20;
 /// Data space that is allocated and in no tree yet; given back when this is dropped, which takes the writer's mutex.
 /// Writes to it must have ended by then.
 #[must_use = "the space is given back when this is dropped"]
-pub struct DataExtent {
+pub struct OrderedExtent {
     fs: Fs,
     start: u64,
     len: u64,
     /// Taken by the drop, which must not fail.
-    to_return: Option<KBox<Return>>,
+    deferred_free: Option<KBox<DeferredFree>>,
     /// A file has this space already, preallocated; if it loses it, the space is not used again as long as this lives.
-    in_place: Option<EpochGuard>,
+    nocow_epoch: Option<EpochGuard>,
 }
 
 impl Fs {
@@ -47,41 +47,41 @@ impl Fs {
         &self,
         reservation: Option<&mut DataReservation>,
         want: u64,
-    ) -> Result<DataExtent> {
-        let to_return = Return::new()?;
+    ) -> Result<OrderedExtent> {
+        let deferred_free = DeferredFree::new()?;
         let mut trans = self.enter()?;
-        let allocated = trans.alloc_in_flight(want.min(MAX_EXTENT), to_return);
+        let allocated = trans.alloc_ordered(want.min(MAX_EXTENT), deferred_free);
         trans.leave();
-        let (extent, to_return) = allocated?;
+        let (extent, deferred_free) = allocated?;
         if let Some(reservation) = reservation {
             reservation.release(extent.len);
         }
-        Ok(DataExtent {
+        Ok(OrderedExtent {
             fs: self.clone(),
             start: extent.start,
             len: extent.len,
-            to_return: Some(to_return),
-            in_place: None,
+            deferred_free: Some(deferred_free),
+            nocow_epoch: None,
         })
     }
 
-    /// Makes space that a file has, and that nothing was written to yet, a place for data. `find` answers address and
-    /// size in bytes, or nothing. Answers nothing as well if the space is about to be moved, or written to already.
+    /// Makes space that a file has, and that nothing was written to yet, a place for data. `find` returns address and
+    /// size in bytes, or nothing. Returns nothing as well if the space is about to be moved, or written to already.
     ///
     /// # Errors
     ///
     /// Those of `find`, `EROFS`, `ENOMEM`.
-    pub fn use_in_place(
+    pub fn nocow_extent(
         &self,
         find: impl FnOnce(&Transaction<'_>) -> Result<Option<(u64, u64)>>,
-    ) -> Result<Option<DataExtent>> {
-        let to_return = Return::new()?;
+    ) -> Result<Option<OrderedExtent>> {
+        let deferred_free = DeferredFree::new()?;
         let mut trans = self.enter()?;
         let found = find(&trans).and_then(|found| {
             let Some((start, len)) = found else {
                 return Ok(None);
             };
-            match trans.space_mut().set_busy(Extent::new(start, len)?) {
+            match trans.space_mut().begin_nocow(Extent::new(start, len)?) {
                 Ok(true) => Ok(Some((start, len))),
                 Ok(false) => Ok(None),
                 Err(e) if e == EEXIST => Ok(None),
@@ -90,55 +90,55 @@ impl Fs {
         });
         let epoch = trans.base.epoch();
         trans.leave();
-        Ok(found?.map(|(start, len)| DataExtent {
+        Ok(found?.map(|(start, len)| OrderedExtent {
             fs: self.clone(),
             start,
             len,
-            to_return: Some(to_return),
-            in_place: Some(epoch),
+            deferred_free: Some(deferred_free),
+            nocow_epoch: Some(epoch),
         }))
     }
 }
 
 impl Transaction<'_> {
-    fn alloc_in_flight(
+    fn alloc_ordered(
         &mut self,
         want: u64,
-        to_return: KBox<Return>,
-    ) -> Result<(Extent, KBox<Return>)> {
+        deferred_free: KBox<DeferredFree>,
+    ) -> Result<(Extent, KBox<DeferredFree>)> {
         let sectorsize = u64::from(self.fs.geometry.sectorsize);
         let (space, base) = self.allocator();
         let extent = space.alloc_data(base, sectorsize, want, 0)?;
-        if let Err(error) = space.set_in_flight(extent) {
-            space.give_back(to_return, extent, Given::Allocated);
+        if let Err(error) = space.set_ordered(extent) {
+            space.free_or_defer(deferred_free, extent, FreeKind::Allocated);
             return Err(error);
         }
-        Ok((extent, to_return))
+        Ok((extent, deferred_free))
     }
 
-    /// Makes data space in flight an extent of this transaction, with its extent item queued and without references
-    /// yet. Nothing is left to be given back. Space that a file has already only ceases to be in flight.
+    /// Makes data space in an ordered extent an extent of this transaction, with its extent item queued and without references
+    /// yet. Nothing is left to be given back. Space that a file has already only ceases to be in an ordered extent.
     ///
     /// # Errors
     ///
-    /// `EINVAL` if the space is not in flight, `ENOMEM`.
-    pub fn land(&mut self, data: &mut DataExtent) -> Result {
+    /// `EINVAL` if the space is not in an ordered extent, `ENOMEM`.
+    pub fn finish_ordered(&mut self, data: &mut OrderedExtent) -> Result {
         let extent = Extent::new(data.start, data.len)?;
-        self.hold.changed = true;
-        if data.is_in_place() {
-            self.space_mut().clear_busy(extent)?;
+        self.handle.changed = true;
+        if data.is_nocow() {
+            self.space_mut().end_nocow(extent)?;
         } else {
-            self.space_mut().land(extent)?;
+            self.space_mut().finish_ordered(extent)?;
             self.refs
                 .new_extent(extent.start, extent.len, NewExtent::Data, 0)?;
         }
         data.len = 0;
-        self.fs.landed.notify_all();
+        self.fs.ordered_done.notify_all();
         Ok(())
     }
 }
 
-impl DataExtent {
+impl OrderedExtent {
     /// The logical address, in bytes.
     pub fn start(&self) -> u64 {
         self.start
@@ -155,8 +155,8 @@ impl DataExtent {
     }
 
     /// Whether a file has this space already.
-    pub fn is_in_place(&self) -> bool {
-        self.in_place.is_some()
+    pub fn is_nocow(&self) -> bool {
+        self.nocow_epoch.is_some()
     }
 
     /// Takes the first `len` bytes, a multiple of the sector size, off as an extent of their own.
@@ -164,17 +164,17 @@ impl DataExtent {
     /// # Errors
     ///
     /// `EINVAL` unless that leaves something of both, and for space that a file has already; `ENOMEM`.
-    pub fn split(&mut self, len: u64) -> Result<DataExtent> {
+    pub fn split(&mut self, len: u64) -> Result<OrderedExtent> {
         let sectorsize = self.fs.geometry.sectorsize;
-        if len == 0 || len >= self.len || len % sectorsize != 0 || self.is_in_place() {
+        if len == 0 || len >= self.len || len % sectorsize != 0 || self.is_nocow() {
             return Err(EINVAL);
         }
-        let first = DataExtent {
+        let first = OrderedExtent {
             fs: self.fs.clone(),
             start: self.start,
             len,
-            to_return: Some(Return::new()?),
-            in_place: None,
+            deferred_free: Some(DeferredFree::new()?),
+            nocow_epoch: None,
         };
         self.start = self.start.saturating_add(len);
         self.len = self.len.saturating_sub(len);
@@ -222,22 +222,24 @@ pub fn push_checksums(data: &[u8], sectorsize: BlockSize, sums: &mut KVVec<u8>) 
     Ok(())
 }
 
-impl Drop for DataExtent {
+impl Drop for OrderedExtent {
     fn drop(&mut self) {
         let Ok(extent) = Extent::new(self.start, self.len) else {
             return;
         };
-        let Some(to_return) = self.to_return.take() else {
+        let Some(deferred_free) = self.deferred_free.take() else {
             return;
         };
-        let given = if self.is_in_place() {
-            Given::InPlace
+        let kind = if self.is_nocow() {
+            FreeKind::Nocow
         } else {
-            Given::InFlight
+            FreeKind::Ordered
         };
         let _nofs = NofsScope::enter();
         let mut writer = self.fs.writer.lock();
-        writer.space_mut().give_back(to_return, extent, given);
-        self.fs.landed.notify_all();
+        writer
+            .space_mut()
+            .free_or_defer(deferred_free, extent, kind);
+        self.fs.ordered_done.notify_all();
     }
 }

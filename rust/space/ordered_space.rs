@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Space for data that is on its way to the device: allocated, or had by a file already, and in no transaction.
 //!
-//! Whoever gives it back cannot fail. What that takes is made beforehand: a [`Return`] per extent, which waits in a list
+//! Whoever gives it back cannot fail. What that takes is made beforehand: a [`DeferredFree`] per extent, which waits in a list
 //! if there is no memory to change the sets of extents, until the next operation tries again.
 
 use super::extent_set::Extent;
@@ -10,33 +10,33 @@ use kernel::prelude::*;
 
 /// What space is that is given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Given {
-    /// In flight.
-    InFlight,
+pub(crate) enum FreeKind {
+    /// In an ordered extent.
+    Ordered,
     /// A file has it, and it only ceases to be busy.
-    InPlace,
-    /// Just allocated, and not in flight yet.
+    Nocow,
+    /// Just allocated, and not in an ordered extent yet.
     Allocated,
 }
 
 /// What it takes to give space back later on.
 #[derive(Debug)]
-pub(crate) struct Return {
+pub(crate) struct DeferredFree {
     extent: Extent,
-    given: Given,
-    next: Option<KBox<Return>>,
+    kind: FreeKind,
+    next: Option<KBox<DeferredFree>>,
 }
 
-impl Return {
+impl DeferredFree {
     /// For an extent that is known when it is given back.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
     pub(crate) fn new() -> Result<KBox<Self>> {
-        let unknown = Return {
+        let unknown = DeferredFree {
             extent: Extent { start: 0, len: 0 },
-            given: Given::Allocated,
+            kind: FreeKind::Allocated,
             next: None,
         };
         Ok(KBox::new(unknown, GFP_KERNEL)?)
@@ -45,37 +45,37 @@ impl Return {
 
 /// Space that waits to be given back.
 #[derive(Debug)]
-pub(crate) struct Returns(Option<KBox<Return>>);
+pub(crate) struct DeferredFrees(Option<KBox<DeferredFree>>);
 
-impl Returns {
+impl DeferredFrees {
     pub(crate) const fn none() -> Self {
-        Returns(None)
+        DeferredFrees(None)
     }
 
-    fn push(&mut self, mut first: KBox<Return>) {
+    fn push(&mut self, mut first: KBox<DeferredFree>) {
         first.next = self.0.take();
         self.0 = Some(first);
     }
 
     /// Takes all, to be given back in a space that was read anew: there, what was only allocated is free.
     pub(super) fn take_for_reload(&mut self) -> Self {
-        let mut kept = Returns::none();
+        let mut kept = DeferredFrees::none();
         while let Some(one) = self.pop() {
-            if one.given != Given::Allocated {
+            if one.kind != FreeKind::Allocated {
                 kept.push(one);
             }
         }
         kept
     }
 
-    fn pop(&mut self) -> Option<KBox<Return>> {
+    fn pop(&mut self) -> Option<KBox<DeferredFree>> {
         let mut first = self.0.take()?;
         self.0 = first.next.take();
         Some(first)
     }
 }
 
-impl Drop for Returns {
+impl Drop for DeferredFrees {
     fn drop(&mut self) {
         // One by one, or else the stack would hold as many calls as there are.
         while self.pop().is_some() {}
@@ -83,44 +83,44 @@ impl Drop for Returns {
 }
 
 impl Space {
-    /// Lets an extent of data that was just allocated outlive the transaction, until [`Self::land`].
+    /// Lets an extent of data that was just allocated outlive the transaction, until [`Self::finish_ordered`].
     ///
     /// # Errors
     ///
     /// `EEXIST` if it does so already, `ENOMEM`.
-    pub(super) fn set_in_flight(&mut self, extent: Extent) -> Result {
-        self.in_flight.insert(extent)
+    pub(super) fn set_ordered(&mut self, extent: Extent) -> Result {
+        self.ordered.insert(extent)
     }
 
-    /// Makes an extent in flight one that the running transaction allocated.
+    /// Makes an ordered extent one that the running transaction allocated.
     ///
     /// # Errors
     ///
-    /// `ENOENT` if it is not in flight, `ENOMEM`.
-    pub(super) fn land(&mut self, extent: Extent) -> Result {
-        self.in_flight.remove(extent)
+    /// `ENOENT` if it is not in an ordered extent, `ENOMEM`.
+    pub(super) fn finish_ordered(&mut self, extent: Extent) -> Result {
+        self.ordered.remove(extent)
     }
 
     /// Whether data is on its way to a place between two logical addresses.
-    pub(super) fn is_in_flight(&self, start: u64, end: u64) -> bool {
-        [&self.in_flight, &self.busy].into_iter().any(|set| {
+    pub(super) fn is_ordered(&self, start: u64, end: u64) -> bool {
+        [&self.ordered, &self.nocow].into_iter().any(|set| {
             let next = set.first_after(start);
             next.is_some_and(|extent| extent.start < end)
         })
     }
 
-    /// Notes that data is on its way to space that a file has, which must not move meanwhile. Answers whether that can
+    /// Notes that data is on its way to space that a file has, which must not move meanwhile. Returns whether that can
     /// be: not in a block group that is to be emptied.
     ///
     /// # Errors
     ///
     /// `EEXIST` if other data is on its way there, `ENOMEM`.
-    pub(super) fn set_busy(&mut self, extent: Extent) -> Result<bool> {
+    pub(super) fn begin_nocow(&mut self, extent: Extent) -> Result<bool> {
         let group = covering_mut(&mut self.groups, extent);
         if group.is_none_or(|group| group.is_read_only()) {
             return Ok(false);
         }
-        self.busy.insert(extent)?;
+        self.nocow.insert(extent)?;
         Ok(true)
     }
 
@@ -129,48 +129,53 @@ impl Space {
     /// # Errors
     ///
     /// `ENOENT` if no data is on its way there, `ENOMEM`.
-    pub(super) fn clear_busy(&mut self, extent: Extent) -> Result {
-        self.busy.remove(extent)
+    pub(super) fn end_nocow(&mut self, extent: Extent) -> Result {
+        self.nocow.remove(extent)
     }
 
     /// Gives back an extent. Cannot fail.
-    pub(super) fn give_back(&mut self, mut by: KBox<Return>, extent: Extent, given: Given) {
+    pub(super) fn free_or_defer(
+        &mut self,
+        mut by: KBox<DeferredFree>,
+        extent: Extent,
+        kind: FreeKind,
+    ) {
         by.extent = extent;
-        by.given = given;
-        self.try_return(by);
+        by.kind = kind;
+        self.try_deferred_free(by);
     }
 
     /// Gives back what there was no memory for.
-    pub(crate) fn retry_returns(&mut self) {
-        let mut waiting = core::mem::replace(&mut self.returns, Returns::none());
+    pub(crate) fn retry_deferred_frees(&mut self) {
+        let mut waiting = core::mem::replace(&mut self.deferred_frees, DeferredFrees::none());
         while let Some(one) = waiting.pop() {
-            self.try_return(one);
+            self.try_deferred_free(one);
         }
     }
 
     /// Whether something waits to be given back.
-    pub(super) fn has_returns(&self) -> bool {
-        self.returns.0.is_some()
+    pub(super) fn has_deferred_frees(&self) -> bool {
+        self.deferred_frees.0.is_some()
     }
 
-    fn try_return(&mut self, one: KBox<Return>) {
-        let returned = match one.given {
-            Given::InPlace => self.clear_busy(one.extent),
-            given => self.free_extent(one.extent, given),
+    fn try_deferred_free(&mut self, one: KBox<DeferredFree>) {
+        let returned = match one.kind {
+            FreeKind::Nocow => self.end_nocow(one.extent),
+            kind => self.free_extent(one.extent, kind),
         };
         if returned == Err(ENOMEM) {
-            self.returns.push(one);
+            self.deferred_frees.push(one);
         }
     }
 
     /// Changes all or, without memory, nothing.
-    fn free_extent(&mut self, extent: Extent, given: Given) -> Result {
+    fn free_extent(&mut self, extent: Extent, kind: FreeKind) -> Result {
         let mut group = covering_mut(&mut self.groups, extent).filter(|_| !self.stale);
         if let Some(free) = group.as_mut().and_then(|group| group.free.as_mut()) {
             free.reserve(extent)?;
         }
-        if given == Given::InFlight {
-            self.in_flight.remove(extent)?;
+        if kind == FreeKind::Ordered {
+            self.ordered.remove(extent)?;
         }
         let Some(group) = group else {
             return Ok(());

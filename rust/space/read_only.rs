@@ -9,7 +9,7 @@ use kernel::prelude::*;
 
 /// A block group from which nothing is allocated for as long as this lives.
 #[must_use = "the block group is in use again when this is dropped"]
-pub struct FrozenBlockGroup<'f> {
+pub struct ReadOnlyBlockGroup<'f> {
     fs: &'f Fs,
     start: u64,
     end: u64,
@@ -17,37 +17,37 @@ pub struct FrozenBlockGroup<'f> {
 }
 
 impl Fs {
-    /// Stops allocation from the block group at `start`, a logical address in bytes, and sees to it that what is in
+    /// Stops allocation from the block group at `start`, a logical address in bytes, and makes sure that what is in
     /// it fits elsewhere.
     ///
     /// # Errors
     ///
-    /// `ENOENT` if there is no such block group, `ENOSPC` if its contents have no room elsewhere, those of committing
+    /// `ENOENT` if there is no such block group, `ENOSPC` if its contents have no space elsewhere, those of committing
     /// the chunks that were made for them, `EINTR` if a signal came while data was on its way to the block group.
-    pub fn freeze_block_group(&self, start: u64) -> Result<FrozenBlockGroup<'_>> {
+    pub fn set_block_group_read_only(&self, start: u64) -> Result<ReadOnlyBlockGroup<'_>> {
         let mut trans = self.begin(Reserve::default())?;
-        let promised = self.room.lock().promised();
+        let bytes_may_use = self.reservations.lock().bytes_may_use();
         let (space, base) = trans.allocator();
         space.set_read_only(base, start)?;
         let group = space.group_at(start)?;
         let (kind, moving) = (group.kind(), group.used().saturating_add(group.reserved()));
-        let promised = promised.of_kind(kind, space.totals(kind).used);
-        if promised != 0 {
-            // Writers were promised room, and what moves must not take it.
-            let made = space.make_room(base, kind, moving.saturating_add(promised));
+        let bytes_may_use = bytes_may_use.of_kind(kind, space.totals(kind).used);
+        if bytes_may_use != 0 {
+            // Space is reserved for writers, and what moves must not take it.
+            let made = space.ensure_available(base, kind, moving.saturating_add(bytes_may_use));
             if let Err(error) = made {
                 space.set_read_write(start)?;
                 return Err(error);
             }
         }
         let group = space.group_at(start)?;
-        let frozen = FrozenBlockGroup {
+        let read_only = ReadOnlyBlockGroup {
             fs: self,
             start,
             end: group.end(),
             flags: group.flags,
         };
-        self.refresh_room(space);
+        self.refresh_reservations(space);
         let made_chunks = space.is_dirty();
         let committed = if made_chunks {
             trans.mark_changed();
@@ -62,14 +62,14 @@ impl Fs {
             drop(trans);
             Ok(())
         };
-        // The transaction is over in either case, so that dropping `frozen` may take the writer's mutex.
+        // The transaction is over in either case, so that dropping `read_only` may take the writer's mutex.
         committed?;
-        frozen.wait_for_data()?;
-        Ok(frozen)
+        read_only.wait_for_data()?;
+        Ok(read_only)
     }
 }
 
-impl FrozenBlockGroup<'_> {
+impl ReadOnlyBlockGroup<'_> {
     /// Waits until no data is on its way to the block group: as nothing is allocated from it, none comes after that.
     ///
     /// # Errors
@@ -79,14 +79,14 @@ impl FrozenBlockGroup<'_> {
         let mut writer = self.fs.writer.lock();
         loop {
             let space = writer.space_mut();
-            space.retry_returns();
-            if !space.is_in_flight(self.start, self.end) {
+            space.retry_deferred_frees();
+            if !space.is_ordered(self.start, self.end) {
                 return Ok(());
             }
-            if space.has_returns() {
+            if space.has_deferred_frees() {
                 return Err(ENOMEM);
             }
-            if self.fs.landed.wait_interruptible(&mut writer) {
+            if self.fs.ordered_done.wait_interruptible(&mut writer) {
                 return Err(EINTR);
             }
         }
@@ -119,12 +119,12 @@ impl FrozenBlockGroup<'_> {
     }
 }
 
-impl Drop for FrozenBlockGroup<'_> {
+impl Drop for ReadOnlyBlockGroup<'_> {
     fn drop(&mut self) {
         let mut writer = self.fs.writer.lock();
         // Removed block groups, and those of a volume that has to be read anew, need no thawing.
         if writer.space_mut().set_read_write(self.start).is_ok() {
-            self.fs.refresh_room(&writer.space);
+            self.fs.refresh_reservations(&writer.space);
         }
     }
 }

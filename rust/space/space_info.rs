@@ -16,7 +16,7 @@ use super::block_group::{self, copies, BlockGroup, Kind};
 use super::chunk_alloc;
 use super::dev_extent::DevExtents;
 use super::extent_set::{Extent, ExtentSet};
-use super::ordered_space::Returns;
+use super::ordered_space::DeferredFrees;
 use crate::format::chunk::block_group_flags as flags;
 use crate::format::superblock::{compat_ro, SuperBlock};
 use crate::format::BlockSize;
@@ -76,7 +76,7 @@ pub enum Tracking {
 
 /// Extents freed by a committed transaction that readers may still use.
 #[derive(Debug)]
-struct Held {
+struct PinnedExtents {
     transid: u64,
     extents: ExtentSet,
 }
@@ -114,13 +114,13 @@ pub struct Space {
     /// Where the last allocation of each kind ended.
     pub(super) cursors: [u64; 3],
     pinned: ExtentSet,
-    held: KVec<Held>,
+    pinned_extents: KVec<PinnedExtents>,
     /// Data space that was allocated for data on its way to the device, which no transaction knows of yet.
-    pub(super) in_flight: ExtentSet,
+    pub(super) ordered: ExtentSet,
     /// Data space that files have already, and that data is on its way to.
-    pub(crate) busy: ExtentSet,
+    pub(crate) nocow: ExtentSet,
     /// What of both is to be given back as soon as there is memory for that.
-    pub(super) returns: Returns,
+    pub(super) deferred_frees: DeferredFrees,
     /// The last transaction that was committed.
     committed: u64,
     /// The running transaction changed something here.
@@ -144,10 +144,10 @@ impl Space {
             in_use: [None; 3],
             cursors: [0; 3],
             pinned: ExtentSet::new(),
-            held: KVec::new(),
-            in_flight: ExtentSet::new(),
-            busy: ExtentSet::new(),
-            returns: Returns::none(),
+            pinned_extents: KVec::new(),
+            ordered: ExtentSet::new(),
+            nocow: ExtentSet::new(),
+            deferred_frees: DeferredFrees::none(),
             committed: 0,
             touched: false,
             stale: true,
@@ -202,8 +202,8 @@ impl Space {
                 group.read_only = old.read_only;
             }
         }
-        for held in self.held.iter() {
-            for extent in held.extents.iter() {
+        for pinned_extents in self.pinned_extents.iter() {
+            for extent in pinned_extents.extents.iter() {
                 each_part(&mut new.groups, extent, |group, part| {
                     group.pinned = group.pinned.saturating_add(part.len);
                 });
@@ -213,15 +213,15 @@ impl Space {
         chunk_alloc::publish(&new, vol, None)?;
         new.targets = self.targets;
         new.cursors = self.cursors;
-        for extent in self.in_flight.iter() {
+        for extent in self.ordered.iter() {
             each_part(&mut new.groups, extent, |group, part| {
                 group.reserved = group.reserved.saturating_add(part.len);
             });
         }
-        new.held = core::mem::take(&mut self.held);
-        new.in_flight = core::mem::take(&mut self.in_flight);
-        new.busy = core::mem::take(&mut self.busy);
-        new.returns = self.returns.take_for_reload();
+        new.pinned_extents = core::mem::take(&mut self.pinned_extents);
+        new.ordered = core::mem::take(&mut self.ordered);
+        new.nocow = core::mem::take(&mut self.nocow);
+        new.deferred_frees = self.deferred_frees.take_for_reload();
         *self = new;
         Ok(())
     }
@@ -240,7 +240,7 @@ impl Space {
     ///
     /// `ENOMEM`.
     pub fn prepare_commit(&mut self) -> Result {
-        Ok(self.held.reserve(1, GFP_KERNEL)?)
+        Ok(self.pinned_extents.reserve(1, GFP_KERNEL)?)
     }
 
     /// To be called when transaction `transid` is on disk: what it freed is held from now on.
@@ -256,9 +256,9 @@ impl Space {
         }
         if !self.pinned.is_empty() {
             let extents = core::mem::take(&mut self.pinned);
-            let held = Held { transid, extents };
+            let pinned_extents = PinnedExtents { transid, extents };
             // Without `prepare_commit` and memory, what was freed stays unused until the next mount.
-            let _ = self.held.push(held, GFP_KERNEL);
+            let _ = self.pinned_extents.push(pinned_extents, GFP_KERNEL);
         }
     }
 
@@ -268,15 +268,15 @@ impl Space {
     /// # Errors
     ///
     /// `ENOMEM`: some is left for the next call.
-    pub fn release_upto<V: Volume>(&mut self, vol: &V, transid: u64) -> Result {
+    pub fn release_up_to<V: Volume>(&mut self, vol: &V, transid: u64) -> Result {
         if self.stale {
             return Ok(());
         }
-        while let Some(held) = self.held.first_mut() {
-            if held.transid > transid {
+        while let Some(pinned_extents) = self.pinned_extents.first_mut() {
+            if pinned_extents.transid > transid {
                 break;
             }
-            while let Some(extent) = held.extents.first_after(0) {
+            while let Some(extent) = pinned_extents.extents.first_after(0) {
                 let (part, group) = first_part(&mut self.groups, extent);
                 // A block group that was removed takes its extents along.
                 if let Some(group) = group {
@@ -285,12 +285,12 @@ impl Space {
                     }
                     group.pinned = group.pinned.saturating_sub(part.len);
                 }
-                held.extents.remove(part)?;
+                pinned_extents.extents.remove(part)?;
             }
-            let _ = self.held.remove(0);
+            let _ = self.pinned_extents.remove(0);
         }
         // Last, so that no new chunk has addresses of extents that are still held.
-        if self.devices.release_upto(transid) {
+        if self.devices.release_up_to(transid) {
             chunk_alloc::publish(self, vol, None)?;
         }
         Ok(())
@@ -298,20 +298,23 @@ impl Space {
 
     /// All extents that may not be used yet though no extent item covers them: freed ones, and those of data on its way.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = &ExtentSet> {
-        let held = self.held.iter().map(|held| &held.extents);
-        Iterator::chain(held, [&self.pinned, &self.in_flight])
+        let pinned_extents = self
+            .pinned_extents
+            .iter()
+            .map(|pinned_extents| &pinned_extents.extents);
+        Iterator::chain(pinned_extents, [&self.pinned, &self.ordered])
     }
 
-    /// The extents that [`Self::release_upto`] would free: what may be discarded on the device just before.
-    pub fn held_upto(&self, transid: u64) -> impl Iterator<Item = Extent> + '_ {
-        self.held
+    /// The extents that [`Self::release_up_to`] would free: what may be discarded on the device just before.
+    pub fn pinned_up_to(&self, transid: u64) -> impl Iterator<Item = Extent> + '_ {
+        self.pinned_extents
             .iter()
-            .filter(move |held| held.transid <= transid)
-            .flat_map(|held| held.extents.iter())
+            .filter(move |pinned_extents| pinned_extents.transid <= transid)
+            .flat_map(|pinned_extents| pinned_extents.extents.iter())
     }
 
     /// Keeps an extent whose extent item the running transaction removed from being used again, until
-    /// [`Self::release_upto`].
+    /// [`Self::release_up_to`].
     ///
     /// # Errors
     ///
@@ -353,8 +356,9 @@ impl Space {
 
     /// Whether an extent was freed lately and may not be used yet.
     pub fn is_pinned(&self, extent: &Extent) -> bool {
-        let mut held = self.held.iter();
-        self.pinned.covers(extent) || held.any(|held| held.extents.covers(extent))
+        let mut pinned_extents = self.pinned_extents.iter();
+        self.pinned.covers(extent)
+            || pinned_extents.any(|pinned_extents| pinned_extents.extents.covers(extent))
     }
 
     /// How free space is tracked on disk.
@@ -447,7 +451,7 @@ impl Space {
         self.count_profiles();
     }
 
-    /// Takes a new block group in; there must be room for it in the list.
+    /// Takes a new block group in; there must be space for it in the list.
     pub(super) fn add_group(&mut self, group: BlockGroup) -> Result {
         self.touched = true;
         let at = self.groups.partition_point(|g| g.start < group.start);
@@ -473,11 +477,11 @@ impl Space {
         let group = starting_mut(&mut self.groups, start)?;
         group.read_only = group.read_only.checked_add(1).ok_or(EOVERFLOW)?;
         let (kind, moving) = (group.kind(), group.used.saturating_add(group.reserved));
-        let room = self.make_room(vol, kind, moving);
-        if room.is_err() {
+        let available = self.ensure_available(vol, kind, moving);
+        if available.is_err() {
             self.set_read_write(start)?;
         }
-        room
+        available
     }
 
     /// Undoes one [`Self::set_read_only`].

@@ -123,6 +123,6 @@ impl Fs {
     /// or one has failed. Takes a leaf lock alone.
     pub fn usages(&self) -> Option<Usages> {
         self.check_failed().ok()?;
-        self.room.lock().usages
+        self.reservations.lock().usages
     }
 }

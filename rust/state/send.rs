@@ -28,7 +28,7 @@ impl State {
     ///
     /// `EAGAIN`, with a rate-limited warning, while a relocation runs. `ENOMEM`.
     pub fn begin_send(&self, log: &dyn Log, root: u64) -> Result<SendToken<'_>> {
-        let mut inner = self.lock_with_room_for_send()?;
+        let mut inner = self.lock_with_memory_for_send()?;
         if inner.balance_running {
             let warn = inner.send_refused.admit();
             drop(inner);
@@ -50,8 +50,8 @@ impl State {
         Ok(SendToken { state: self, id })
     }
 
-    /// Locks the state with room in its list for one more send, which is allocated while it is not locked.
-    fn lock_with_room_for_send(&self) -> Result<MutexGuard<'_, FsState>> {
+    /// Locks the state with space in its list for one more send, which is allocated while it is not locked.
+    fn lock_with_memory_for_send(&self) -> Result<MutexGuard<'_, FsState>> {
         let mut spare = KVec::new();
         loop {
             let mut inner = self.inner.lock();
@@ -61,7 +61,7 @@ impl State {
             }
             if wanted <= spare.capacity() {
                 for send in inner.sends.drain_all() {
-                    // Cannot fail: the room was measured above.
+                    // Cannot fail: the space was measured above.
                     let _ = spare.push_within_capacity(send);
                 }
                 core::mem::swap(&mut inner.sends, &mut spare);

@@ -143,7 +143,7 @@ fn check_piece(
     let mut at = 0u64;
     for (index, sector) in piece.buf.chunks_mut(sectorsize.into()).enumerate() {
         let sum = sums.get(index).copied().flatten();
-        let place = Place {
+        let place = Sector {
             logical: piece.logical.checked_add(at).ok_or(EUCLEAN)?,
             file_offset: piece.file_offset.saturating_add(at),
             // A sector without a checksum, of a file that has them, cannot be told good from bad.
@@ -161,13 +161,13 @@ fn check_piece(
 }
 
 /// One sector of file data.
-struct Place {
+struct Sector {
     logical: u64,
     file_offset: u64,
     sum: Option<u32>,
 }
 
-impl Place {
+impl Sector {
     fn matches(&self, sector: &[u8]) -> bool {
         self.sum.is_none_or(|sum| checksum(sector) == sum)
     }
@@ -215,7 +215,7 @@ impl Place {
     }
 }
 
-impl Place {
+impl Sector {
     /// Makes the copies before the mirror `good` like this one, if the volume may be written to. If that fails, nothing
     /// is worse than before. The reader keeps the place from being used for anything else; data without a checksum,
     /// which may be overwritten where it is, is left alone.
@@ -273,7 +273,7 @@ struct Plan {
     sums: Option<KVec<Sums>>,
 }
 
-/// Reads file data at `offset` into the whole of `buf`; what lies behind the end of the file's extents reads as
+/// Reads file data at `offset` into the whole of `buf`; what lies after the end of the file's extents reads as
 /// zeros. `offset` and `buf.len()`, and the size of each slice of a [`Scatter`], are multiples of the sector size, in
 /// bytes.
 ///
@@ -298,12 +298,12 @@ pub fn read_sectors(
 /// # Errors
 ///
 /// As for [`read_sectors`].
-pub fn read_live(fs: &Fs, owner: &Owner, offset: u64, buf: &mut Scatter<'_>) -> Result {
+pub fn read_running(fs: &Fs, owner: &Owner, offset: u64, buf: &mut Scatter<'_>) -> Result {
     let (plan, reader) = {
-        let live = fs.live(owner.tree)?;
-        let mut plan = Plan::make(&live, live.tree_root(owner.tree)?, owner, offset, buf)?;
-        plan.look_up(&live, owner)?;
-        (plan, live.into_reader())
+        let view = fs.running_view(owner.tree)?;
+        let mut plan = Plan::make(&view, view.tree_root(owner.tree)?, owner, offset, buf)?;
+        plan.look_up(&view, owner)?;
+        (plan, view.into_reader())
     };
     plan.run(&reader, owner, offset, buf)
 }
@@ -501,7 +501,7 @@ fn read_inline(
     buf.zero(len, end.saturating_sub(len))
 }
 
-/// Reads what the file has at `offset`, up to `buf.len()` bytes and its end; answers the number of bytes.
+/// Reads what the file has at `offset`, up to `buf.len()` bytes and its end; returns the number of bytes.
 ///
 /// # Errors
 ///

@@ -68,7 +68,7 @@ impl Mapped {
         })
     }
 
-    /// The first byte behind it.
+    /// The first byte after it.
     pub fn end(&self) -> u64 {
         self.logical.saturating_add(self.len)
     }
@@ -88,7 +88,7 @@ impl Mapped {
         }
     }
 
-    /// What of it is at `start` and behind it; nothing if it ends there.
+    /// What of it is at `start` and after it; nothing if it ends there.
     pub fn from(&self, start: u64) -> Option<Self> {
         (self.end() > start).then(|| self.within(start, u64::MAX))
     }
@@ -128,7 +128,7 @@ pub fn part(
     dirty: &[Range],
     sharing: bool,
 ) -> Result<Part> {
-    let view = fs.live_all()?;
+    let view = fs.running_view_all()?;
     let root = view.tree_root(tree)?;
     let sectorsize = fs.geometry.sectorsize;
     let mut shared = Sharing::new(&view, root, ino)?;

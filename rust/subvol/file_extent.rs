@@ -94,7 +94,7 @@ pub fn parse<'a>(key: &Key, data: &'a [u8], sectorsize: BlockSize) -> Result<Ext
     let ram_bytes = head.ram_bytes.get();
     if head.typ == TYPE_INLINE {
         let bytes = data.get(INLINE_HEAD_SIZE..).ok_or(EUCLEAN)?;
-        // Old kernels left a wrong ram_bytes behind inline truncation; what is stored is what counts there.
+        // Old kernels left a wrong ram_bytes after inline truncation; what is stored is what counts there.
         let len = if head.compression == compression::NONE {
             bytes.len() as u64
         } else {

@@ -33,7 +33,7 @@ pub struct Name<'a> {
 
 /// Calls `each` for every name in one `INODE_REF` or `INODE_EXTREF` item until it answers `false`.
 ///
-/// Answers whether `each` wants more.
+/// Returns whether `each` wants more.
 ///
 /// # Errors
 ///

@@ -28,7 +28,7 @@ impl<'b> PathBuf<'b> {
     ///
     /// # Errors
     ///
-    /// `ENAMETOOLONG` if there is no room.
+    /// `ENAMETOOLONG` if there is no space.
     pub fn prepend(&mut self, part: &[u8]) -> Result {
         let start = self.start.checked_sub(part.len()).ok_or(ENAMETOOLONG)?;
         let place = self.bytes.get_mut(start..self.start);
@@ -52,7 +52,7 @@ impl<'b> PathBuf<'b> {
     }
 }
 
-/// The last name of inode `ino` that is in an `INODE_REF` item: calls `each` with it, and answers the directory. A
+/// The last name of inode `ino` that is in an `INODE_REF` item: calls `each` with it, and returns the directory. A
 /// directory has one name only.
 ///
 /// # Errors
@@ -84,7 +84,7 @@ pub fn last_parent(
 ///
 /// # Errors
 ///
-/// `ENOENT` if an inode on the way has no name, `ENAMETOOLONG` if the path has no room, and what reading nodes gives.
+/// `ENOENT` if an inode on the way has no name, `ENAMETOOLONG` if the path has no space, and what reading nodes gives.
 pub fn prepend_dir(
     reader: &Reader,
     root: TreeRoot,
@@ -136,7 +136,7 @@ pub fn for_each_path(
 }
 
 /// Where a subvolume hangs.
-pub struct Place<'a> {
+pub struct RootBackref<'a> {
     /// The tree of the subvolume that holds it.
     pub parent: u64,
     /// The directory there.
@@ -158,10 +158,10 @@ fn read_ref(data: &[u8]) -> Result<(u64, &[u8])> {
 /// # Errors
 ///
 /// `ENOENT` if it has none, `EUCLEAN` for a damaged item, or what reading nodes or `each` gives.
-pub fn with_place<T>(
+pub fn with_root_backref<T>(
     reader: &Reader,
     tree: u64,
-    each: impl FnOnce(Place<'_>) -> Result<T>,
+    each: impl FnOnce(RootBackref<'_>) -> Result<T>,
 ) -> Result<T> {
     let mut cursor = reader.cursor(reader.root(tree_id::ROOT)?);
     cursor.seek(&Key::new(tree, item_type::ROOT_BACKREF, 0))?;
@@ -170,7 +170,7 @@ pub fn with_place<T>(
         .filter(|(key, _)| key.is(tree, item_type::ROOT_BACKREF))
         .ok_or(ENOENT)?;
     let (dirid, name) = read_ref(data)?;
-    each(Place {
+    each(RootBackref {
         parent: key.offset,
         dirid,
         name,

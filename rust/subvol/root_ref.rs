@@ -10,7 +10,7 @@ use zerocopy::IntoBytes;
 
 /// Where a subvolume hangs.
 #[derive(Clone, Copy)]
-pub(super) struct RootPlace<'a> {
+pub(super) struct RootRefName<'a> {
     /// The tree of the subvolume that holds it.
     pub(super) parent: u64,
     /// The directory there.
@@ -53,7 +53,7 @@ pub(super) fn find(
 }
 
 /// Adds both items.
-pub(super) fn add(trans: &mut Transaction<'_>, tree: u64, place: &RootPlace<'_>) -> Result {
+pub(super) fn add(trans: &mut Transaction<'_>, tree: u64, place: &RootRefName<'_>) -> Result {
     let head = RootRef {
         dirid: place.dir.into(),
         sequence: place.index.into(),

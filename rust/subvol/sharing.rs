@@ -209,7 +209,7 @@ impl<'v, V: View> Sharing<'v, V> {
                 return Ok(true);
             }
             match key.offset.checked_add(1) {
-                Some(behind) => at = behind,
+                Some(after) => at = after,
                 None => return Ok(false),
             }
         }
@@ -239,7 +239,7 @@ impl<'v, V: View> Sharing<'v, V> {
     }
 }
 
-/// Whether a file extent item refers to the extent at `bytenr`, `offset` bytes behind its start.
+/// Whether a file extent item refers to the extent at `bytenr`, `offset` bytes after its start.
 fn refers(data: &[u8], bytenr: u64, offset: u64) -> Result<bool> {
     let head: FileExtentHead = format::read(data)?;
     if head.typ == TYPE_INLINE {

@@ -70,13 +70,13 @@ impl SearchKey {
 /// What a search came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// This many items; there may be more, for which there was no room.
+    /// This many items; there may be more, for which there was no space.
     Items(u32),
     /// The first item is larger than the buffer, and would need this many bytes. Its header was put without it.
     TooLarge(u64),
 }
 
-/// Puts header and bytes of all items between the bounds of `key` into a buffer of `room` bytes, through `put`, which
+/// Puts header and bytes of all items between the bounds of `key` into a buffer of `buf_size` bytes, through `put`, which
 /// takes an offset in the buffer and bytes.
 ///
 /// # Errors
@@ -86,11 +86,11 @@ pub fn search(
     reader: &Reader,
     root: TreeRoot,
     key: &SearchKey,
-    room: u64,
+    buf_size: u64,
     put: &mut dyn FnMut(u64, &[u8]) -> Result,
 ) -> Result<Found> {
     let head = size_of::<SearchHeader>() as u64;
-    if room < head {
+    if buf_size < head {
         return Ok(Found::TooLarge(head));
     }
     let upper = key.upper();
@@ -105,7 +105,7 @@ pub fn search(
         let transid = cursor.node_at(0).map_or(0, |leaf| leaf.generation());
         if (key.min_transid..=key.max_transid).contains(&transid) {
             let needed = head.saturating_add(item.len() as u64);
-            let too_large = count == 0 && needed > room;
+            let too_large = count == 0 && needed > buf_size;
             let header = SearchHeader {
                 transid,
                 objectid: at.objectid,
@@ -118,7 +118,7 @@ pub fn search(
                 return Ok(Found::TooLarge(needed));
             }
             let end = used.saturating_add(needed);
-            if end > room {
+            if end > buf_size {
                 break;
             }
             put(used, header.as_bytes())?;

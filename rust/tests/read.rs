@@ -148,7 +148,7 @@ fn seeks_land_where_they_should() {
         assert_eq!(cursor.seek_before(&below).unwrap(), before.is_some());
         assert_eq!(cursor.key(), before.copied());
     }
-    // From behind the end back to the start, and once more past the start.
+    // From after the end back to the start, and once more past the start.
     assert!(!cursor.seek(&Key::MAX).unwrap());
     assert!(cursor.item().is_none());
     for key in keys.iter().rev() {
@@ -157,7 +157,7 @@ fn seeks_land_where_they_should() {
     }
     assert!(!cursor.prev().unwrap());
     assert!(cursor.item().is_none());
-    // A cursor behind the last item turns back, also after it was asked to go on twice.
+    // A cursor after the last item turns back, also after it was asked to go on twice.
     cursor.seek(keys.last().unwrap()).unwrap();
     assert!(!cursor.next().unwrap() && !cursor.next().unwrap());
     assert!(cursor.prev().unwrap());

@@ -314,7 +314,7 @@ fn three_leaves() -> Memory {
 #[test]
 fn small_leaf_is_spread_over_both_neighbours() {
     let mut memory = three_leaves();
-    // Either neighbour then has room for 8 items, and 13 are below a third.
+    // Either neighbour then has space for 8 items, and 13 are below a third.
     for number in (0..8).chain(109..117).chain(39..65) {
         assert_eq!(memory.check().leaves, 3);
         edit::delete(&mut memory, TREE, &key(number)).unwrap();

@@ -6,11 +6,11 @@
 //! by the next transaction. That one comes only after a new mount if anything had been changed: a change that failed
 //! half way, or a device that failed to write, is for an administrator to look at first.
 
-use super::transaction::Hold;
+use super::transaction::TransactionHandle;
 use crate::volume::fs::Fs;
 use kernel::prelude::*;
 
-impl Hold<'_> {
+impl TransactionHandle<'_> {
     /// Whether there is anything to commit or to undo.
     pub(super) fn is_changed(&self) -> bool {
         self.changed || self.carried
@@ -25,19 +25,19 @@ impl Hold<'_> {
 }
 
 /// Gives up the transaction that has this hold because of `error`.
-pub(super) fn abort(hold: &mut Hold<'_>, error: Error) {
-    if hold.finished {
+pub(super) fn abort(handle: &mut TransactionHandle<'_>, error: Error) {
+    if handle.finished {
         return;
     }
-    if !hold.is_changed() && !hold.writer.space.is_dirty() {
-        hold.finished = true;
+    if !handle.is_changed() && !handle.writer.space.is_dirty() {
+        handle.finished = true;
         return;
     }
-    hold.roll_back();
-    if !hold.is_changed() {
+    handle.roll_back();
+    if !handle.is_changed() {
         return;
     }
-    fail(hold.fs, hold.transid, error);
+    fail(handle.fs, handle.transid, error);
 }
 
 /// Turns the volume read-only because transaction `transid` failed.
@@ -57,7 +57,7 @@ pub(crate) fn fail(fs: &Fs, transid: u64, error: Error) {
     crate::fs_info!(fs, "forced readonly");
 }
 
-impl Drop for Hold<'_> {
+impl Drop for TransactionHandle<'_> {
     fn drop(&mut self) {
         // Whoever drops a transaction has the error; for the volume it is an I/O error.
         abort(self, EIO);

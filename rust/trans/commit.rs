@@ -37,35 +37,35 @@ impl Transaction<'_> {
     /// Any error aborts the transaction: the volume stays as the last commit left it, and turns read-only. If the
     /// commit before this one, which this one starts from, fails meanwhile, its error; `EROFS` if it had failed.
     pub fn commit(mut self) -> Result {
-        if !self.hold.is_changed() && !self.space().is_dirty() {
-            self.hold.finished = true;
+        if !self.handle.is_changed() && !self.space().is_dirty() {
+            self.handle.finished = true;
             return Ok(());
         }
         let fs = self.fs;
         if let Err(e) = fs.wait_for_sealed(u64::MAX) {
-            self.hold.roll_back();
+            self.handle.roll_back();
             return Err(e);
         }
         // From here on a failure is an abort.
-        self.hold.changed = true;
+        self.handle.changed = true;
         self.unchecked = true;
         fs.commits.begin();
         let sealed = match self.seal() {
             Ok(sealed) => sealed,
             Err(e) => {
                 fs.commits.end(false);
-                abort::abort(&mut self.hold, e);
+                abort::abort(&mut self.handle, e);
                 return Err(e);
             }
         };
         let Transaction {
-            hold,
+            handle,
             base,
             superblock,
             _nofs,
             ..
         } = self;
-        drop((hold, base));
+        drop((handle, base));
         let written = fs.write_sealed(&sealed, superblock);
         fs.commits.end(written.is_ok());
         fs.unseal(sealed, written);
@@ -94,8 +94,8 @@ impl Transaction<'_> {
         *fs.sealed.lock() = Some(sealed.clone());
         fs.nothing_runs();
         self.space_mut().committed(transid);
-        fs.refresh_room(&self.hold.writer.space);
-        self.hold.finished = true;
+        fs.refresh_reservations(&self.handle.writer.space);
+        self.handle.finished = true;
         Ok(sealed)
     }
 

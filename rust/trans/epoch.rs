@@ -6,7 +6,7 @@
 //! committed and every guard is of T or later: [`Epochs::is_reusable`].
 //!
 //! A reader enters first and looks for the last commit's roots then, and a commit publishes its roots first
-//! and advances then. So whatever the timing, nobody reads a commit older than the guard that he holds.
+//! and advances then. So whatever the timing, nobody reads a commit older than the guard that it holds.
 
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, Arc, Mutex};
@@ -19,7 +19,7 @@ pub struct Epochs {
 struct Inner {
     committed: u64,
     /// Generation and number of guards, in ascending order, none with zero guards.
-    held: KVec<(u64, usize)>,
+    entered: KVec<(u64, usize)>,
 }
 
 /// Keeps what its commit refers to from being allocated again.
@@ -34,7 +34,7 @@ impl Epochs {
     pub fn new(committed: u64) -> Result<Self> {
         let inner = Inner {
             committed,
-            held: KVec::new(),
+            entered: KVec::new(),
         };
         Ok(Self {
             inner: Arc::pin_init(new_mutex!(inner, "Epochs"), GFP_KERNEL)?,
@@ -49,9 +49,9 @@ impl Epochs {
     pub fn enter(&self) -> Result<EpochGuard> {
         let mut inner = self.inner.lock();
         let transid = inner.committed;
-        match inner.held.last_mut() {
-            Some((held, count)) if *held == transid => *count = count.saturating_add(1),
-            _ => inner.held.push((transid, 1), GFP_KERNEL)?,
+        match inner.entered.last_mut() {
+            Some((entered, count)) if *entered == transid => *count = count.saturating_add(1),
+            _ => inner.entered.push((transid, 1), GFP_KERNEL)?,
         }
         Ok(EpochGuard {
             inner: self.inner.clone(),
@@ -67,13 +67,17 @@ impl Epochs {
 
     /// The oldest generation that is being read.
     pub fn oldest(&self) -> Option<u64> {
-        self.inner.lock().held.first().map(|(transid, _)| *transid)
+        self.inner
+            .lock()
+            .entered
+            .first()
+            .map(|(transid, _)| *transid)
     }
 
     /// Whether what transaction `transid` freed may be allocated again.
     pub fn is_reusable(&self, transid: u64) -> bool {
         let inner = self.inner.lock();
-        let oldest = inner.held.first().map(|(transid, _)| *transid);
+        let oldest = inner.entered.first().map(|(transid, _)| *transid);
         transid <= inner.committed && oldest.is_none_or(|oldest| transid <= oldest)
     }
 }
@@ -89,8 +93,8 @@ impl Clone for EpochGuard {
     fn clone(&self) -> Self {
         let mut inner = self.inner.lock();
         let transid = self.transid;
-        let mut held = inner.held.iter_mut();
-        if let Some((_, count)) = held.find(|(held, _)| *held == transid) {
+        let mut entered = inner.entered.iter_mut();
+        if let Some((_, count)) = entered.find(|(entered, _)| *entered == transid) {
             *count = count.saturating_add(1);
         }
         Self {
@@ -104,15 +108,18 @@ impl Drop for EpochGuard {
     fn drop(&mut self) {
         let mut inner = self.inner.lock();
         let transid = self.transid;
-        let place = inner.held.iter().position(|(held, _)| *held == transid);
+        let place = inner
+            .entered
+            .iter()
+            .position(|(entered, _)| *entered == transid);
         let Some(place) = place else {
             return;
         };
-        if let Some((_, count)) = inner.held.get_mut(place) {
+        if let Some((_, count)) = inner.entered.get_mut(place) {
             *count = count.saturating_sub(1);
             if *count == 0 {
                 // The place was just found, so that there is something to remove.
-                let _ = inner.held.remove(place);
+                let _ = inner.entered.remove(place);
             }
         }
     }

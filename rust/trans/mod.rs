@@ -24,5 +24,5 @@ pub mod transaction;
 pub use commit_roots::CommitRoots;
 pub use epoch::{EpochGuard, Epochs};
 pub use reader::Reader;
-pub use running_view::{Live, View};
+pub use running_view::{RunningView, View};
 pub use transaction::{Reserve, Transaction};

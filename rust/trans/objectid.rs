@@ -67,7 +67,7 @@ impl Transaction<'_> {
     }
 
     fn free_objectids(&mut self) -> &mut RBTree<u64, u64> {
-        &mut self.hold.writer.free_objectids.0
+        &mut self.handle.writer.free_objectids.0
     }
 
     fn highest_objectid(&self, tree: u64) -> Result<u64> {

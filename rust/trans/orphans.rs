@@ -26,18 +26,18 @@ impl Transaction<'_> {
     ///
     /// `ENOMEM`.
     pub fn note_orphan(&mut self, tree: u64, number: u64) -> Result {
-        let orphans = &mut self.hold.writer.orphans.0;
+        let orphans = &mut self.handle.writer.orphans.0;
         orphans.try_create_and_insert((tree, number), (), GFP_KERNEL)?;
         Ok(())
     }
 
     /// Notes that an orphan item was removed.
     pub fn forget_orphan(&mut self, tree: u64, number: u64) {
-        self.hold.writer.orphans.0.remove(&(tree, number));
+        self.handle.writer.orphans.0.remove(&(tree, number));
     }
 
     /// Whether the orphan item was added since the volume was opened, so that the inode may be in use.
     pub fn may_use_orphan(&self, tree: u64, number: u64) -> bool {
-        self.hold.writer.orphans.0.get(&(tree, number)).is_some()
+        self.handle.writer.orphans.0.get(&(tree, number)).is_some()
     }
 }

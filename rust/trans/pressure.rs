@@ -38,7 +38,7 @@ impl Pressure {
         self.owed.store(0, Relaxed);
     }
 
-    /// Asks for `blocks` more, which were not to be had otherwise. Answers whether a commit is due. Each asks in
+    /// Asks for `blocks` more, which were not to be had otherwise. Returns whether a commit is due. Each asks in
     /// proportion to its need, so that a machine that is merely busy does not commit all the time.
     pub fn ask(&self, blocks: usize) -> bool {
         let dirty = self.dirty();

@@ -157,7 +157,7 @@ impl Transaction<'_> {
         tree: u64,
         change: impl FnOnce(&mut RootItem) -> Result,
     ) -> Result {
-        self.hold.changed = true;
+        self.handle.changed = true;
         let running = self.running_root(tree)?;
         let (_, item) = running.item.as_mut().ok_or(ENOENT)?;
         change(item)?;
@@ -200,14 +200,14 @@ impl Transaction<'_> {
     pub fn remove_root(&mut self, tree: u64) -> Result {
         let (key, _) = self.find_root_item(tree)?;
         self.keep_objectids(tree_id::ROOT)?;
-        self.hold.writer.free_objectids.forget(tree);
+        self.handle.writer.free_objectids.forget(tree);
         self.roots.roots.remove(&tree);
         edit::delete(self, tree_id::ROOT, &key)
     }
 
     /// See [`EditContext::set_root`].
     pub(super) fn switch_root(&mut self, tree: u64, root: TreeRoot) -> Result {
-        self.hold.changed = true;
+        self.handle.changed = true;
         let running = self.running_root(tree)?;
         running.root = root;
         running.dirty = true;
@@ -241,7 +241,7 @@ impl Transaction<'_> {
             item.bytenr = root.bytenr.into();
             item.level = root.level;
             item.generation = root.generation.into();
-            // Equal, or else everything behind it is taken as not valid.
+            // Equal, or else everything after it is taken as not valid.
             item.generation_v2 = item.generation;
             let (key, item) = (*key, item.try_clone()?);
             edit::replace(self, tree_id::ROOT, &key, item.as_bytes()).inspect_err(|e| {

@@ -3,7 +3,7 @@
 //!
 //! An operation of the filesystem (the making of a file, a rename, the insertion of an extent) joins the transaction
 //! that runs, or starts one, does all of its changes, and leaves the transaction open for the next. So a commit writes
-//! whole operations, many at a time. [`Fs::commit`] ends the transaction, as does whoever begins one for himself
+//! whole operations, many at a time. [`Fs::commit`] ends the transaction, as does whoever begins one for itself
 //! ([`Fs::begin`]), and an operation that finds it grown large.
 //!
 //! An operation checks whatever can be wrong before its first change. An error before that is the caller's alone; one
@@ -13,7 +13,7 @@ use super::abort;
 use super::dirty::DirtyNodes;
 use super::reader::{Reader, ReaderParts};
 use super::root_tree::RunningRoots;
-use super::transaction::{Hold, Reserve, Transaction, WriterState};
+use super::transaction::{Reserve, Transaction, TransactionHandle, WriterState};
 use crate::device::SuperBuf;
 use crate::extent::delayed_ref::DelayedRefs;
 use crate::platform::{uptime_ms, NofsScope};
@@ -120,7 +120,7 @@ impl Fs {
         let mut base = Reader::from_parts(self.clone(), base);
         base.unseal();
         Ok(Resumed::Running(Transaction {
-            hold: Hold {
+            handle: TransactionHandle {
                 fs: self,
                 writer,
                 transid,
@@ -141,7 +141,7 @@ impl Fs {
         }))
     }
 
-    /// Joins the running transaction, or starts one, without asking for room.
+    /// Joins the running transaction, or starts one, without asking for space.
     pub(crate) fn enter(&self) -> Result<Transaction<'_>> {
         self.check_writable()?;
         let mut trans = match self.resume(self.writer.lock())? {
@@ -153,7 +153,7 @@ impl Fs {
             trans = self.start_locked(self.writer.lock())?;
         }
         let base = &trans.base;
-        if let Err(error) = self.release_freed(&mut trans.hold.writer.space, base) {
+        if let Err(error) = self.release_freed(&mut trans.handle.writer.space, base) {
             // What is left is released by the next one. What operations before did stays.
             trans.leave();
             return Err(error);
@@ -172,10 +172,10 @@ impl Fs {
         trans.commit()
     }
 
-    /// Joins with room for what is reserved.
-    fn enter_with_room(&self, reserve: Reserve) -> Result<Transaction<'_>> {
+    /// Joins with space for what is reserved.
+    fn enter_with_reservation(&self, reserve: Reserve) -> Result<Transaction<'_>> {
         let mut trans = self.enter()?;
-        match trans.make_room(reserve) {
+        match trans.reserve_space(reserve) {
             Ok(()) => Ok(trans),
             // What frees space may use up what others have to leave, but for what the commit itself needs.
             Err(ENOSPC) if reserve.freeing && !trans.is_tight() => Ok(trans),
@@ -187,11 +187,11 @@ impl Fs {
     }
 
     fn join(&self, reserve: Reserve) -> Result<Transaction<'_>> {
-        match self.enter_with_room(reserve) {
+        match self.enter_with_reservation(reserve) {
             // What was freed since the last commit may make up for it.
             Err(ENOSPC) => {
                 self.commit()?;
-                match self.enter_with_room(reserve) {
+                match self.enter_with_reservation(reserve) {
                     Err(ENOSPC) if reserve.freeing => self.enter(),
                     joined => joined,
                 }
@@ -219,12 +219,12 @@ impl Fs {
                 trans.end()?;
                 Ok(value)
             }
-            Err(error) if !trans.hold.changed => {
+            Err(error) if !trans.handle.changed => {
                 trans.leave();
                 Err(error)
             }
             Err(error) => {
-                abort::abort(&mut trans.hold, error);
+                abort::abort(&mut trans.handle, error);
                 Err(error)
             }
         }
@@ -236,7 +236,7 @@ impl Fs {
     ///
     /// `EROFS` if a transaction failed before; those of writing, which turn the volume read-only.
     pub fn commit(&self) -> Result {
-        self.commit_upto(self.newest_generation().saturating_add(1))
+        self.commit_up_to(self.newest_generation().saturating_add(1))
     }
 
     #[inline(never)]
@@ -252,12 +252,12 @@ impl Fs {
         }
     }
 
-    /// Sees to it that all operations of transaction `transid`, or of one before it, are on disk.
+    /// Makes sure that all operations of transaction `transid`, or of one before it, are on disk.
     ///
     /// # Errors
     ///
     /// As for [`Self::commit`].
-    pub fn commit_upto(&self, transid: u64) -> Result {
+    pub fn commit_up_to(&self, transid: u64) -> Result {
         while self.generation() < transid {
             // Not with the writer's mutex: who changes something until the device is free has it in the same commit.
             self.wait_for_sealed(transid.saturating_sub(1))?;
@@ -290,21 +290,21 @@ impl Fs {
 }
 
 impl Transaction<'_> {
-    /// Sees to it that there is room for `reserve` beside what is promised already.
-    fn make_room(&mut self, reserve: Reserve) -> Result {
+    /// Makes sure that there is space for `reserve` beside what is reserved already.
+    fn reserve_space(&mut self, reserve: Reserve) -> Result {
         let nodesize = u64::from(self.fs.geometry.nodesize);
-        let promised = self.fs.room.lock().promised();
+        let bytes_may_use = self.fs.reservations.lock().bytes_may_use();
         let used = self.space().totals(Kind::Metadata).used;
         let mut bytes = reserve.nodes.saturating_mul(nodesize);
         bytes = bytes.saturating_add(self.queued(used));
-        let (space, base) = (&mut self.hold.writer.space, &self.base);
+        let (space, base) = (&mut self.handle.writer.space, &self.base);
         if !reserve.freeing {
-            bytes = bytes.saturating_add(promised.metadata(used));
+            bytes = bytes.saturating_add(bytes_may_use.metadata(used));
         }
-        space.make_room(base, Kind::Metadata, bytes)?;
+        space.ensure_available(base, Kind::Metadata, bytes)?;
         if reserve.data != 0 {
-            let bytes = reserve.data.saturating_add(promised.data);
-            space.make_room(base, Kind::Data, bytes)?;
+            let bytes = reserve.data.saturating_add(bytes_may_use.data);
+            space.ensure_available(base, Kind::Data, bytes)?;
         }
         Ok(())
     }
@@ -326,7 +326,7 @@ impl Transaction<'_> {
 
     /// Whether the transaction should be committed before it uses up what the commit needs.
     fn is_tight(&self) -> bool {
-        let space = &self.hold.writer.space;
+        let space = &self.handle.writer.space;
         let reserve = space.global_reserve(Kind::Metadata);
         space.totals(Kind::Metadata).available < reserve / 2
     }
@@ -344,7 +344,7 @@ impl Transaction<'_> {
     /// Leaves the transaction as it is.
     pub(crate) fn leave(self) {
         let Transaction {
-            mut hold,
+            mut handle,
             fs,
             base,
             superblock,
@@ -354,22 +354,22 @@ impl Transaction<'_> {
             started,
             ..
         } = self;
-        hold.finished = true;
-        fs.refresh_room(&hold.writer.space);
+        handle.finished = true;
+        fs.refresh_reservations(&handle.writer.space);
         fs.pressure.set_dirty(dirty.len());
-        let changed = hold.is_changed();
-        if !changed && !hold.writer.space.is_dirty() {
+        let changed = handle.is_changed();
+        if !changed && !handle.writer.space.is_dirty() {
             return;
         }
-        if hold.changed {
+        if handle.changed {
             let mut trees = fs.running_trees.lock();
             for tree in roots.changed() {
                 trees.add(tree);
             }
         }
-        hold.writer.running = Some(Running {
+        handle.writer.running = Some(Running {
             base: base.into_parts(),
-            transid: hold.transid,
+            transid: handle.transid,
             superblock,
             roots,
             dirty,
@@ -387,9 +387,9 @@ impl Fs {
         self.pressure.relieve();
     }
 
-    /// Tells how much room there is now.
+    /// Tells how much space there is now.
     #[inline(never)]
-    pub(crate) fn refresh_room(&self, space: &Space) {
+    pub(crate) fn refresh_reservations(&self, space: &Space) {
         let usages = space.usages();
         let sum = |kind: Kind, of: fn(&Usage) -> u64| {
             let sums = usages.iter().filter(|sum| sum.flags & kind.flag() != 0);
@@ -397,10 +397,11 @@ impl Fs {
         };
         let reserve = space.global_reserve(Kind::Metadata);
         let metadata = sum(Kind::Metadata, Usage::available).saturating_sub(reserve);
-        let mut room = self.room.lock();
-        room.data = sum(Kind::Data, Usage::available);
-        room.metadata = metadata;
-        room.metadata_used = sum(Kind::Metadata, |sum| sum.used.saturating_add(sum.reserved));
-        room.usages = Some(usages);
+        let mut reservations = self.reservations.lock();
+        reservations.data = sum(Kind::Data, Usage::available);
+        reservations.metadata = metadata;
+        reservations.metadata_used =
+            sum(Kind::Metadata, |sum| sum.used.saturating_add(sum.reserved));
+        reservations.usages = Some(usages);
     }
 }

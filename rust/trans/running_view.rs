@@ -74,7 +74,7 @@ impl View for Transaction<'_> {
 
 /// The volume as it is now. If that is more than the last commit, the writer's mutex is held: nobody changes anything
 /// meanwhile, so that it must be dropped before any wait, and before user memory is touched.
-pub struct Live<'fs> {
+pub struct RunningView<'fs> {
     // Dropped before the reader, and before allocations may enter the filesystem again.
     writer: Option<MutexGuard<'fs, WriterState>>,
     _nofs: Option<NofsScope>,
@@ -88,34 +88,34 @@ impl Fs {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub fn live(&self, tree: u64) -> Result<Live<'_>> {
-        self.live_of(&[tree])
+    pub fn running_view(&self, tree: u64) -> Result<RunningView<'_>> {
+        self.running_view_of(&[tree])
     }
 
-    /// As [`Self::live`], of several trees.
+    /// As [`Self::view`], of several trees.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub fn live_of(&self, trees: &[u64]) -> Result<Live<'_>> {
+    pub fn running_view_of(&self, trees: &[u64]) -> Result<RunningView<'_>> {
         let changed = {
             let running = self.running_trees.lock();
             trees.iter().any(|tree| running.contains(*tree))
         };
-        self.live_if(changed)
+        self.running_view_if(changed)
     }
 
-    /// As [`Self::live`], of all trees, and of the references that operations of any tree gained or gave up.
+    /// As [`Self::view`], of all trees, and of the references that operations of any tree gained or gave up.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub fn live_all(&self) -> Result<Live<'_>> {
+    pub fn running_view_all(&self) -> Result<RunningView<'_>> {
         let changed = self.running_trees.lock().any();
-        self.live_if(changed)
+        self.running_view_if(changed)
     }
 
-    fn live_if(&self, changed: bool) -> Result<Live<'_>> {
+    fn running_view_if(&self, changed: bool) -> Result<RunningView<'_>> {
         if changed {
             let nofs = NofsScope::enter();
             let writer = self.writer.lock();
@@ -123,14 +123,14 @@ impl Fs {
             let running = writer.running.as_ref();
             if let Some(running) = running.filter(|_| self.failure().is_none()) {
                 let base = Reader::from_parts(self.clone(), running.base.clone());
-                return Ok(Live {
+                return Ok(RunningView {
                     writer: Some(writer),
                     _nofs: Some(nofs),
                     base,
                 });
             }
         }
-        Ok(Live {
+        Ok(RunningView {
             writer: None,
             _nofs: None,
             base: self.newest()?,
@@ -145,7 +145,7 @@ impl Fs {
     }
 }
 
-impl Live<'_> {
+impl RunningView<'_> {
     fn running(&self) -> Option<&Running> {
         self.writer.as_ref()?.running.as_ref()
     }
@@ -157,7 +157,7 @@ impl Live<'_> {
     }
 }
 
-impl Nodes for Live<'_> {
+impl Nodes for RunningView<'_> {
     type Ref<'a>
         = NodeRef<'a>
     where
@@ -179,7 +179,7 @@ impl Nodes for Live<'_> {
     }
 }
 
-impl View for Live<'_> {
+impl View for RunningView<'_> {
     fn tree_root(&self, tree: u64) -> Result<TreeRoot> {
         match self.running() {
             Some(running) => running.roots.root(self, tree),

@@ -29,7 +29,7 @@ use crate::volume::fs::Fs;
 use kernel::prelude::*;
 use kernel::sync::{Arc, MutexGuard};
 
-/// How many tree blocks are allocated between two looks at the room that is left.
+/// How many tree blocks are allocated between two looks at the space that is left.
 const BUDGET: u64 = 32;
 
 /// How much a transaction is going to allocate, so that it is refused at its begin rather than in the middle.
@@ -82,7 +82,7 @@ impl Default for WriterState {
 /// The running transaction. Holds the writer's mutex: there is one at a time.
 pub struct Transaction<'fs> {
     // The first field, so that an abort comes before all else goes.
-    pub(crate) hold: Hold<'fs>,
+    pub(crate) handle: TransactionHandle<'fs>,
     pub(crate) fs: &'fs Fs,
     /// The commit that it started from, which may not be on disk yet.
     pub(crate) base: Reader,
@@ -92,7 +92,7 @@ pub struct Transaction<'fs> {
     pub(crate) refs: DelayedRefs,
     /// Allocations may use up what others leave for commits: this is one, or frees more than it takes.
     pub(super) unchecked: bool,
-    /// How many tree blocks may be allocated before it is asked again whether there is room.
+    /// How many tree blocks may be allocated before it is asked again whether there is space.
     pub(super) budget: u64,
     /// When the transaction began, by [`crate::platform::uptime_ms`].
     pub(super) started: u64,
@@ -100,7 +100,7 @@ pub struct Transaction<'fs> {
 }
 
 /// The hold of a transaction on the volume. Unless the transaction came to an end, drop aborts it.
-pub(crate) struct Hold<'fs> {
+pub(crate) struct TransactionHandle<'fs> {
     pub(crate) fs: &'fs Fs,
     pub(crate) writer: MutexGuard<'fs, WriterState>,
     pub(crate) transid: u64,
@@ -122,7 +122,7 @@ impl Fs {
     pub fn begin(&self, reserve: Reserve) -> Result<Transaction<'_>> {
         let mut trans = self.start(self.lock_idle()?, reserve)?;
         if trans.space().tracking() == Tracking::Stale {
-            // A transaction of its own, so that whoever gives up the one he asked for gives up nothing else.
+            // A transaction of its own, so that whoever gives up the one it asked for gives up nothing else.
             self.rebuild(trans)?;
             trans = self.start(self.lock_idle()?, reserve)?;
         }
@@ -130,7 +130,7 @@ impl Fs {
     }
 
     /// The writer's mutex, with no transaction open and all commits on disk: whoever begins a transaction has it for
-    /// himself. On its own for the sake of the stack, on which a commit needs most.
+    /// itself. On its own for the sake of the stack, on which a commit needs most.
     #[inline(never)]
     fn lock_idle(&self) -> Result<MutexGuard<'_, WriterState>> {
         self.check_writable()?;
@@ -153,10 +153,10 @@ impl Fs {
         let bytes = reserve.nodes.saturating_mul(nodesize);
         let (space, base) = trans.allocator();
         if !reserve.freeing {
-            space.make_room(base, Kind::Metadata, bytes)?;
+            space.ensure_available(base, Kind::Metadata, bytes)?;
         }
         if reserve.data != 0 {
-            space.make_room(base, Kind::Data, reserve.data)?;
+            space.ensure_available(base, Kind::Data, reserve.data)?;
         }
         trans.unchecked = reserve.freeing;
         trans.budget = reserve.nodes;
@@ -183,7 +183,7 @@ impl Fs {
         let transid = base.generation().checked_add(1).ok_or(EOVERFLOW)?;
         let roots = RunningRoots::new(base.root(tree_id::ROOT)?, base.root(tree_id::CHUNK)?)?;
         Ok(Transaction {
-            hold: Hold {
+            handle: TransactionHandle {
                 fs: self,
                 writer,
                 transid,
@@ -206,9 +206,9 @@ impl Fs {
 
     /// Lets go of what was freed by commits that all readers have seen.
     pub(super) fn release_freed(&self, space: &mut Space, base: &Reader) -> Result {
-        space.retry_returns();
+        space.retry_deferred_frees();
         let transid = self.epochs.oldest().unwrap_or_else(|| self.generation());
-        space.release_upto(base, transid)
+        space.release_up_to(base, transid)
     }
 }
 
@@ -230,7 +230,7 @@ impl<'fs> Transaction<'fs> {
 
     /// The changes of references that wait to be run.
     pub fn refs(&mut self) -> &mut DelayedRefs {
-        self.hold.changed = true;
+        self.handle.changed = true;
         &mut self.refs
     }
 
@@ -240,7 +240,7 @@ impl<'fs> Transaction<'fs> {
     ///
     /// `ENOSPC`; `EINVAL` if `num_bytes` is not a multiple of the sector size; `ENOMEM`.
     pub fn alloc_data(&mut self, num_bytes: u64, hint: u64) -> Result<u64> {
-        self.hold.changed = true;
+        self.handle.changed = true;
         let (space, base) = self.allocator();
         let extent = space.alloc_data(base, num_bytes, num_bytes, hint)?;
         self.refs
@@ -257,7 +257,7 @@ impl<'fs> Transaction<'fs> {
     pub fn alloc_extent(&mut self, min: u64, want: u64) -> Result<(u64, u64)> {
         let (space, base) = self.allocator();
         let extent = space.alloc_data(base, min, want, 0)?;
-        self.hold.changed = true;
+        self.handle.changed = true;
         self.refs
             .new_extent(extent.start, extent.len, NewExtent::Data, 0)?;
         Ok((extent.start, extent.len))
@@ -266,19 +266,19 @@ impl<'fs> Transaction<'fs> {
     /// Queues the removal of an extent with all references that the extent tree has of it. An extent that this
     /// transaction allocated goes once its references are given up.
     pub fn drop_extent(&mut self, bytenr: u64, num_bytes: u64) -> Result {
-        self.hold.changed = true;
+        self.handle.changed = true;
         self.refs.drop_extent(bytenr, num_bytes)
     }
 
     /// Adds or, if `count` is negative, gives up references of `kind` to an extent.
     pub fn add_ref(&mut self, bytenr: u64, num_bytes: u64, kind: RefKind, count: i64) -> Result {
-        self.hold.changed = true;
+        self.handle.changed = true;
         self.refs.add(bytenr, num_bytes, kind, count)
     }
 
-    /// Sees to it that the commit will find the room that it needs: for copies of blocks that hold what is queued now,
+    /// Makes sure that the commit will find the space that it needs: for copies of blocks that hold what is queued now,
     /// and for those that every commit copies.
-    fn check_room(&mut self) -> Result {
+    fn check_reservation(&mut self) -> Result {
         if self.unchecked {
             return Ok(());
         }
@@ -288,7 +288,7 @@ impl<'fs> Transaction<'fs> {
             let (space, base) = self.allocator();
             let for_commit = queued.min(space.totals(Kind::Metadata).used);
             let bytes = nodesize.saturating_mul(BUDGET).saturating_add(for_commit);
-            space.make_room(base, Kind::Metadata, bytes)?;
+            space.ensure_available(base, Kind::Metadata, bytes)?;
             self.budget = BUDGET;
         }
         self.budget = self.budget.saturating_sub(1);
@@ -297,7 +297,7 @@ impl<'fs> Transaction<'fs> {
 
     /// Allocates the space of a tree block.
     pub(crate) fn alloc_tree_block(&mut self, tree: u64) -> Result<u64> {
-        self.check_room()?;
+        self.check_reservation()?;
         let (space, base) = self.allocator();
         space.alloc_tree_block(base, tree)
     }
@@ -339,7 +339,7 @@ impl<'fs> Transaction<'fs> {
     pub(crate) fn new_node(&self, bytenr: u64, owner: u64, level: u8) -> NewNode {
         NewNode {
             bytenr,
-            generation: self.hold.transid,
+            generation: self.handle.transid,
             owner,
             level,
         }
@@ -353,13 +353,13 @@ impl<'fs> Transaction<'fs> {
 
     /// Notes that there is something to commit that neither tree edits nor references tell.
     pub fn mark_changed(&mut self) {
-        self.hold.changed = true;
+        self.handle.changed = true;
     }
 
     /// Gives up the transaction on purpose: nothing of it was written, and the volume goes on as the last commit
     /// left it.
     pub fn cancel(mut self) {
-        self.hold.roll_back();
+        self.handle.roll_back();
     }
 }
 
@@ -384,7 +384,7 @@ impl Nodes for Transaction<'_> {
 
 impl EditContext for Transaction<'_> {
     fn transid(&self) -> u64 {
-        self.hold.transid
+        self.handle.transid
     }
 
     fn geometry(&self) -> &Geometry {
@@ -404,7 +404,7 @@ impl EditContext for Transaction<'_> {
     }
 
     fn dirty_mut(&mut self, bytenr: u64) -> Result<&mut NodeBuf> {
-        self.hold.changed = true;
+        self.handle.changed = true;
         self.dirty.get_mut(bytenr).ok_or(EINVAL)
     }
 
@@ -451,15 +451,15 @@ impl SpaceContext for Transaction<'_> {
     }
 
     fn space(&self) -> &Space {
-        &self.hold.writer.space
+        &self.handle.writer.space
     }
 
     fn space_mut(&mut self) -> &mut Space {
-        &mut self.hold.writer.space
+        &mut self.handle.writer.space
     }
 
     fn allocator(&mut self) -> (&mut Space, &Reader) {
-        (&mut self.hold.writer.space, &self.base)
+        (&mut self.handle.writer.space, &self.base)
     }
 
     fn superblock(&self) -> &SuperBlock {

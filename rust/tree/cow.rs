@@ -4,7 +4,7 @@
 //! Parents are copied before their children, so that a child's new address always has a place to go, and the
 //! root's goes to the transaction. A block that the transaction allocated itself is used as it is.
 
-use super::edit::{EditContext, Path};
+use super::edit::{EditContext, EditPath};
 use super::node::{NodePtr, TreeRoot};
 use crate::format::Key;
 use kernel::prelude::*;
@@ -19,12 +19,17 @@ pub fn cow_to<C: EditContext>(cx: &mut C, tree: u64, key: &Key, level: u8) -> Re
 }
 
 /// Walks from the root of `tree` to the node at `level` on the way to `key`, making all nodes dirty.
-pub(super) fn descend<C: EditContext>(cx: &mut C, tree: u64, key: &Key, level: u8) -> Result<Path> {
+pub(super) fn descend<C: EditContext>(
+    cx: &mut C,
+    tree: u64,
+    key: &Key,
+    level: u8,
+) -> Result<EditPath> {
     let root = cx.root(tree)?;
     if level > root.level {
         return Err(EINVAL);
     }
-    let mut path = Path::new(tree, root.level)?;
+    let mut path = EditPath::new(tree, root.level)?;
     let mut bytenr = dirty_root(cx, tree, root)?;
     for at in (level..=root.level).rev() {
         let node = cx.dirty_mut(bytenr)?;

@@ -21,17 +21,17 @@ struct Step<R> {
 }
 
 /// By level; filled from the leaf to the root, or not at all.
-type Path<R> = [Option<Step<R>>; MAX_LEVEL as usize];
+type CursorPath<R> = [Option<Step<R>>; MAX_LEVEL as usize];
 
 /// A place among the items of a tree.
 ///
-/// A new cursor is nowhere. [`Cursor::seek`] leaves it at an item or behind the last one; where an operation
+/// A new cursor is nowhere. [`Cursor::seek`] leaves it at an item or after the last one; where an operation
 /// fails, or finds nothing in its direction, the cursor is at no item and [`Cursor::item`] returns `None`.
 pub struct Cursor<'s, S: Nodes> {
     source: &'s S,
     root: TreeRoot,
     /// The nodes of the way, which are too much for the stacks of those who use cursors. Made by the first search.
-    path: Option<KBox<Path<S::Ref<'s>>>>,
+    path: Option<KBox<CursorPath<S::Ref<'s>>>>,
     readahead: bool,
     /// Below the leaves' parents, up to which slot siblings were asked for.
     prefetched: usize,
@@ -60,7 +60,7 @@ impl<'s, S: Nodes> Cursor<'s, S> {
         self.root
     }
 
-    /// Moves to the first item whose key is not below `key`, or behind the last item. Returns whether the
+    /// Moves to the first item whose key is not below `key`, or after the last item. Returns whether the
     /// item's key is `key`.
     ///
     /// # Errors
@@ -98,7 +98,7 @@ impl<'s, S: Nodes> Cursor<'s, S> {
         step.node.key(step.slot)
     }
 
-    /// Moves to the next item. Returns whether there is one; if not, the cursor is behind the last item.
+    /// Moves to the next item. Returns whether there is one; if not, the cursor is after the last item.
     ///
     /// # Errors
     ///
@@ -248,7 +248,7 @@ impl<'s, S: Nodes> Cursor<'s, S> {
             .find_map(|step| step.node.key(step.slot.checked_add(1)?))
     }
 
-    /// Moves from behind the last item of a leaf to the first item of the next leaf that has one.
+    /// Moves from after the last item of a leaf to the first item of the next leaf that has one.
     fn next_leaf(&mut self) -> Result<bool> {
         loop {
             let mut found = None;
@@ -336,13 +336,13 @@ impl<'s, S: Nodes> Cursor<'s, S> {
     }
 }
 
-fn new_path<R>() -> Result<KBox<Path<R>>> {
+fn new_path<R>() -> Result<KBox<CursorPath<R>>> {
     let path = KBox::new_uninit(GFP_KERNEL)?;
     Ok(fill(path))
 }
 
 /// Apart from the allocation, under which this would take up stack.
 #[inline(never)]
-fn fill<R>(path: KBox<MaybeUninit<Path<R>>>) -> KBox<Path<R>> {
+fn fill<R>(path: KBox<MaybeUninit<CursorPath<R>>>) -> KBox<CursorPath<R>> {
     KBox::write(path, [const { None }; MAX_LEVEL as usize])
 }

@@ -72,7 +72,7 @@ pub(super) struct Step {
 }
 
 /// The way from the root to a key; its nodes are dirty.
-pub(super) struct Path {
+pub(super) struct EditPath {
     pub(super) tree: u64,
     pub(super) root_level: u8,
     /// Whether the leaf holds the key itself.
@@ -80,7 +80,7 @@ pub(super) struct Path {
     steps: [Step; MAX_LEVEL as usize],
 }
 
-impl Path {
+impl EditPath {
     /// A path of which only the level of the root is known, below [`MAX_LEVEL`].
     pub(super) fn new(tree: u64, root_level: u8) -> Result<Self> {
         if root_level >= MAX_LEVEL {
@@ -270,7 +270,12 @@ pub fn set_key<C: EditContext>(cx: &mut C, tree: u64, old: &Key, new: &Key) -> R
 }
 
 /// Tells the ancestors of the node on `path` at `level` that its first key is `key` now.
-pub(super) fn set_low_key<C: EditContext>(cx: &mut C, path: &Path, level: u8, key: &Key) -> Result {
+pub(super) fn set_low_key<C: EditContext>(
+    cx: &mut C,
+    path: &EditPath,
+    level: u8,
+    key: &Key,
+) -> Result {
     for above in level.saturating_add(1)..=path.root_level {
         let step = path.step(above)?;
         cx.dirty_mut(step.bytenr)?.set_ptr_key(step.slot, key)?;

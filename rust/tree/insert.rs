@@ -2,8 +2,8 @@
 //! Inserting items.
 
 use super::cow::descend;
-use super::edit::{max_item_size, set_low_key, EditContext, Path};
-use super::split::make_room;
+use super::edit::{max_item_size, set_low_key, EditContext, EditPath};
+use super::split::ensure_leaf_space;
 use crate::format::header::ITEM_SIZE;
 use crate::format::Key;
 use kernel::prelude::*;
@@ -35,7 +35,7 @@ where
     C: EditContext,
     I: IntoIterator<Item = (Key, &'a [u8])>,
 {
-    let mut last: Option<(Path, Key)> = None;
+    let mut last: Option<(EditPath, Key)> = None;
     for (key, data) in items {
         if data.len() > max_item_size(cx.geometry()) {
             return Err(EOVERFLOW);
@@ -54,8 +54,8 @@ where
     Ok(())
 }
 
-/// Moves a path to `key`, which lies behind the key that it leads to; it stays in the leaf if it can.
-fn follow<C: EditContext>(cx: &mut C, mut path: Path, key: &Key) -> Result<Path> {
+/// Moves a path to `key`, which lies after the key that it leads to; it stays in the leaf if it can.
+fn follow<C: EditContext>(cx: &mut C, mut path: EditPath, key: &Key) -> Result<EditPath> {
     if path.upper_bound(cx)?.is_some_and(|bound| *key >= bound) {
         return descend(cx, path.tree, key, 0);
     }
@@ -69,13 +69,13 @@ fn follow<C: EditContext>(cx: &mut C, mut path: Path, key: &Key) -> Result<Path>
 /// Inserts an item, no larger than [`max_item_size`], where `path` leads. Afterwards `path` leads to it.
 pub(super) fn insert_at<C: EditContext>(
     cx: &mut C,
-    path: &mut Path,
+    path: &mut EditPath,
     key: &Key,
     data: &[u8],
 ) -> Result {
     let need = data.len().checked_add(ITEM_SIZE).ok_or(EOVERFLOW)?;
     if cx.dirty_mut(path.step(0)?.bytenr)?.free_space() < need {
-        make_room(cx, path, key, need)?;
+        ensure_leaf_space(cx, path, key, need)?;
     }
     let step = path.step(0)?;
     cx.dirty_mut(step.bytenr)?

@@ -18,7 +18,7 @@ impl NodeBuf {
     ///
     /// # Errors
     ///
-    /// `EOVERFLOW` if the node is full; `EINVAL` if this is a leaf or `slot` is behind the last pointer.
+    /// `EOVERFLOW` if the node is full; `EINVAL` if this is a leaf or `slot` is after the last pointer.
     pub fn insert_ptr(&mut self, slot: usize, key: &Key, bytenr: u64, generation: u64) -> Result {
         self.open_ptrs(slot, 1)?;
         let ptr = KeyPtr {
@@ -73,10 +73,10 @@ impl NodeBuf {
         at: usize,
     ) -> Result {
         dst.open_ptrs(at, count)?;
-        let behind = from.checked_add(count).ok_or(EINVAL)?;
+        let after = from.checked_add(count).ok_or(EINVAL)?;
         let ptrs = src
             .bytes()
-            .get(src.entry_offset(from)?..src.entry_offset(behind)?)
+            .get(src.entry_offset(from)?..src.entry_offset(after)?)
             .ok_or(EUCLEAN)?;
         let start = dst.entry_offset(at)?;
         let end = start.checked_add(ptrs.len()).ok_or(EUCLEAN)?;
@@ -106,11 +106,11 @@ impl NodeBuf {
     }
 
     fn close_ptrs(&mut self, slot: usize, count: usize) -> Result {
-        let behind = slot.checked_add(count).ok_or(EINVAL)?;
-        if self.is_leaf() || behind > self.entries() {
+        let after = slot.checked_add(count).ok_or(EINVAL)?;
+        if self.is_leaf() || after > self.entries() {
             return Err(EINVAL);
         }
-        self.shift_entries(behind, slot)
+        self.shift_entries(after, slot)
     }
 }
 
@@ -157,12 +157,12 @@ mod tests {
                 assert_eq!(one.shared_children(slot, &other, slot), end - slot);
             }
         }
-        let behind = node(&all[40..70]);
-        assert_eq!(one.shared_children(40, &behind, 0), 30);
-        assert_eq!(behind.shared_children(10, &one, 50), 20);
-        assert_eq!(behind.shared_children(10, &one, 49), 0);
-        assert_eq!(behind.shared_children(30, &one, 70), 0);
-        assert_eq!(behind.shared_children(31, &one, 70), 0);
+        let after = node(&all[40..70]);
+        assert_eq!(one.shared_children(40, &after, 0), 30);
+        assert_eq!(after.shared_children(10, &one, 50), 20);
+        assert_eq!(after.shared_children(10, &one, 49), 0);
+        assert_eq!(after.shared_children(30, &one, 70), 0);
+        assert_eq!(after.shared_children(31, &one, 70), 0);
         assert_eq!(buf(0).shared_children(0, &one, 0), 0);
     }
 

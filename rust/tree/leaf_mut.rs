@@ -30,7 +30,7 @@ impl NodeBuf {
     ///
     /// # Errors
     ///
-    /// `EOVERFLOW` if the item does not fit; `EINVAL` if this is no leaf or `slot` is behind the last item.
+    /// `EOVERFLOW` if the item does not fit; `EINVAL` if this is no leaf or `slot` is after the last item.
     pub fn insert_item(&mut self, slot: usize, key: &Key, len: usize) -> Result<&mut [u8]> {
         let end = self.open_items(slot, 1, len)?;
         let start = end.checked_sub(len).ok_or(EUCLEAN)?;
@@ -73,7 +73,7 @@ impl NodeBuf {
         )
     }
 
-    /// Where the data of the last item starts, in bytes behind the header: the end of the free space.
+    /// Where the data of the last item starts, in bytes after the header: the end of the free space.
     pub(super) fn data_start(&self) -> Result<usize> {
         self.data_end(self.entries())
     }
@@ -114,7 +114,7 @@ impl NodeBuf {
         src.close_items(from, count)
     }
 
-    /// Where the data of item `slot` ends, or would end if it were inserted there, in bytes behind the header.
+    /// Where the data of item `slot` ends, or would end if it were inserted there, in bytes after the header.
     fn data_end(&self, slot: usize) -> Result<usize> {
         match slot.checked_sub(1) {
             None => Ok(self.capacity()),
@@ -122,13 +122,13 @@ impl NodeBuf {
         }
     }
 
-    /// Start and end of the data of `count` items from `from` on, in bytes behind the header.
+    /// Start and end of the data of `count` items from `from` on, in bytes after the header.
     fn data_range(&self, from: usize, count: usize) -> Result<(usize, usize)> {
         let end = from.checked_add(count).ok_or(EINVAL)?;
         Ok((self.data_end(end)?, self.data_end(from)?))
     }
 
-    /// Makes room for `count` items with `len` bytes of data in all at `slot`, and returns where their data
+    /// Makes space for `count` items with `len` bytes of data in all at `slot`, and returns where their data
     /// ends. Their heads are for the caller to fill.
     fn open_items(&mut self, slot: usize, count: usize, len: usize) -> Result<usize> {
         if !self.is_leaf() || slot > self.entries() {
@@ -160,8 +160,8 @@ impl NodeBuf {
 
     /// Removes `count` items from `slot` on.
     fn close_items(&mut self, slot: usize, count: usize) -> Result {
-        let behind = slot.checked_add(count).ok_or(EINVAL)?;
-        if !self.is_leaf() || behind > self.entries() {
+        let after = slot.checked_add(count).ok_or(EINVAL)?;
+        if !self.is_leaf() || after > self.entries() {
             return Err(EINVAL);
         }
         let (low, high) = self.data_range(slot, count)?;
@@ -174,11 +174,11 @@ impl NodeBuf {
             at_data(low)?,
             at_data(target)?,
         )?;
-        for moved in behind..self.entries() {
+        for moved in after..self.entries() {
             let offset = item_head(self.node(), moved)?.offset.get() as usize;
             self.put_offset(moved, offset.checked_add(len).ok_or(EUCLEAN)?)?;
         }
-        self.shift_entries(behind, slot)
+        self.shift_entries(after, slot)
     }
 
     fn put_item_head(&mut self, slot: usize, key: &Key, offset: usize, size: usize) -> Result {

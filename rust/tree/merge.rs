@@ -5,7 +5,7 @@
 //! them can take it, or is spread over both. The parent then has a pointer less, and may be the next to merge.
 
 use super::cow::dirty_child;
-use super::edit::{read_node, set_low_key, with_two, EditContext, Path, Step};
+use super::edit::{read_node, set_low_key, with_two, EditContext, EditPath, Step};
 use super::leaf_mut::item_head;
 use super::node::{Node, TreeRoot};
 use super::node_buf::{capacity, used_bytes, NodeBuf};
@@ -14,7 +14,7 @@ use kernel::prelude::*;
 
 /// Restores the fill of the nodes of `path`, from the leaf up, after something was removed from the leaf.
 /// The path is of no use afterwards.
-pub(super) fn rebalance<C: EditContext>(cx: &mut C, path: &mut Path) -> Result {
+pub(super) fn rebalance<C: EditContext>(cx: &mut C, path: &mut EditPath) -> Result {
     for level in 0..path.root_level {
         if !dissolve(cx, path, level)? {
             return Ok(());
@@ -25,7 +25,7 @@ pub(super) fn rebalance<C: EditContext>(cx: &mut C, path: &mut Path) -> Result {
 
 /// Removes the node at `level` of `path`, which is not the root, if it is empty or its neighbours can take
 /// what it holds. Returns whether it is gone.
-fn dissolve<C: EditContext>(cx: &mut C, path: &Path, level: u8) -> Result<bool> {
+fn dissolve<C: EditContext>(cx: &mut C, path: &EditPath, level: u8) -> Result<bool> {
     let above = level.saturating_add(1);
     let node = path.step(level)?.bytenr;
     let parent = path.step(above)?;

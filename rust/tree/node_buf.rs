@@ -3,7 +3,7 @@
 //!
 //! A [`NodeBuf`] is a [`Node`] whose bytes may be written to, so that a transaction reads its own blocks with
 //! the very code that reads committed ones. The mutators are in `leaf_mut.rs` and `interior_mut.rs`. All of
-//! them keep the layout that the verification of nodes asks for: entries are in a row behind the header, and
+//! them keep the layout that the verification of nodes asks for: entries are in a row after the header, and
 //! a leaf's data is packed without holes from the end of the block towards its front, first item last.
 //!
 //! What a mutator returns as an error is a request that the block cannot hold or a block that is not what
@@ -159,7 +159,7 @@ impl NodeBuf {
         self.node.nritems() as usize
     }
 
-    /// How many bytes entries and data can take together: those behind the header.
+    /// How many bytes entries and data can take together: those after the header.
     pub fn capacity(&self) -> usize {
         capacity(&self.node)
     }
@@ -236,12 +236,12 @@ impl NodeBuf {
     }
 }
 
-/// How many bytes of a node are behind its header.
+/// How many bytes of a node are after its header.
 pub(super) fn capacity(node: &Node) -> usize {
     node.bytes().len().saturating_sub(HEADER_SIZE)
 }
 
-/// How many of the bytes behind the header a node uses for entries and data.
+/// How many of the bytes after the header a node uses for entries and data.
 pub(super) fn used_bytes(node: &Node) -> usize {
     let entries = node.nritems() as usize;
     if !node.is_leaf() {
@@ -257,7 +257,7 @@ pub(super) fn used_bytes(node: &Node) -> usize {
     entries.saturating_mul(ITEM_SIZE).saturating_add(data)
 }
 
-/// Where data that starts `offset` bytes behind the header starts in the block.
+/// Where data that starts `offset` bytes after the header starts in the block.
 pub(super) fn at_data(offset: usize) -> Result<usize> {
     offset.checked_add(HEADER_SIZE).ok_or(EUCLEAN)
 }

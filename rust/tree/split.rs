@@ -2,10 +2,10 @@
 //! Splitting leaves and nodes, and growing the tree at its root.
 //!
 //! A split puts the upper part of a block into a new one to its right. It happens only when the parent has
-//! room for the new pointer, so the lowest ancestor with room is looked for first, and the full ones between
+//! space for the new pointer, so the lowest ancestor with space is looked for first, and the full ones between
 //! are split from the top down: no step can find its parent full.
 
-use super::edit::{with_two, EditContext, Path};
+use super::edit::{with_two, EditContext, EditPath};
 use super::leaf_mut::item_head;
 use super::node::{Node, TreeRoot};
 use super::node_buf::{used_bytes, NodeBuf};
@@ -22,9 +22,9 @@ enum Side {
 
 /// Splits the leaf of `path` so that an item at `key`, which takes `need` bytes with its head, fits where
 /// `path` leads afterwards.
-pub(super) fn make_room<C: EditContext>(
+pub(super) fn ensure_leaf_space<C: EditContext>(
     cx: &mut C,
-    path: &mut Path,
+    path: &mut EditPath,
     key: &Key,
     need: usize,
 ) -> Result {
@@ -34,7 +34,7 @@ pub(super) fn make_room<C: EditContext>(
         Some(left) if left <= step.slot => split(cx, path, 0, left, key, Side::Right),
         Some(left) => split(cx, path, 0, left.saturating_sub(1), key, Side::Left),
         None => {
-            // The items on neither side leave room: the new one gets a leaf of its own between them.
+            // The items on neither side leave space: the new one gets a leaf of its own between them.
             split(cx, path, 0, step.slot, key, Side::Left)?;
             split(cx, path, 0, step.slot, key, Side::Right)
         }
@@ -42,9 +42,9 @@ pub(super) fn make_room<C: EditContext>(
 }
 
 /// Where to cut a leaf into which an item of `need` bytes goes at `slot`: how many items, counting the new one,
-/// go to the left half, or `None` if no cut makes room.
+/// go to the left half, or `None` if no cut makes space.
 ///
-/// An item behind all others gets a new leaf, so that keys that ascend leave full leaves behind. Else the cut
+/// An item after all others gets a new leaf, so that keys that ascend leave full leaves behind. Else the cut
 /// that makes the halves most alike is taken.
 fn leaf_cut(leaf: &Node, slot: usize, need: usize, capacity: usize) -> Result<Option<usize>> {
     let entries = leaf.nritems() as usize;
@@ -87,7 +87,7 @@ fn leaf_cut(leaf: &Node, slot: usize, need: usize, capacity: usize) -> Result<Op
 /// path go on at `side`. `key` is the first key of the new node if no entry moves into it.
 fn split<C: EditContext>(
     cx: &mut C,
-    path: &mut Path,
+    path: &mut EditPath,
     level: u8,
     at: usize,
     key: &Key,
@@ -96,7 +96,7 @@ fn split<C: EditContext>(
     if level == path.root_level {
         grow_root(cx, path, key)?;
     } else {
-        make_room_for_ptr(cx, path, level.saturating_add(1), key)?;
+        ensure_node_space(cx, path, level.saturating_add(1), key)?;
     }
     let left = path.step(level)?;
     let right = cx.alloc_node(path.tree, level)?;
@@ -119,8 +119,13 @@ fn split<C: EditContext>(
     Ok(())
 }
 
-/// Sees to it that the node at `level` of `path` takes one more pointer.
-fn make_room_for_ptr<C: EditContext>(cx: &mut C, path: &mut Path, level: u8, key: &Key) -> Result {
+/// Makes sure that the node at `level` of `path` takes one more pointer.
+fn ensure_node_space<C: EditContext>(
+    cx: &mut C,
+    path: &mut EditPath,
+    level: u8,
+    key: &Key,
+) -> Result {
     let mut full_below = level;
     while !cx
         .dirty_mut(path.step(full_below)?.bytenr)?
@@ -137,8 +142,8 @@ fn make_room_for_ptr<C: EditContext>(cx: &mut C, path: &mut Path, level: u8, key
     Ok(())
 }
 
-/// Splits the full node at `level` of `path`, whose parent has room.
-fn split_interior<C: EditContext>(cx: &mut C, path: &mut Path, level: u8, key: &Key) -> Result {
+/// Splits the full node at `level` of `path`, whose parent has space.
+fn split_interior<C: EditContext>(cx: &mut C, path: &mut EditPath, level: u8, key: &Key) -> Result {
     let step = path.step(level)?;
     let entries = cx.dirty_mut(step.bytenr)?.entries();
     let last = entries.checked_sub(1).ok_or(EUCLEAN)?;
@@ -153,7 +158,7 @@ fn split_interior<C: EditContext>(cx: &mut C, path: &mut Path, level: u8, key: &
 }
 
 /// Puts a new root above the root of `path`. `key` is the tree's first key if the old root is empty.
-fn grow_root<C: EditContext>(cx: &mut C, path: &mut Path, key: &Key) -> Result {
+fn grow_root<C: EditContext>(cx: &mut C, path: &mut EditPath, key: &Key) -> Result {
     let old = path.step(path.root_level)?.bytenr;
     let level = path.root_level.saturating_add(1);
     if level >= MAX_LEVEL {

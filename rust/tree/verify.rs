@@ -303,7 +303,7 @@ fn check_leaf(node: &Node, header: &Header) -> core::result::Result<(), Fault> {
     Ok(())
 }
 
-/// The first `size` bytes behind the header as an array.
+/// The first `size` bytes after the header as an array.
 fn array<T: FromBytes + KnownLayout + Immutable + Unaligned>(
     node: &Node,
     size: usize,

@@ -168,7 +168,7 @@ pub(super) unsafe extern "C" fn write_inode(
 ) -> kernel::ffi::c_int {
     // SAFETY: By this function's contract.
     let inode = unsafe { Inode::from_raw(inode) };
-    if inode.is_stand_in() {
+    if inode.is_empty_subvol_dir() {
         return 0;
     }
     from_result(|| match store(inode) {
@@ -190,7 +190,7 @@ unsafe fn set(
     // SAFETY: The VFS passes a dentry that it holds, and has locked its inode.
     let inode = unsafe { Exclusive::assume(Inode::of_dentry(dentry)) };
     inode.subvolume().check_writable()?;
-    if inode.is_stand_in() {
+    if inode.is_empty_subvol_dir() {
         return Err(EPERM);
     }
     // SAFETY: The arguments are the VFS's own.
@@ -256,13 +256,13 @@ fn new_flags(old: u64, wanted: u32) -> Result<u64> {
     } else {
         0
     };
-    let in_place = if old & inode_flags::NODATACOW != 0 {
+    let nocow = if old & inode_flags::NODATACOW != 0 {
         bindings::FS_NOCOW_FL
     } else {
         0
     };
     // What is there already may stay, or go.
-    if wanted & !(shown | compressed | in_place) != 0 {
+    if wanted & !(shown | compressed | nocow) != 0 {
         return Err(EOPNOTSUPP);
     }
     let mut flags = old;
@@ -279,7 +279,7 @@ fn new_flags(old: u64, wanted: u32) -> Result<u64> {
     if flags & inode_flags::COMPRESS != 0 && flags & inode_flags::NOCOMPRESS != 0 {
         return Err(EINVAL);
     }
-    if (wanted & bindings::FS_NOCOW_FL == 0) != (in_place == 0) {
+    if (wanted & bindings::FS_NOCOW_FL == 0) != (nocow == 0) {
         return Err(EOPNOTSUPP);
     }
     Ok(flags)
@@ -307,7 +307,7 @@ pub(super) unsafe extern "C" fn fileattr_set(
                 bindings::rbtrfs_kattr_has_fsx(attr),
             )
         };
-        if more || inode.is_stand_in() {
+        if more || inode.is_empty_subvol_dir() {
             return Err(EOPNOTSUPP);
         }
         let old = inode.info().flags();
@@ -346,7 +346,7 @@ pub(super) unsafe extern "C" fn getattr(
         let stat = &mut *stat;
         // A stand-in keeps the device of the superblock, as in the C driver: whoever stays within one subvolume passes it
         // by, as send does.
-        if !inode.is_stand_in() {
+        if !inode.is_empty_subvol_dir() {
             stat.dev = inode.subvolume().dev();
         }
         stat.subvol = info.tree;

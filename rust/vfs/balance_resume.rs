@@ -18,12 +18,12 @@ impl Work for Resumed {
 }
 
 /// What a superblock does of its own accord about balance.
-pub(super) struct Resume {
+pub(super) struct BalanceResume {
     skip: bool,
     thread: Pin<KBox<Mutex<Option<Thread<Resumed>>>>>,
 }
 
-impl Resume {
+impl BalanceResume {
     /// With `skip`, a balance that the mount finds stays paused.
     pub(super) fn new(skip: bool) -> Result<Self> {
         Ok(Self {

@@ -314,7 +314,7 @@ impl BlockDevice for Bdev {
         let nothing = (0, core::ptr::null_mut(), 0);
         let mut results: KVec<Result> = KVec::with_capacity(ios.len(), GFP_KERNEL)?;
         // SAFETY: Each pointer is that of a buffer which `ios` borrows, or of a bounce buffer, with its length;
-        // neither is used until the call returns. There is room for every result, so no push fails.
+        // neither is used until the call returns. There is space for every result, so no push fails.
         let all = unsafe {
             self.run(
                 Op::READ,

@@ -34,9 +34,9 @@ unsafe impl Sync for Inner {}
 
 /// The registered device; dropping it unregisters. Whoever has it open holds the module, so that it is not dropped
 /// before.
-pub(super) struct Control(Pin<KBox<Inner>>);
+pub(super) struct ControlDevice(Pin<KBox<Inner>>);
 
-impl Control {
+impl ControlDevice {
     /// Registers the device.
     ///
     /// # Errors
@@ -72,7 +72,7 @@ impl Control {
     }
 }
 
-impl Drop for Control {
+impl Drop for ControlDevice {
     fn drop(&mut self) {
         // SAFETY: `new` registered it.
         unsafe { bindings::misc_deregister(self.0.misc.get()) };
@@ -83,7 +83,7 @@ impl Drop for Control {
 ///
 /// # Safety
 ///
-/// As the VFS calls it, for an open file of a device that [`Control`] registered.
+/// As the VFS calls it, for an open file of a device that [`ControlDevice`] registered.
 unsafe extern "C" fn unlocked_ioctl(
     file: *mut bindings::file,
     cmd: kernel::ffi::c_uint,
@@ -158,7 +158,7 @@ impl Devices<'_> {
             dev: 0,
             found: false,
         };
-        // SAFETY: The path is terminated, and there is room for the number.
+        // SAFETY: The path is terminated, and there is space for the number.
         to_result(unsafe { bindings::lookup_bdev(path.as_char_ptr(), &mut search.dev) })?;
         // SAFETY: The type is registered, and the callback gets what it expects, during the call only.
         unsafe {

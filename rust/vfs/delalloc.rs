@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Space that is promised to data which is still in memory: which blocks of a file have it.
+//! Space that is reserved for data which is still in memory: which blocks of a file have it.
 //!
 //! A block gets its share when it is about to become dirty, so that `write` fails for want of space and writeback
 //! does not. Writeback takes the share over; cutting the block off gives it back.
@@ -18,7 +18,7 @@ const RANGES: usize = 64;
 struct Inner {
     blocks: ExtentSet,
     /// As many bytes as there are in `blocks`.
-    promise: Option<DataReservation>,
+    reservation: Option<DataReservation>,
     /// Grows whenever blocks lose their share, so that a writer who looked before notices.
     sequence: u64,
 }
@@ -52,36 +52,36 @@ impl Inner {
         Ok(missing)
     }
 
-    /// Enters the gaps of a range, for which `promise` has enough; what is over stays there.
-    fn fill(&mut self, start: u64, end: u64, promise: &mut DataReservation) -> Result {
+    /// Enters the gaps of a range, for which `reservation` has enough; what is over stays there.
+    fn fill(&mut self, start: u64, end: u64, reservation: &mut DataReservation) -> Result {
         let mut gaps = KVec::new();
         self.gaps(start, end, &mut |gap| Ok(gaps.push(gap, GFP_KERNEL)?))?;
         for gap in gaps {
             self.blocks.insert(gap)?;
-            let share = promise.split(gap.len);
-            match &mut self.promise {
-                Some(promise) => promise.merge(share),
-                None => self.promise = Some(share),
+            let share = reservation.split(gap.len);
+            match &mut self.reservation {
+                Some(reservation) => reservation.merge(share),
+                None => self.reservation = Some(share),
             }
         }
         Ok(())
     }
 }
 
-/// The promised blocks of one file. The mutex is a leaf.
+/// The reserved blocks of one file. The mutex is a leaf.
 #[pin_data]
-pub(super) struct Reserved {
+pub(super) struct Delalloc {
     #[pin]
     inner: Mutex<Inner>,
 }
 
-impl Reserved {
+impl Delalloc {
     pub(super) fn new() -> Result<Pin<KBox<Self>>> {
         KBox::pin_init(
             pin_init!(Self {
                 inner <- new_mutex!(Inner {
                     blocks: ExtentSet::new(),
-                    promise: None,
+                    reservation: None,
                     sequence: 0,
                 }),
             }),
@@ -94,12 +94,12 @@ impl Reserved {
         self.inner.lock().sequence
     }
 
-    /// The bytes that are promised.
+    /// The bytes that are reserved.
     pub(super) fn bytes(&self) -> u64 {
         self.inner.lock().blocks.bytes()
     }
 
-    /// The promised blocks from `from` on, not too many of them, and up to where these are all.
+    /// The reserved blocks from `from` on, not too many of them, and up to where these are all.
     ///
     /// # Errors
     ///
@@ -113,13 +113,13 @@ impl Reserved {
                 return Ok((ranges, at));
             }
             at = range.end();
-            // There is room, so that nothing is allocated here.
+            // There is space, so that nothing is allocated here.
             ranges.push(range, GFP_KERNEL)?;
         }
         Ok((ranges, u64::MAX))
     }
 
-    /// Gives every block of the range its share, and answers the sequence number.
+    /// Gives every block of the range its share, and returns the sequence number.
     ///
     /// # Errors
     ///
@@ -127,7 +127,7 @@ impl Reserved {
     pub(super) fn add(&self, fs: &Fs, start: u64, end: u64) -> Result<u64> {
         // Reclaim cuts off what is clean, which takes the mutex.
         let _nofs = NofsScope::enter();
-        let mut promise: Option<DataReservation> = None;
+        let mut reservation: Option<DataReservation> = None;
         loop {
             let missing = {
                 let mut inner = self.inner.lock();
@@ -135,17 +135,17 @@ impl Reserved {
                 if missing == 0 {
                     return Ok(inner.sequence);
                 }
-                if let Some(promise) = promise.as_mut().filter(|p| p.bytes() >= missing) {
-                    inner.fill(start, end, promise)?;
+                if let Some(reservation) = reservation.as_mut().filter(|p| p.bytes() >= missing) {
+                    inner.fill(start, end, reservation)?;
                     return Ok(inner.sequence);
                 }
                 missing
             };
-            let have = promise.as_ref().map_or(0, DataReservation::bytes);
+            let have = reservation.as_ref().map_or(0, DataReservation::bytes);
             let more = fs.reserve_data(missing.saturating_sub(have))?;
-            match &mut promise {
-                Some(promise) => promise.merge(more),
-                None => promise = Some(more),
+            match &mut reservation {
+                Some(reservation) => reservation.merge(more),
+                None => reservation = Some(more),
             }
         }
     }
@@ -160,6 +160,9 @@ impl Reserved {
         // Without memory to split an extent the rest keeps its share until the inode goes.
         let _ = inner.blocks.subtract(range);
         let bytes = before.saturating_sub(inner.blocks.bytes());
-        inner.promise.as_mut().map(|promise| promise.split(bytes))
+        inner
+            .reservation
+            .as_mut()
+            .map(|reservation| reservation.split(bytes))
     }
 }

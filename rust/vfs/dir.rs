@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Directories: look-up, across the borders of subvolumes, and listing.
 
-use super::iget::{iget, stand_in};
-use super::inode::{self, live, Inode, InodeRef, ROOT_DIR};
+use super::iget::{iget, new_simple_dir};
+use super::inode::{self, running_view, Inode, InodeRef, ROOT_DIR};
 use super::super_block::SuperBlock;
 use super::table::Table;
 use super::{fsync, ioctl, namespace};
@@ -33,7 +33,7 @@ pub(super) unsafe fn name_of<'a>(dentry: *const bindings::dentry) -> &'a [u8] {
 /// Where `name` leads to in `parent`; of subvolumes, only to the root of one that is where the root tree says.
 fn find(parent: &Inode, name: &[u8]) -> Result<Option<Found>> {
     let (tree, ino) = (parent.info().tree, parent.info().ino);
-    let view = live(parent.fs(), &[tree])?;
+    let view = running_view(parent.fs(), &[tree])?;
     let target = subvol::dir::lookup(&*view, view.tree_root(tree)?, ino, name)?;
     Ok(target.map(|target| Found {
         location: target.location,
@@ -52,7 +52,7 @@ fn lookup_name(parent: &Inode, name: &[u8]) -> Result<Option<InodeRef>> {
     if name.len() > NAME_LEN {
         return Err(ENAMETOOLONG);
     }
-    if parent.is_stand_in() {
+    if parent.is_empty_subvol_dir() {
         return Ok(None);
     }
     let Some(target) = find(parent, name)? else {
@@ -76,7 +76,7 @@ fn lookup_name(parent: &Inode, name: &[u8]) -> Result<Option<InodeRef>> {
         }
         item_type::ROOT_ITEM => match enter_subvolume(parent, name, location.objectid)? {
             Some(inode) => inode,
-            None => stand_in(parent)?,
+            None => new_simple_dir(parent)?,
         },
         _ => return Err(damaged(sb, parent, "has an entry that leads to no inode")),
     };
@@ -125,7 +125,7 @@ fn enter_subvolume(parent: &Inode, name: &[u8], child: u64) -> Result<Option<Ino
 }
 
 fn is_place_of(parent: &Inode, name: &[u8], child: u64) -> Result<bool> {
-    let view = live(parent.fs(), &[tree_id::ROOT])?;
+    let view = running_view(parent.fs(), &[tree_id::ROOT])?;
     let mut cursor = Cursor::new(&*view, view.tree_root(tree_id::ROOT)?);
     let key = Key::new(parent.info().tree, item_type::ROOT_REF, child);
     if !cursor.seek(&key)? {
@@ -195,7 +195,7 @@ const FIRST_INDEX: i64 = 2;
 
 /// Entries that were read and not handed out yet.
 struct Batch {
-    /// Names, one behind the other.
+    /// Names, one after the other.
     names: KVec<u8>,
     entries: KVec<Listed>,
 }
@@ -253,7 +253,7 @@ impl Batch {
 ///
 /// `ctx` is the context of a running `iterate_shared` call.
 unsafe fn emit(dir: &Inode, end: u64, ctx: *mut bindings::dir_context) -> Result {
-    if dir.is_stand_in() {
+    if dir.is_empty_subvol_dir() {
         return Ok(());
     }
     loop {
@@ -266,7 +266,7 @@ unsafe fn emit(dir: &Inode, end: u64, ctx: *mut bindings::dir_context) -> Result
             return Ok(());
         }
         for (listed, name) in batch.iter() {
-            // A position is signed, and the one behind the entry must exist.
+            // A position is signed, and the one after the entry must exist.
             let next = listed
                 .index
                 .checked_add(1)
@@ -291,9 +291,9 @@ unsafe fn emit(dir: &Inode, end: u64, ctx: *mut bindings::dir_context) -> Result
     }
 }
 
-/// The index behind all entries that the directory has now.
+/// The index after all entries that the directory has now.
 fn find_end(dir: &Inode) -> Result<u64> {
-    if dir.is_stand_in() {
+    if dir.is_empty_subvol_dir() {
         return Ok(0);
     }
     let (view, root) = dir.tree()?;

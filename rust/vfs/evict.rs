@@ -40,7 +40,7 @@ pub(super) unsafe extern "C" fn evict_inode(inode: *mut bindings::inode) {
     if gone {
         // SAFETY: The inode is of ours and was complete.
         let inode = unsafe { Inode::from_raw(inode) };
-        if !inode.is_stand_in() {
+        if !inode.is_empty_subvol_dir() {
             delete(inode);
         }
     }
@@ -102,7 +102,7 @@ pub(super) unsafe fn evict_deleted(sb: &SuperBlock) {
         let Some(next) = NonNull::new(next) else {
             return;
         };
-        // SAFETY: The reference is ours, and the inode complete. Dropping the last one asks `drop_inode`, which answers what is to go.
+        // SAFETY: The reference is ours, and the inode complete. Dropping the last one asks `drop_inode`, which returns what is to go.
         let inode = unsafe { InodeRef::from_raw(next) };
         if inode.subvolume().is_deleted() {
             // SAFETY: The inode is valid, and so is its dentry until the reference is given back.

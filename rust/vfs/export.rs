@@ -3,7 +3,7 @@
 //! under either.
 
 use super::iget::iget;
-use super::inode::{live, Inode, ROOT_DIR};
+use super::inode::{running_view, Inode, ROOT_DIR};
 use super::subvol_path;
 use super::super_block::SuperBlock;
 use super::table::Table;
@@ -80,20 +80,20 @@ unsafe extern "C" fn encode_fh(
     parent: *mut bindings::inode,
 ) -> kernel::ffi::c_int {
     // SAFETY: By this function's contract; the parent may be null.
-    let (inode, parent, room) = unsafe {
+    let (inode, parent, handle_words) = unsafe {
         let parent = (!parent.is_null()).then(|| Inode::from_raw(parent));
         (Inode::from_raw(inode), parent, *max_len)
     };
-    if inode.is_stand_in() {
+    if inode.is_empty_subvol_dir() {
         return FILEID_INVALID;
     }
     let (kind, words) = kind(inode, parent);
     // SAFETY: By this function's contract.
     unsafe { *max_len = words as i32 };
-    if usize::try_from(room).unwrap_or(0) < words {
+    if usize::try_from(handle_words).unwrap_or(0) < words {
         return FILEID_INVALID;
     }
-    // SAFETY: There is room for that many words, as just checked.
+    // SAFETY: There is space for that many words, as just checked.
     let handle = unsafe { core::slice::from_raw_parts_mut(handle, words) };
     encode(inode, parent, handle);
     kind
@@ -196,7 +196,7 @@ pub(super) fn place_of_subvolume(
     tree: u64,
 ) -> Result<(*mut bindings::dentry, KVec<u8>)> {
     let (parent, dir, name) = {
-        let view = live(sb.volume().fs(), &[tree_id::ROOT])?;
+        let view = running_view(sb.volume().fs(), &[tree_id::ROOT])?;
         subvol_path::place(&*view, tree)?
     };
     let dentry = from_err_ptr(dentry_of(sb, parent, dir, None)?)?;
@@ -209,7 +209,7 @@ fn parent_of(child: &Inode) -> Result<*mut bindings::dentry> {
     let info = child.info();
     if info.ino == ROOT_DIR {
         let (tree, dir, _) = {
-            let view = live(sb.volume().fs(), &[tree_id::ROOT])?;
+            let view = running_view(sb.volume().fs(), &[tree_id::ROOT])?;
             subvol_path::place(&*view, info.tree)?
         };
         return dentry_of(sb, tree, dir, None);
@@ -240,7 +240,7 @@ unsafe extern "C" fn get_parent(child: *mut bindings::dentry) -> *mut bindings::
 fn name_in(parent: &Inode, child: &Inode) -> Result<KVec<u8>> {
     let (tree, dir) = (parent.info().tree, parent.info().ino);
     if child.info().ino == ROOT_DIR {
-        let view = live(child.fs(), &[tree_id::ROOT])?;
+        let view = running_view(child.fs(), &[tree_id::ROOT])?;
         let (holder, holding, name) = subvol_path::place(&*view, child.info().tree)?;
         return if (holder, holding) == (tree, dir) {
             Ok(name)
@@ -269,7 +269,7 @@ fn name_in(parent: &Inode, child: &Inode) -> Result<KVec<u8>> {
 ///
 /// # Safety
 ///
-/// As the VFS calls it, for dentries of ours, with room for [`NAME_LEN`] bytes and a terminator.
+/// As the VFS calls it, for dentries of ours, with space for [`NAME_LEN`] bytes and a terminator.
 unsafe extern "C" fn get_name(
     parent: *mut bindings::dentry,
     name: *mut kernel::ffi::c_char,
@@ -281,7 +281,7 @@ unsafe extern "C" fn get_name(
         if found.len() > NAME_LEN {
             return Err(EUCLEAN);
         }
-        // SAFETY: There is room, as just checked.
+        // SAFETY: There is space, as just checked.
         unsafe {
             core::ptr::copy_nonoverlapping(found.as_ptr(), name.cast(), found.len());
             *name.add(found.len()) = 0;

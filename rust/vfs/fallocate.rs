@@ -5,7 +5,7 @@ use super::attributes::{id, now};
 use super::fsync;
 use super::inode::{Inode, S_IFMT, S_IFREG};
 use super::lock::{Exclusive, InodeGuard, InvalidatePair};
-use super::setsize::{drop_cached, flush, make_hole, settle_end, take_over_extents};
+use super::setsize::{drop_cached, flush, punch_hole, settle_end, take_over_extents};
 use super::write::{zero_tail, BLOCK};
 use crate::bindings;
 use crate::format::inode::inode_flags;
@@ -88,12 +88,12 @@ pub(super) unsafe extern "C" fn fallocate(
             PUNCH_HOLE if keep_size => {
                 // SAFETY: As above.
                 unsafe { modified(file) }?;
-                make_hole(locked, start, end)?;
+                punch_hole(locked, start, end)?;
             }
             ZERO_RANGE => {
                 // SAFETY: As above.
                 unsafe { modified(file) }?;
-                make_hole(locked, start, end)?;
+                punch_hole(locked, start, end)?;
                 allocate(locked, start, end, keep_size)?;
             }
             _ => return Err(EOPNOTSUPP),

@@ -31,27 +31,31 @@ fn flags_of(extent: &Mapped) -> u32 {
 struct Caller {
     info: *mut bindings::fiemap_extent_info,
     /// The last extent of the file is flagged, so each is told when it is known whether another follows.
-    held: Option<Mapped>,
+    pending: Option<Mapped>,
 }
 
 impl Caller {
-    /// Takes the next extent. Answers whether the caller wants no more.
+    /// Takes the next extent. Returns whether the caller wants no more.
     fn take(&mut self, next: Mapped) -> Result<bool> {
-        let told = self.held.as_ref().map_or(0, Mapped::end);
+        let told = self.pending.as_ref().map_or(0, Mapped::end);
         // The file may have changed since the part before was looked up.
         let Some(next) = next.from(told) else {
             return Ok(false);
         };
-        if self.held.as_mut().is_some_and(|held| held.merge(&next)) {
+        if self
+            .pending
+            .as_mut()
+            .is_some_and(|pending| pending.merge(&next))
+        {
             return Ok(false);
         }
-        let before = self.held.replace(next);
+        let before = self.pending.replace(next);
         before.map_or(Ok(false), |before| self.tell(&before, 0))
     }
 
     /// Tells of the extent that is left.
     fn finish(&mut self, flags: u32) -> Result {
-        if let Some(last) = self.held.take() {
+        if let Some(last) = self.pending.take() {
             self.tell(&last, flags)?;
         }
         Ok(())
@@ -104,7 +108,10 @@ fn fiemap_of(
     let only_counted = unsafe { (*info).fi_extents_max } == 0;
     let end = start.saturating_add(*len);
     let place = (inode.info().tree, inode.info().ino);
-    let mut caller = Caller { info, held: None };
+    let mut caller = Caller {
+        info,
+        pending: None,
+    };
     let mut from = Some(start);
     while let Some(at) = from {
         let (dirty, until) = dirty_from(inode, at)?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Registration as a filesystem type, under the name that the module parameter `fstype` gives.
 
-use super::control_device::Control;
+use super::control_device::ControlDevice;
 use super::inode::InodeCache;
 use super::{fs_context, super_block, sysfs};
 use crate::bindings;
@@ -61,7 +61,7 @@ impl Filesystem {
 /// so that this is not dropped before.
 pub(crate) struct Registration {
     /// Refers to what follows, and is dropped before.
-    control: Option<Control>,
+    control: Option<ControlDevice>,
     filesystem: Pin<KBox<Filesystem>>,
 }
 
@@ -122,7 +122,7 @@ impl Registration {
         };
         if name == c"btrfs" {
             // SAFETY: The registration drops the device before the filesystem.
-            match unsafe { Control::new(module, &registration.filesystem) } {
+            match unsafe { ControlDevice::new(module, &registration.filesystem) } {
                 Ok(control) => registration.control = Some(control),
                 // Volumes can be mounted all the same.
                 Err(e) => pr_warn!("no /dev/btrfs-control: error {}\n", e.to_errno()),

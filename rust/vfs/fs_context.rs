@@ -3,7 +3,7 @@
 
 use super::filesystem::Filesystem;
 use super::inode::Inode;
-use super::mount_options::{Options, Parsed, Subvol, Value};
+use super::mount_options::{MountOptions, Parsed, Subvol, Value};
 use super::subvol_path;
 use super::super_block::{self, SuperBlock};
 use super::table::Table;
@@ -26,7 +26,7 @@ const ENOPARAM: i32 = -519;
 pub(super) unsafe extern "C" fn init(fc: *mut kernel::bindings::fs_context) -> kernel::ffi::c_int {
     let fc: *mut bindings::fs_context = fc.cast();
     from_result(|| {
-        let options = KBox::new(Options::default(), GFP_KERNEL)?;
+        let options = KBox::new(MountOptions::default(), GFP_KERNEL)?;
         // SAFETY: The context is new and ours to fill in. `free` takes the options back.
         unsafe {
             (*fc).fs_private = KBox::into_raw(options).cast();
@@ -44,7 +44,7 @@ pub(super) unsafe extern "C" fn init(fc: *mut kernel::bindings::fs_context) -> k
 /// As the VFS calls it, once, with a context that [`init`] has seen.
 unsafe extern "C" fn free(fc: *mut bindings::fs_context) {
     // SAFETY: By this function's contract.
-    let options: *mut Options = unsafe { (*fc).fs_private }.cast();
+    let options: *mut MountOptions = unsafe { (*fc).fs_private }.cast();
     if !options.is_null() {
         // SAFETY: `init` made the pointer of a box.
         drop(unsafe { KBox::from_raw(options) });
@@ -63,7 +63,7 @@ unsafe extern "C" fn parse_param(
     // SAFETY: The VFS passes the parameter, whose key is a terminated string, and holds the context's lock.
     let (options, key) = unsafe {
         (
-            &mut *(*fc).fs_private.cast::<Options>(),
+            &mut *(*fc).fs_private.cast::<MountOptions>(),
             CStr::from_char_ptr((*param).key.cast()),
         )
     };
@@ -105,7 +105,7 @@ impl Drop for Locked {
 /// # Safety
 ///
 /// `fc` is a context of ours that is about to be mounted.
-unsafe fn get_super(fc: *mut bindings::fs_context, options: &Options) -> Result<Locked> {
+unsafe fn get_super(fc: *mut bindings::fs_context, options: &MountOptions) -> Result<Locked> {
     // SAFETY: By this function's contract.
     let source = unsafe { (*fc).source };
     if source.is_null() {
@@ -202,7 +202,7 @@ impl Drop for Dentry {
 /// # Safety
 ///
 /// `sb` is a superblock of ours with a root.
-unsafe fn subvol_root(sb: &Locked, options: &Options) -> Result<Dentry> {
+unsafe fn subvol_root(sb: &Locked, options: &MountOptions) -> Result<Dentry> {
     // SAFETY: By this function's contract.
     let (volume, top) = unsafe {
         (
@@ -265,7 +265,7 @@ unsafe fn subvol_root(sb: &Locked, options: &Options) -> Result<Dentry> {
 unsafe extern "C" fn get_tree(fc: *mut bindings::fs_context) -> kernel::ffi::c_int {
     from_result(|| {
         // SAFETY: By this function's contract.
-        let options = unsafe { &*(*fc).fs_private.cast::<Options>() };
+        let options = unsafe { &*(*fc).fs_private.cast::<MountOptions>() };
         // SAFETY: As above.
         let sb = unsafe { get_super(fc, options) }?;
         // SAFETY: `get_super` filled the superblock in.

@@ -24,7 +24,7 @@ pub(super) unsafe fn sync(file: *mut bindings::file) -> Result {
     // Times of a write that are still only in memory.
     // SAFETY: The inode is valid.
     to_result(unsafe { bindings::sync_inode_metadata(inode.as_ptr(), 1) })?;
-    inode.fs().commit_upto(inode.changed())
+    inode.fs().commit_up_to(inode.changed())
 }
 
 /// `file_operations::fsync`. All of the file is written, whatever the range that was asked for: the commit shows its new

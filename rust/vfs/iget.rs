@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Inodes on their way into memory: read from a subvolume's tree, or just made.
 
-use super::delalloc::Reserved;
+use super::delalloc::Delalloc;
 use super::inode::{
-    info_ptr, live, Inode, InodeRef, STAND_IN, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT,
-    S_IFREG, S_IFSOCK,
+    info_ptr, running_view, Inode, InodeRef, EMPTY_SUBVOL_DIR, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO,
+    S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK,
 };
 use super::subvolume::{Entered, Subvolume};
 use super::super_block::SuperBlock;
@@ -82,7 +82,7 @@ unsafe fn set_operations(inode: *mut bindings::inode, rdev: u64) -> Result {
     match u32::from(mode) & S_IFMT {
         // SAFETY: The inode is ours alone and the tables are statics.
         S_IFREG => unsafe {
-            let reserved = Pin::into_inner_unchecked(Reserved::new()?);
+            let reserved = Pin::into_inner_unchecked(Delalloc::new()?);
             (*info_ptr(inode)).reserved = KBox::into_raw(reserved);
             bindings::rbtrfs_inode_stable_writes(inode);
             (*inode).i_op = file::INODE_OPERATIONS.as_ptr();
@@ -217,7 +217,7 @@ pub(super) fn iget(sb: &SuperBlock, tree: u64, ino: u64) -> Result<InodeRef> {
     let subvolume = enter(sb, tree)?;
     clean(sb, &subvolume, tree)?;
     let item = {
-        let view = live(sb.volume().fs(), &[tree])?;
+        let view = running_view(sb.volume().fs(), &[tree])?;
         subvol::inode::read(&*view, view.tree_root(tree)?, ino)?
     };
     // SAFETY: The inode is `I_NEW`, so that it is ours to fill, and complete after this.
@@ -239,7 +239,7 @@ fn enter(sb: &SuperBlock, tree: u64) -> Result<Entered<'_>> {
     if let Some(known) = subvolumes.find(tree) {
         return known.enter();
     }
-    let item = live(sb.volume().fs(), &[tree_id::ROOT])?.tree_root_item(tree)?;
+    let item = running_view(sb.volume().fs(), &[tree_id::ROOT])?.tree_root_item(tree)?;
     if item.is_dead() {
         return Err(ENOENT);
     }
@@ -341,7 +341,7 @@ impl Drop for Unmade<'_> {
 /// # Errors
 ///
 /// `ENOMEM`.
-pub(super) fn stand_in(parent: &Inode) -> Result<InodeRef> {
+pub(super) fn new_simple_dir(parent: &Inode) -> Result<InodeRef> {
     const MODE: u32 = S_IFDIR | 0o755;
     let subvolume = parent.subvolume().enter()?;
     // SAFETY: The superblock is valid.
@@ -353,9 +353,9 @@ pub(super) fn stand_in(parent: &Inode) -> Result<InodeRef> {
         let info = info_ptr(inode);
         (*info).tree = parent.info().tree;
         (*info).subvolume = subvolume.keep();
-        (*info).ino = STAND_IN;
+        (*info).ino = EMPTY_SUBVOL_DIR;
         (*info).created = now;
-        (*inode).i_ino = STAND_IN;
+        (*inode).i_ino = EMPTY_SUBVOL_DIR;
         (*inode).i_mode = MODE as bindings::umode_t;
         (*inode).i_op = dir::INODE_OPERATIONS.as_ptr();
         bindings::rbtrfs_inode_set_fop(inode, dir::FILE_OPERATIONS.as_ptr());

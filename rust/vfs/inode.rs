@@ -8,14 +8,14 @@
 //! The size, times, owner and mode of an inode in memory are the VFS's; those in the tree follow. A regular file's
 //! size in the tree grows when its data is on disk. All other changes go to the tree first and are taken over from it.
 
-use super::delalloc::Reserved;
+use super::delalloc::Delalloc;
 use super::subvolume::Subvolume;
 use super::super_block::SuperBlock;
 use super::{attributes, special, xattr};
 use crate::bindings;
 use crate::format::inode::inode_flags;
 use crate::platform::NofsScope;
-use crate::trans::{Live, View};
+use crate::trans::{RunningView, View};
 use crate::tree::TreeRoot;
 use crate::volume::Fs;
 use core::cell::UnsafeCell;
@@ -28,7 +28,7 @@ use kernel::types::Opaque;
 /// The number of a subvolume's root directory.
 pub(super) const ROOT_DIR: u64 = 256;
 /// The number that the stand-in for a subvolume which is not there has.
-pub(super) const STAND_IN: u64 = 2;
+pub(super) const EMPTY_SUBVOL_DIR: u64 = 2;
 
 /// What rbtrfs keeps for an inode.
 pub(super) struct InodeInfo {
@@ -44,7 +44,7 @@ pub(super) struct InodeInfo {
     pub(super) nbytes: Atomic<u64>,
     pub(super) changed: Atomic<u64>,
     /// Of a regular file: a box that `destroy_inode` frees.
-    pub(super) reserved: *mut Reserved,
+    pub(super) reserved: *mut Delalloc,
 }
 
 impl InodeInfo {
@@ -136,8 +136,8 @@ impl Inode {
         self.mode() & S_IFMT == S_IFDIR
     }
 
-    pub(super) fn is_stand_in(&self) -> bool {
-        self.info().ino == STAND_IN
+    pub(super) fn is_empty_subvol_dir(&self) -> bool {
+        self.info().ino == EMPTY_SUBVOL_DIR
     }
 
     pub(super) fn size(&self) -> u64 {
@@ -157,14 +157,14 @@ impl Inode {
     }
 
     /// A view of the inode's tree as it is now. While it lives no other view may be taken, and nothing be waited for.
-    pub(super) fn tree(&self) -> Result<(LiveView<'_>, TreeRoot)> {
-        let view = live(self.fs(), &[self.info().tree])?;
+    pub(super) fn tree(&self) -> Result<(NofsRunningView<'_>, TreeRoot)> {
+        let view = running_view(self.fs(), &[self.info().tree])?;
         let root = view.tree_root(self.info().tree)?;
         Ok((view, root))
     }
 
-    /// The space that is promised to the dirty data of a regular file.
-    pub(super) fn reserved(&self) -> Option<&Reserved> {
+    /// The space that is reserved for the dirty data of a regular file.
+    pub(super) fn reserved(&self) -> Option<&Delalloc> {
         // SAFETY: The pointer is null or of a box that lives until the inode is destroyed.
         unsafe { self.info().reserved.as_ref() }
     }
@@ -205,29 +205,29 @@ impl Inode {
 }
 
 /// A view of what is not committed, with NOFS in force.
-pub(super) struct LiveView<'fs> {
+pub(super) struct NofsRunningView<'fs> {
     // Dropped first: memory must not be waited for while the view holds the writer's mutex.
-    live: Live<'fs>,
+    running_view: RunningView<'fs>,
     _nofs: NofsScope,
 }
 
-impl<'fs> Deref for LiveView<'fs> {
-    type Target = Live<'fs>;
+impl<'fs> Deref for NofsRunningView<'fs> {
+    type Target = RunningView<'fs>;
 
-    fn deref(&self) -> &Live<'fs> {
-        &self.live
+    fn deref(&self) -> &RunningView<'fs> {
+        &self.running_view
     }
 }
 
-/// A view of some trees as they are now. See [`Fs::live_of`].
+/// A view of some trees as they are now. See [`Fs::running_view_of`].
 ///
 /// # Errors
 ///
 /// `ENOMEM`.
-pub(super) fn live<'fs>(fs: &'fs Fs, trees: &[u64]) -> Result<LiveView<'fs>> {
+pub(super) fn running_view<'fs>(fs: &'fs Fs, trees: &[u64]) -> Result<NofsRunningView<'fs>> {
     let nofs = NofsScope::enter();
-    Ok(LiveView {
-        live: fs.live_of(trees)?,
+    Ok(NofsRunningView {
+        running_view: fs.running_view_of(trees)?,
         _nofs: nofs,
     })
 }

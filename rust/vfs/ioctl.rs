@@ -252,7 +252,7 @@ pub(crate) fn capable_dac_read_search() -> bool {
     unsafe { bindings::rbtrfs_capable(bindings::CAP_DAC_READ_SEARCH as i32) }
 }
 
-/// Sleeps, and answers whether no signal came.
+/// Sleeps, and returns whether no signal came.
 pub(crate) fn sleep_interruptible(ms: u32) -> bool {
     // SAFETY: The function lets the current task sleep, which holds no lock here.
     unsafe { bindings::msleep_interruptible(ms) == 0 }
@@ -261,7 +261,7 @@ pub(crate) fn sleep_interruptible(ms: u32) -> bool {
 /// Calls `f` with the name and the number of the current process.
 pub(crate) fn with_current(f: impl FnOnce(&str, i32)) {
     let mut name = [0u8; 16];
-    // SAFETY: There is room for a task's name.
+    // SAFETY: There is space for a task's name.
     let pid = unsafe { bindings::rbtrfs_current_name(name.as_mut_ptr().cast()) };
     let name = CStr::from_bytes_until_nul(&name).unwrap_or(c"?");
     f(name.to_str().unwrap_or("?"), pid);

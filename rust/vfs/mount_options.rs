@@ -30,23 +30,23 @@ pub(super) enum Subvol {
 }
 
 /// What the options of one mount say.
-pub(super) struct Options {
+pub(super) struct MountOptions {
     pub(super) subvol: Subvol,
     /// A balance that the mount finds stays paused.
     pub(super) skip_balance: bool,
     /// How long changes may wait for a commit, in seconds.
     pub(super) commit_interval: u32,
     /// Users may delete subvolumes that they own.
-    pub(super) users_may_delete: bool,
+    pub(super) user_subvol_rm_allowed: bool,
 }
 
-impl Default for Options {
+impl Default for MountOptions {
     fn default() -> Self {
         Self {
             subvol: Subvol::Default,
             skip_balance: false,
             commit_interval: committer::INTERVAL,
-            users_may_delete: false,
+            user_subvol_rm_allowed: false,
         }
     }
 }
@@ -56,7 +56,7 @@ impl Default for Options {
 pub(super) enum Value<'a> {
     /// It has none.
     Flag,
-    /// The text behind the equals sign.
+    /// The text after the equals sign.
     Text(&'a [u8]),
 }
 
@@ -113,7 +113,7 @@ const ACCEPTED_VALUES: [&[u8]; 7] = [
     b"thread_pool",
 ];
 
-impl Options {
+impl MountOptions {
     pub(super) fn open(&self) -> OpenOptions {
         // SAFETY: The function only returns a number.
         let memory = unsafe { bindings::rbtrfs_memory_size() };
@@ -137,7 +137,7 @@ impl Options {
             (b"subvol", Value::Text(path)) => self.set_path(path)?,
             (b"subvolid", Value::Text(id)) => self.set_id(id)?,
             (b"commit", Value::Text(text)) => self.set_interval(text)?,
-            (b"user_subvol_rm_allowed", Value::Flag) => self.users_may_delete = true,
+            (b"user_subvol_rm_allowed", Value::Flag) => self.user_subvol_rm_allowed = true,
             (b"skip_balance", Value::Flag) => self.skip_balance = true,
             // The only rescue that there is happens anyway: a volume with a log tree is not replayed.
             (b"rescue", Value::Text(b"nologreplay")) => (),

@@ -29,7 +29,7 @@ struct New<'a> {
 /// Whether something in a directory may be changed.
 fn check_dir(dir: &Inode) -> Result {
     dir.subvolume().check_writable()?;
-    if dir.is_stand_in() {
+    if dir.is_empty_subvol_dir() {
         return Err(EPERM);
     }
     Ok(())
@@ -274,7 +274,7 @@ unsafe fn remove(dir: *mut bindings::inode, dentry: *mut bindings::dentry, is_di
         write::unlink(dir.fs(), id(&dir), name, now())?
     };
     take_over_dir(dir, &removed.dir);
-    if !inode.is_stand_in() {
+    if !inode.is_empty_subvol_dir() {
         take_over_names(inode, &removed.item);
     }
     Ok(())
@@ -353,7 +353,7 @@ impl<'a> End<'a> {
     /// Whether the name leads to a subvolume.
     fn is_subvolume(&self) -> bool {
         self.inode
-            .is_some_and(|inode| inode.info().ino == ROOT_DIR || inode.is_stand_in())
+            .is_some_and(|inode| inode.info().ino == ROOT_DIR || inode.is_empty_subvol_dir())
     }
 }
 
@@ -377,7 +377,7 @@ unsafe fn rename_ends(
         return Err(EXDEV);
     }
     // Something takes the name of a subvolume only by changing places with it.
-    if moved.is_stand_in() || (to.is_subvolume() && !exchange) {
+    if moved.is_empty_subvol_dir() || (to.is_subvolume() && !exchange) {
         return Err(ENOTEMPTY);
     }
     let time = now();

@@ -15,7 +15,7 @@ use crate::subvol::data::{self, Checksums, Owner};
 use crate::subvol::scatter::Scatter;
 use kernel::prelude::*;
 
-/// Reads whole sectors of a file; what lies behind its end is zero.
+/// Reads whole sectors of a file; what lies after its end is zero.
 fn read_at(inode: &Inode, offset: u64, buf: &mut Scatter<'_>) -> Result {
     // The page cache's locks are held: memory must not wait for a filesystem.
     let _nofs = NofsScope::enter();
@@ -33,7 +33,7 @@ fn read_at(inode: &Inode, offset: u64, buf: &mut Scatter<'_>) -> Result {
             ino: info.ino,
             checksums,
         };
-        data::read_live(inode.fs(), &owner, offset, buf)?;
+        data::read_running(inode.fs(), &owner, offset, buf)?;
     }
     buf.zero(inside, buf.len().saturating_sub(inside))
 }

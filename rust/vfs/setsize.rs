@@ -34,14 +34,14 @@ pub(super) fn set_size(inode: Exclusive<'_>, size: u64) -> Result {
     settle_end(inode, size)?;
     let _invalidate = InvalidateGuard::lock(inode);
     if size != old {
-        // What is in the page cache behind the new end goes, and a last block that is cut through is zeroed there; it
-        // is zeroed on disk when the file grows again, for nothing reads behind the end.
+        // What is in the page cache after the new end goes, and a last block that is cut through is zeroed there; it
+        // is zeroed on disk when the file grows again, for nothing reads after the end.
         // SAFETY: The inode is valid, and both of its locks are held.
         unsafe { bindings::truncate_setsize(inode.as_ptr(), new) };
     }
     let mut item = truncate(inode.fs(), id(&inode), size, super::attributes::now())?;
     if size <= old && item.flags.get() & inode_flags::PREALLOC != 0 {
-        // The tree may know of a smaller file still, which has space behind its end by right.
+        // The tree may know of a smaller file still, which has space after its end by right.
         item = trim(inode.fs(), id(&inode))?;
     }
     take_over_extents(&inode, &item);
@@ -53,7 +53,7 @@ pub(super) fn set_size(inode: Exclusive<'_>, size: u64) -> Result {
 /// # Errors
 ///
 /// `ENOSPC` for blocks of which only a part becomes a hole, and those of the engine.
-pub(super) fn make_hole(inode: Exclusive<'_>, start: u64, end: u64) -> Result {
+pub(super) fn punch_hole(inode: Exclusive<'_>, start: u64, end: u64) -> Result {
     let size = inode.size();
     // What follows the end of the file in its last block goes with what is before it.
     let end = if end >= size {
@@ -87,7 +87,7 @@ pub(super) fn make_hole(inode: Exclusive<'_>, start: u64, end: u64) -> Result {
     Ok(())
 }
 
-/// Writes back what is dirty before `end` and behind the end that the tree knows of. To be called before the tree learns
+/// Writes back what is dirty before `end` and after the end that the tree knows of. To be called before the tree learns
 /// of an end there or further on: after a crash the file would have zeros in the place of that data.
 ///
 /// # Errors

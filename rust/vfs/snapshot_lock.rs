@@ -16,7 +16,7 @@ struct Counts {
 
 /// Who writes in place to a subvolume, and who makes snapshots of it. The mutex is a leaf.
 #[pin_data]
-pub(super) struct InPlace {
+pub(super) struct SnapshotLock {
     #[pin]
     counts: Mutex<Counts>,
     /// Told when no write is under way any more.
@@ -24,7 +24,7 @@ pub(super) struct InPlace {
     written: CondVar,
 }
 
-impl InPlace {
+impl SnapshotLock {
     /// # Errors
     ///
     /// `ENOMEM`.
@@ -39,13 +39,13 @@ impl InPlace {
     }
 
     /// Begins a write, which ends when what is returned is dropped; nothing if a snapshot is being made.
-    pub(super) fn write(&self) -> Option<Writing<'_>> {
+    pub(super) fn lock_for_nocow(&self) -> Option<NocowWriteGuard<'_>> {
         let mut counts = self.counts.lock();
         if counts.snapshots != 0 {
             return None;
         }
         counts.writes = counts.writes.saturating_add(1);
-        Some(Writing(self))
+        Some(NocowWriteGuard(self))
     }
 
     /// Keeps new writes away until what is returned is dropped, and waits for those under way. The caller holds nothing
@@ -54,7 +54,7 @@ impl InPlace {
     /// # Errors
     ///
     /// `EINTR`.
-    pub(super) fn snapshot(&self) -> Result<Snapshotting<'_>> {
+    pub(super) fn lock_for_snapshot(&self) -> Result<SnapshotGuard<'_>> {
         let mut counts = self.counts.lock();
         counts.snapshots = counts.snapshots.saturating_add(1);
         while counts.writes != 0 {
@@ -63,19 +63,19 @@ impl InPlace {
                 return Err(EINTR);
             }
         }
-        Ok(Snapshotting(self))
+        Ok(SnapshotGuard(self))
     }
 }
 
 /// A write whose pages may not be dirty yet.
-pub(super) struct Writing<'a>(&'a InPlace);
+pub(super) struct NocowWriteGuard<'a>(&'a SnapshotLock);
 
-impl Writing<'_> {
+impl NocowWriteGuard<'_> {
     /// Lets the write go on until [`Self::from_raw`] takes it up.
     pub(super) fn into_raw(self) -> *mut kernel::ffi::c_void {
-        let in_place: *const InPlace = self.0;
+        let snapshot_lock: *const SnapshotLock = self.0;
         core::mem::forget(self);
-        in_place.cast_mut().cast()
+        snapshot_lock.cast_mut().cast()
     }
 
     /// # Safety
@@ -87,7 +87,7 @@ impl Writing<'_> {
     }
 }
 
-impl Drop for Writing<'_> {
+impl Drop for NocowWriteGuard<'_> {
     fn drop(&mut self) {
         let mut counts = self.0.counts.lock();
         counts.writes = counts.writes.saturating_sub(1);
@@ -98,9 +98,9 @@ impl Drop for Writing<'_> {
 }
 
 /// A snapshot that is being made.
-pub(super) struct Snapshotting<'a>(&'a InPlace);
+pub(super) struct SnapshotGuard<'a>(&'a SnapshotLock);
 
-impl Drop for Snapshotting<'_> {
+impl Drop for SnapshotGuard<'_> {
     fn drop(&mut self) {
         let mut counts = self.0.counts.lock();
         counts.snapshots = counts.snapshots.saturating_sub(1);

@@ -120,7 +120,7 @@ impl OpenFile<'_> {
         let tree = self.snapshot_source(source)?;
         let known = self.super_block().volume().subvolumes();
         let source = known.find(tree).ok_or(ENOENT)?;
-        let _snapshotting = source.in_place().snapshot()?;
+        let _snapshotting = source.snapshot_lock().lock_for_snapshot()?;
         // What is dirty belongs into the snapshot.
         self.write_back_all()?;
         let make = Make::Snapshot {
@@ -189,7 +189,7 @@ impl OpenFile<'_> {
         let changing = unsafe { Changing::create(idmap, parent, name) }?;
         let dir = changing.dir();
         dir.subvolume().check_writable()?;
-        if dir.is_stand_in() {
+        if dir.is_empty_subvol_dir() {
             return Err(EPERM);
         }
         let (fs, sb) = (dir.fs(), dir.super_block());
@@ -285,7 +285,7 @@ impl OpenFile<'_> {
         // SAFETY: The dentry is positive, and held.
         let inode = unsafe { Inode::of_dentry(changing.child) };
         if !super::ioctl::capable_sys_admin() {
-            if !dir.super_block().volume().users_may_delete() {
+            if !dir.super_block().volume().user_subvol_rm_allowed() {
                 return Err(EPERM);
             }
             if self.tree() == inode.info().tree {

@@ -10,7 +10,7 @@ use crate::tree::Cursor;
 use kernel::prelude::*;
 
 /// Names, outermost first.
-pub(super) type Path = KVec<KVec<u8>>;
+pub(super) type SubvolPath = KVec<KVec<u8>>;
 
 /// More names than this make no path that the VFS would take.
 const MAX_DEPTH: usize = 2048;
@@ -20,7 +20,7 @@ const MAX_DEPTH: usize = 2048;
 /// # Errors
 ///
 /// `EINVAL` for `.` and `..`, `ENOMEM`.
-pub(super) fn split(path: &[u8]) -> Result<Path> {
+pub(super) fn split(path: &[u8]) -> Result<SubvolPath> {
     let mut names = KVec::new();
     for name in path.split(|byte| *byte == b'/') {
         match name {
@@ -43,8 +43,8 @@ fn owned(name: &[u8]) -> Result<KVec<u8>> {
 /// # Errors
 ///
 /// `ENOENT` if there is no such subvolume or no way to it, `EUCLEAN` for damage, or what reading gives.
-pub(super) fn of_tree(reader: &Reader, tree: u64) -> Result<Path> {
-    let mut names: Path = KVec::new();
+pub(super) fn of_tree(reader: &Reader, tree: u64) -> Result<SubvolPath> {
+    let mut names: SubvolPath = KVec::new();
     let mut tree = tree;
     while tree != tree_id::FS {
         let (parent, mut dir, name) = place(reader, tree)?;
@@ -66,7 +66,7 @@ pub(super) fn of_tree(reader: &Reader, tree: u64) -> Result<Path> {
     Ok(names)
 }
 
-fn push(names: &mut Path, name: KVec<u8>) -> Result {
+fn push(names: &mut SubvolPath, name: KVec<u8>) -> Result {
     // A loop of damaged items would go on for ever.
     if names.len() >= MAX_DEPTH {
         return Err(EUCLEAN);

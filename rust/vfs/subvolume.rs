@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What is kept in memory for each subvolume that was looked at: its device number, and whether it may be written.
 
-use super::snapshot_lock::InPlace;
+use super::snapshot_lock::SnapshotLock;
 use crate::bindings;
 use core::ops::Deref;
 use kernel::error::to_result;
@@ -20,7 +20,7 @@ pub(super) struct Subvolume {
     inodes: Atomic<i64>,
     /// Orphans that the last mount left were looked for.
     cleaned: Atomic<bool>,
-    in_place: Pin<KBox<InPlace>>,
+    snapshot_lock: Pin<KBox<SnapshotLock>>,
 }
 
 impl Subvolume {
@@ -28,7 +28,7 @@ impl Subvolume {
     const CLAIMED: i64 = -1;
 
     fn new(tree: u64, read_only: bool) -> Result<KBox<Self>> {
-        let in_place = InPlace::new()?;
+        let snapshot_lock = SnapshotLock::new()?;
         let mut status = 0;
         // SAFETY: The pointer is valid for the write.
         let dev = unsafe { bindings::rbtrfs_new_anon_dev(&mut status) };
@@ -40,7 +40,7 @@ impl Subvolume {
             deleted: Atomic::new(false),
             inodes: Atomic::new(0),
             cleaned: Atomic::new(false),
-            in_place,
+            snapshot_lock,
         };
         Ok(KBox::new(subvolume, GFP_KERNEL)?)
     }
@@ -51,8 +51,8 @@ impl Subvolume {
     }
 
     /// The writes to it that have no space but what was preallocated.
-    pub(super) fn in_place(&self) -> &InPlace {
-        &self.in_place
+    pub(super) fn snapshot_lock(&self) -> &SnapshotLock {
+        &self.snapshot_lock
     }
 
     /// Whether nothing in it may be changed.
@@ -100,13 +100,13 @@ impl Subvolume {
         self.inodes.fetch_sub(1, Full) == 1 && self.is_deleted()
     }
 
-    /// Keeps inodes from coming into memory, for good. Answers `false` if some are there.
+    /// Keeps inodes from coming into memory, for good. Returns `false` if some are there.
     fn claim(&self) -> bool {
         self.inodes.cmpxchg(0, Self::CLAIMED, Full).is_ok()
             || self.inodes.load(Relaxed) == Self::CLAIMED
     }
 
-    /// Answers `true` once: the caller is to look for orphans.
+    /// Returns `true` once: the caller is to look for orphans.
     pub(super) fn take_cleaning(&self) -> bool {
         self.cleaned.cmpxchg(false, true, Relaxed).is_ok()
     }

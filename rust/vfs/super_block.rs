@@ -4,14 +4,14 @@
 //! `s_fs_info` owns a [`Volume`] from the moment the engine has opened the device. Nothing but `kill_sb` frees
 //! it, after the VFS has put away all inodes; so a mount that fails later on frees it the same way.
 
-use super::balance_resume::Resume;
+use super::balance_resume::BalanceResume;
 use super::bdev::Bdev;
 use super::cleaner::Cleaner;
 use super::committer::{self, Committer};
 use super::filesystem::Filesystem;
 use super::iget::iget;
 use super::inode::{self, Inode, ROOT_DIR};
-use super::mount_options::Options;
+use super::mount_options::MountOptions;
 use super::shrinker::Shrinker;
 use super::subvolume::Subvolumes;
 use super::table::Table;
@@ -138,30 +138,34 @@ pub(super) struct Volume {
     _shrinker: Shrinker,
     subvolumes: Subvolumes,
     inode_cache: NonNull<bindings::kmem_cache>,
-    resume: Resume,
+    resume: BalanceResume,
     committer: Committer,
     cleaner: Cleaner,
     readers: Workqueue,
     /// Seconds between commits.
     interval: u32,
-    users_may_delete: bool,
+    user_subvol_rm_allowed: bool,
     fs: Fs,
 }
 
 impl Volume {
-    fn new(fs: Fs, cache: NonNull<bindings::kmem_cache>, options: &Options) -> Result<KBox<Self>> {
+    fn new(
+        fs: Fs,
+        cache: NonNull<bindings::kmem_cache>,
+        options: &MountOptions,
+    ) -> Result<KBox<Self>> {
         let committer = Committer::new()?;
         let volume = Self {
             sysfs: None,
             _shrinker: Shrinker::new(&fs, &committer)?,
             subvolumes: Subvolumes::new()?,
             inode_cache: cache,
-            resume: Resume::new(options.skip_balance)?,
+            resume: BalanceResume::new(options.skip_balance)?,
             committer,
             cleaner: Cleaner::new()?,
             readers: Workqueue::new(c"btrfs-read", READERS)?,
             interval: options.commit_interval,
-            users_may_delete: options.users_may_delete,
+            user_subvol_rm_allowed: options.user_subvol_rm_allowed,
             fs,
         };
         Ok(KBox::new(volume, GFP_KERNEL)?)
@@ -172,8 +176,8 @@ impl Volume {
     }
 
     /// Whether users may delete subvolumes that they own.
-    pub(super) fn users_may_delete(&self) -> bool {
-        self.users_may_delete
+    pub(super) fn user_subvol_rm_allowed(&self) -> bool {
+        self.user_subvol_rm_allowed
     }
 
     /// Has the cleaner look for deleted subvolumes.
@@ -217,7 +221,7 @@ impl Volume {
 /// `sb` is new, locked, and set up on its device; `fc` is the context that made it, of our type.
 pub(super) unsafe fn fill(
     sb: *mut bindings::super_block,
-    options: &Options,
+    options: &MountOptions,
     filesystem: &Filesystem,
 ) -> Result {
     // SAFETY: By this function's contract.
@@ -325,7 +329,7 @@ unsafe extern "C" fn show_options(
     // to a subvolume is that of its dentry.
     unsafe {
         bindings::rbtrfs_seq_puts(seq, space_cache.as_char_ptr());
-        if volume.users_may_delete {
+        if volume.user_subvol_rm_allowed {
             bindings::rbtrfs_seq_puts(seq, c",user_subvol_rm_allowed".as_char_ptr());
         }
         if volume.interval != committer::INTERVAL {

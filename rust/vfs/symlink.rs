@@ -11,7 +11,7 @@ use kernel::prelude::*;
 /// The longest target that the VFS follows, with its terminator.
 const PATH_MAX: usize = 4096;
 
-/// The target with a terminator behind it, in memory that `kfree` frees.
+/// The target with a terminator after it, in memory that `kfree` frees.
 fn target(inode: &Inode) -> Result<KVec<u8>> {
     let size = usize::try_from(inode.size()).map_err(|_| EUCLEAN)?;
     if size == 0 || size >= PATH_MAX {
@@ -24,7 +24,7 @@ fn target(inode: &Inode) -> Result<KVec<u8>> {
         checksums: Checksums::Always,
     };
     let mut sectors: KVec<u8> = KVec::from_elem(0, PATH_MAX, GFP_KERNEL)?;
-    data::read_live(inode.fs(), &owner, 0, &mut Scatter::one(&mut sectors)?)?;
+    data::read_running(inode.fs(), &owner, 0, &mut Scatter::one(&mut sectors)?)?;
     let text = link.get_mut(..size).ok_or(EUCLEAN)?;
     text.copy_from_slice(sectors.get(..size).ok_or(EUCLEAN)?);
     if text.contains(&0) {

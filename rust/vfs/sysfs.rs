@@ -4,7 +4,7 @@
 //! Under another `fstype` the directory has that name, so that the C driver's can be there, too.
 
 use super::sysfs_files::{Uuid, ABILITIES, DEVICE, FEATURES, VOLUME};
-use super::sysfs_space::{self, Place};
+use super::sysfs_space::{self, SpaceFilter};
 use super::table::Table;
 use crate::balance::committed_usage::usage;
 use crate::bindings;
@@ -57,7 +57,7 @@ enum Show {
     /// The same for every volume.
     Constant(&'static str),
     Volume(ShowVolume),
-    Space(Place, ShowSpace),
+    Space(SpaceFilter, ShowSpace),
 }
 
 /// One file.
@@ -94,7 +94,7 @@ impl Attribute {
     }
 
     /// A file about the block groups of a place.
-    pub(super) const fn space(name: &'static CStr, place: Place, show: ShowSpace) -> Self {
+    pub(super) const fn space(name: &'static CStr, place: SpaceFilter, show: ShowSpace) -> Self {
         Self::new(name, Show::Space(place, show))
     }
 
@@ -439,7 +439,7 @@ impl Allocation {
     }
 }
 
-/// Text with a terminator behind it.
+/// Text with a terminator after it.
 fn name_of(text: core::fmt::Arguments<'_>) -> Result<[u8; 64]> {
     let mut name = [0; 64];
     let mut out = Text {

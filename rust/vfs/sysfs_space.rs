@@ -16,15 +16,15 @@ use kernel::prelude::*;
 
 /// The block groups that a directory is about.
 #[derive(Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct SpaceFilter {
     /// Their type; zero for those of every type.
     kind: u64,
     /// Their profile; `None` for those of every profile.
     profile: Option<u64>,
 }
 
-impl Place {
-    const ALL: Place = Place {
+impl SpaceFilter {
+    const ALL: SpaceFilter = SpaceFilter {
         kind: 0,
         profile: None,
     };
@@ -53,7 +53,7 @@ pub(super) struct Kind {
 /// The files about all types.
 pub(super) static TOP: [Attribute; 2] = [
     Attribute::constant(c"global_rsv_reserved", "0\n"),
-    Attribute::space(c"global_rsv_size", Place::ALL, |fs, sums, out| {
+    Attribute::space(c"global_rsv_size", SpaceFilter::ALL, |fs, sums, out| {
         writeln!(out, "{}", commit_reserve(sums, fs.geometry.nodesize))
     }),
 ];
@@ -96,13 +96,13 @@ const DISK_USED: ShowSpace = |_, sums, out| {
     writeln!(out, "{bytes}")
 };
 
-/// What is promised to data in memory, and the metadata that commits keep for themselves.
+/// What is reserved for data in memory, and the metadata that commits keep for themselves.
 fn may_use(fs: &Fs, sums: &[Usage], out: &mut Text<'_>) -> core::fmt::Result {
     let is_any = |kind: u64| sums.iter().any(|usage| usage.flags & kind != 0);
     let bytes = if is_any(bg::METADATA) {
         commit_reserve(sums, fs.geometry.nodesize)
     } else if is_any(bg::DATA) {
-        fs.promised_data()
+        fs.data_bytes_may_use()
     } else {
         0
     };
@@ -117,7 +117,7 @@ fn size_classes(_: &Fs, sums: &[Usage], out: &mut Text<'_>) -> core::fmt::Result
 }
 
 const fn kind(name: &'static CStr, kind: u64, flags: &'static str, chunk_size: ShowSpace) -> Kind {
-    let all = Place::of(kind, None);
+    let all = SpaceFilter::of(kind, None);
     Kind {
         name,
         files: [
@@ -142,13 +142,13 @@ const fn kind(name: &'static CStr, kind: u64, flags: &'static str, chunk_size: S
             Attribute::constant(c"reclaim_errors", "0\n"),
         ],
         profiles: [
-            (c"single", profile(Place::of(kind, Some(0)))),
-            (c"dup", profile(Place::of(kind, Some(bg::DUP)))),
+            (c"single", profile(SpaceFilter::of(kind, Some(0)))),
+            (c"dup", profile(SpaceFilter::of(kind, Some(bg::DUP)))),
         ],
     }
 }
 
-const fn profile(place: Place) -> [Attribute; 2] {
+const fn profile(place: SpaceFilter) -> [Attribute; 2] {
     [
         Attribute::space(c"total_bytes", place, TOTAL),
         Attribute::space(c"used_bytes", place, USED),

@@ -15,7 +15,7 @@ pub(super) trait Work: Send + Sync {
 pub(super) struct Turn(());
 
 impl Turn {
-    /// Sleeps for `ms` milliseconds or until woken, and answers whether to go on.
+    /// Sleeps for `ms` milliseconds or until woken, and returns whether to go on.
     pub(super) fn sleep(&self, ms: u32) -> bool {
         // SAFETY: A `Turn` is only given to functions that run in a kernel thread.
         unsafe { bindings::rbtrfs_thread_sleep(ms) }

@@ -9,7 +9,7 @@ use super::attributes::id;
 use super::inode::Inode;
 use super::lock::{Exclusive, InodeGuard};
 use super::page_cache;
-use super::snapshot_lock::Writing;
+use super::snapshot_lock::NocowWriteGuard;
 use super::table::Table;
 use crate::bindings;
 use crate::format::inode::inode_flags;
@@ -29,7 +29,7 @@ struct Provided<'a> {
     /// The sequence number of `reserved`.
     sequence: u64,
     /// There is none but what was preallocated; to be kept until the blocks are dirty.
-    in_place: Option<Writing<'a>>,
+    nocow: Option<NocowWriteGuard<'a>>,
 }
 
 /// Gives blocks that are about to become dirty their space.
@@ -40,7 +40,7 @@ fn provide(inode: &Inode, start: u64, end: u64) -> Result<Provided<'_>> {
         other => {
             return Ok(Provided {
                 sequence: other?,
-                in_place: None,
+                nocow: None,
             })
         }
     };
@@ -50,7 +50,11 @@ fn provide(inode: &Inode, start: u64, end: u64) -> Result<Provided<'_>> {
     // What is written to preallocated space needs no other, unless a snapshot is about to share that. Writeback that goes
     // on may be about to use that space up: it is waited for. What begins later changes the sequence number first, and
     // has to wait for the folio's lock if that is held.
-    let in_place = inode.subvolume().in_place().write().ok_or(full)?;
+    let nocow = inode
+        .subvolume()
+        .snapshot_lock()
+        .lock_for_nocow()
+        .ok_or(full)?;
     let sequence = reserved.sequence();
     let first = i64::try_from(start).map_err(|_| EFBIG)?;
     let last = i64::try_from(end).map_err(|_| EFBIG)? - 1;
@@ -62,7 +66,7 @@ fn provide(inode: &Inode, start: u64, end: u64) -> Result<Provided<'_>> {
     if is_preallocated(inode.fs(), id(inode), start, end.saturating_sub(start))? {
         Ok(Provided {
             sequence,
-            in_place: Some(in_place),
+            nocow: Some(nocow),
         })
     } else {
         Err(full)
@@ -101,8 +105,8 @@ unsafe extern "C" fn begin(
             let space = provide(inode, start, end)?;
             map.validity_cookie = space.sequence;
             map.private = space
-                .in_place
-                .map_or(core::ptr::null_mut(), Writing::into_raw);
+                .nocow
+                .map_or(core::ptr::null_mut(), NocowWriteGuard::into_raw);
         }
         Ok(0)
     })
@@ -125,7 +129,7 @@ unsafe extern "C" fn end(
     unsafe {
         let writing = (*map).private;
         if !writing.is_null() {
-            drop(Writing::from_raw(writing));
+            drop(NocowWriteGuard::from_raw(writing));
         }
     }
     0
@@ -270,7 +274,7 @@ pub(super) unsafe extern "C" fn write_iter(
         Err(e) => return e.to_errno() as isize,
     };
     if direct && count > 0 {
-        // SAFETY: The position is that behind what was written, within the inode's mapping.
+        // SAFETY: The position is that after what was written, within the inode's mapping.
         let status = unsafe {
             let end = (*iocb).ki_pos;
             bindings::filemap_write_and_wait_range(

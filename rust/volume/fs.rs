@@ -3,7 +3,7 @@
 
 use crate::device::stats::DeviceStats;
 use crate::device::{BlockDevice, ChunkMap};
-use crate::space::reservation::Room;
+use crate::space::reservation::SpaceReservations;
 use crate::state::State;
 use crate::trans::commit_stats::CommitStats;
 use crate::trans::epoch::Epochs;
@@ -56,11 +56,11 @@ pub struct Shared {
     pub(crate) writer: Pin<KBox<Mutex<WriterState>>>,
     /// Told whenever data space that was allocated gets its extent item or is given back; waited for with the
     /// writer's mutex.
-    pub(crate) landed: Pin<KBox<CondVar>>,
+    pub(crate) ordered_done: Pin<KBox<CondVar>>,
     /// The trees that differ from the last commit; a leaf lock.
     pub(crate) running_trees: Pin<KBox<Mutex<RunningTrees>>>,
-    /// What may still be promised to writers; a leaf lock.
-    pub(crate) room: Pin<KBox<Mutex<Room>>>,
+    /// What may still be reserved for writers; a leaf lock.
+    pub(crate) reservations: Pin<KBox<Mutex<SpaceReservations>>>,
     pub(crate) read_only: Atomic<bool>,
     /// The error number of a transaction that failed, or 0: nothing is written until the next mount.
     pub(crate) failed: Atomic<i32>,

@@ -11,7 +11,7 @@ use crate::device::{BlockDevice, ChunkMap, SuperBuf};
 use crate::format::chunk::DevItem;
 use crate::format::superblock::{compat_ro, super_flags, BACKUP_ROOTS};
 use crate::format::{item_type, objectid, read, tree_id, BlockSize, Key};
-use crate::space::reservation::Room;
+use crate::space::reservation::SpaceReservations;
 use crate::state::State;
 use crate::trans::commit_roots::CommitRoots;
 use crate::trans::commit_stats::CommitStats;
@@ -171,12 +171,15 @@ impl Opening {
             sealed: KBox::pin_init(new_mutex!(None, "Fs::sealed"), GFP_KERNEL)?,
             unsealed: KBox::pin_init(new_condvar!("Fs::unsealed"), GFP_KERNEL)?,
             writer: KBox::pin_init(new_mutex!(WriterState::new(), "Fs::writer"), GFP_KERNEL)?,
-            landed: KBox::pin_init(new_condvar!("Fs::landed"), GFP_KERNEL)?,
+            ordered_done: KBox::pin_init(new_condvar!("Fs::ordered_done"), GFP_KERNEL)?,
             running_trees: KBox::pin_init(
                 new_mutex!(RunningTrees::new(), "Fs::running_trees"),
                 GFP_KERNEL,
             )?,
-            room: KBox::pin_init(new_mutex!(Room::default(), "Fs::room"), GFP_KERNEL)?,
+            reservations: KBox::pin_init(
+                new_mutex!(SpaceReservations::default(), "Fs::reservations"),
+                GFP_KERNEL,
+            )?,
             read_only: Atomic::new(read_only),
             failed: Atomic::new(0),
             is_shut_down: Atomic::new(false),

@@ -250,7 +250,7 @@ fn read_tree(reader: &Reader, id: u64, done: &mut Done) -> Result {
                 }
             }
             item_type::ROOT_ITEM => {
-                let _ = resolve::with_place(reader, key.objectid, |_| Ok(()));
+                let _ = resolve::with_root_backref(reader, key.objectid, |_| Ok(()));
             }
             item_type::DIR_ITEM | item_type::DIR_INDEX => {
                 for entry in dir::Entries::new(item).map_while(Result::ok) {

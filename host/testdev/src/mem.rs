@@ -12,7 +12,7 @@ const BLOCK: usize = 4096;
 
 type Block = Arc<[u8; BLOCK]>;
 
-/// A device in memory that takes room only for what is not zero. A clone has the same contents, shares what neither
+/// A device in memory that takes space only for what is not zero. A clone has the same contents, shares what neither
 /// changes, and sees no later change.
 pub struct MemDevice {
     name: String,

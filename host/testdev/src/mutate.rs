@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 /// The size of the checksum field of tree blocks and superblocks.
 const CSUM: usize = 32;
 const SUPERBLOCK: usize = 4096;
-/// Where in the superblock the array of system chunks and what is behind it start.
+/// Where in the superblock the array of system chunks and what is after it start.
 const SUPERBLOCK_END: usize = 811 + 2048 + 4 * 168;
 
 /// A block with a checksum.

@@ -38,11 +38,11 @@ pub fn clean_subvolumes(
     let mut from = 0;
     loop {
         let (found, generation) = {
-            let live = fs.live(tree_id::ROOT)?;
-            let root = live.tree_root(tree_id::ROOT)?;
-            let found = next_orphan(&live, root, from)?;
+            let view = fs.running_view(tree_id::ROOT)?;
+            let root = view.tree_root(tree_id::ROOT)?;
+            let found = next_orphan(&view, root, from)?;
             let generation = match found {
-                Some(tree) => live.tree_root(tree).map(|root| root.generation),
+                Some(tree) => view.tree_root(tree).map(|root| root.generation),
                 None => Ok(0),
             };
             (found, generation)
@@ -54,7 +54,7 @@ pub fn clean_subvolumes(
             // What is dropped must be what was committed: nobody changes that.
             Ok(_) if !claim(tree) => (),
             Ok(generation) => {
-                fs.commit_upto(generation)?;
+                fs.commit_up_to(generation)?;
                 if !drop_tree(fs, tree, stop)? {
                     return Ok(false);
                 }

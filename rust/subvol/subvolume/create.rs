@@ -6,7 +6,7 @@ use crate::format::dir::file_type;
 use crate::format::inode::{inode_flags, InodeItem, InodeRef, Timespec};
 use crate::format::root::{RootItem, ROOT_SUBVOL_RDONLY};
 use crate::format::{item_type, objectid, tree_id, Key};
-use crate::subvol::root_ref::{self, RootPlace};
+use crate::subvol::root_ref::{self, RootRefName};
 use crate::subvol::write::{
     add_dir_entry, check_new_entry, check_subvol, inode_key, mode, next_index, read_dir, reserve,
     touch_dir, write_inode, InodeId,
@@ -63,7 +63,7 @@ pub struct Made {
 /// As for [`crate::subvol::write::create`].
 pub fn create_subvolume(fs: &Fs, dir: InodeId, name: &[u8], new: &NewSubvolume) -> Result<Made> {
     fs.operate(reserve(14), |trans| {
-        let place = Place::check(trans, dir, name)?;
+        let place = NewEntry::check(trans, dir, name)?;
         let tree = trans.next_objectid(tree_id::ROOT)?;
         let mut item = RootItem::zeroed_boxed()?;
         item.inode.generation = 1.into();
@@ -129,7 +129,7 @@ pub fn snapshot(
         if item.is_dead() || !tree_id::is_fs_tree(source) {
             return Err(ENOENT);
         }
-        let place = Place::check(trans, dir, name)?;
+        let place = NewEntry::check(trans, dir, name)?;
         let tree = trans.next_objectid(tree_id::ROOT)?;
         item.parent_uuid = item.uuid;
         item.uuid = new.uuid;
@@ -166,19 +166,19 @@ pub fn snapshot(
 }
 
 /// Where a subvolume can be entered.
-struct Place<'a> {
+struct NewEntry<'a> {
     dir: InodeId,
     dir_item: InodeItem,
     name: &'a [u8],
     index: u64,
 }
 
-impl<'a> Place<'a> {
+impl<'a> NewEntry<'a> {
     fn check(trans: &Transaction<'_>, dir: InodeId, name: &'a [u8]) -> Result<Self> {
         check_subvol(trans, dir.tree)?;
         let dir_item = read_dir(trans, dir)?;
         check_new_entry(trans, dir, name)?;
-        Ok(Place {
+        Ok(NewEntry {
             dir,
             dir_item,
             name,
@@ -188,7 +188,7 @@ impl<'a> Place<'a> {
 
     fn enter(mut self, trans: &mut Transaction<'_>, tree: u64, now: Timespec) -> Result<Made> {
         let (dir, name, index) = (self.dir, self.name, self.index);
-        let place = RootPlace {
+        let place = RootRefName {
             parent: dir.tree,
             dir: dir.ino,
             index,

@@ -17,7 +17,7 @@ use crate::volume::Fs;
 use crate::{fs_info, fs_warn};
 use kernel::prelude::*;
 
-/// Sees to it that every UUID of a subvolume leads there, and none elsewhere, unless the superblock tells that this is
+/// Makes sure that every UUID of a subvolume leads there, and none elsewhere, unless the superblock tells that this is
 /// so. Subvolumes can be made and deleted meanwhile; each change is an operation of its own. Returns false if `stop` put
 /// an end to it.
 ///

@@ -9,7 +9,7 @@ use crate::format::file_extent::{compression, FileExtentItem};
 use crate::format::inode::{inode_flags, InodeItem, Timespec};
 use crate::format::item_type;
 use crate::space::ordered_extent::push_checksums;
-use crate::subvol::data::{read_live, Checksums, Owner};
+use crate::subvol::data::{read_running, Checksums, Owner};
 use crate::subvol::file_extent::{self, Kind};
 use crate::subvol::inode;
 use crate::subvol::scatter::Scatter;
@@ -128,7 +128,7 @@ fn copy_sector(fs: &Fs, range: &CloneRange, at: u64) -> Result<u64> {
         ino: range.src.ino,
         checksums: Checksums::Always,
     };
-    read_live(fs, &owner, at, &mut Scatter::one(&mut data)?)?;
+    read_running(fs, &owner, at, &mut Scatter::one(&mut data)?)?;
     let offset = range
         .dst_offset
         .saturating_add(at.saturating_sub(range.src_offset));
@@ -136,8 +136,8 @@ fn copy_sector(fs: &Fs, range: &CloneRange, at: u64) -> Result<u64> {
     let extent = fs.alloc_data(Some(&mut reservation), sectorsize)?;
     extent.write(0, &data)?;
     let has_sums = {
-        let live = fs.live(range.dst.tree)?;
-        let item = inode::read(&live, live.tree_root(range.dst.tree)?, range.dst.ino)?;
+        let view = fs.running_view(range.dst.tree)?;
+        let item = inode::read(&view, view.tree_root(range.dst.tree)?, range.dst.ino)?;
         item.flags.get() & inode_flags::NODATASUM == 0
     };
     let mut sums = KVVec::new();

@@ -138,10 +138,10 @@ pub fn tmpfile(fs: &Fs, dir: InodeId, new: &NewInode<'_>) -> Result<Created> {
 }
 
 fn check_new(trans: &Transaction<'_>, new: &NewInode<'_>) -> Result {
-    let room = max_item_size(trans.geometry())
+    let max_len = max_item_size(trans.geometry())
         .min(super::MAX_INLINE.saturating_mul(2))
         .saturating_sub(crate::format::file_extent::INLINE_HEAD_SIZE);
-    if new.target.len() > room {
+    if new.target.len() > max_len {
         return Err(ENAMETOOLONG);
     }
     let is_link = new.mode & mode::FMT == mode::LNK;

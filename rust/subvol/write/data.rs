@@ -9,7 +9,7 @@ use super::{check_files, check_whole, mode, read_inode, write_inode, InodeId, FR
 use crate::extent::csum_tree::{self, CSUM_SIZE};
 use crate::format::file_extent::TYPE_REG;
 use crate::format::inode::{inode_flags, InodeItem};
-use crate::space::DataExtent;
+use crate::space::OrderedExtent;
 use crate::trans::Transaction;
 use crate::tree::EditContext;
 use crate::volume::Fs;
@@ -23,7 +23,7 @@ pub struct NewData {
     /// Where in the file, in bytes; a multiple of the sector size.
     pub offset: u64,
     /// The extent, all of which was written.
-    pub extent: DataExtent,
+    pub extent: OrderedExtent,
     /// The checksum of each sector ([`crate::space::ordered_extent::push_checksums`]); empty for files without.
     pub sums: KVVec<u8>,
     /// The size of the file is at least this afterwards, in bytes.
@@ -37,7 +37,7 @@ pub struct NewInline<'a> {
     pub data: &'a [u8],
 }
 
-/// Puts written data into a file, in the place of what was there. Needs no room but what the data was promised.
+/// Puts written data into a file, in the place of what was there. Needs no space but what was reserved for the data.
 ///
 /// # Errors
 ///
@@ -54,8 +54,8 @@ const MOST_PIECES: u64 = 64;
 /// way, and what its references make of the extent tree.
 const NODES_PER_PIECE: u64 = 16;
 
-/// Does the same with several pieces, the first of them and, in the same operation, those behind it: until there is one
-/// that has an error, or no room for more. Answers the inode, and how many pieces went in; their extents have landed.
+/// Does the same with several pieces, the first of them and, in the same operation, those after it: until there is one
+/// that has an error, or no space for more. Returns the inode, and how many pieces went in; their extents have landed.
 ///
 /// # Errors
 ///
@@ -74,7 +74,7 @@ pub fn insert_pieces(
         let mut sums = Sums::new();
         let mut done = 0usize;
         for piece in pieces.take(most as usize) {
-            let place = match Place::check(trans, id, &item, piece) {
+            let place = match Insertion::check(trans, id, &item, piece) {
                 Err(_) if done != 0 => break,
                 place => place?,
             };
@@ -89,14 +89,14 @@ pub fn insert_pieces(
 }
 
 /// What a piece of data is to replace.
-enum Place {
+enum Insertion {
     /// Whatever the file has between the piece's offset and this one.
     UpTo(u64),
     /// Preallocated space.
     Own(Conversion),
 }
 
-impl Place {
+impl Insertion {
     /// Checks a piece before anything is changed for it.
     fn check(
         trans: &Transaction<'_>,
@@ -115,10 +115,10 @@ impl Place {
         if len == 0 || new.offset % sectorsize != 0 || new.sums.len() as u64 != wanted {
             return Err(EINVAL);
         }
-        if !new.extent.is_in_place() {
-            return Ok(Place::UpTo(end));
+        if !new.extent.is_nocow() {
+            return Ok(Insertion::UpTo(end));
         }
-        Conversion::check(trans, id, new.offset, new.extent.start(), len).map(Place::Own)
+        Conversion::check(trans, id, new.offset, new.extent.start(), len).map(Insertion::Own)
     }
 
     /// Makes the file have the piece there, all but its checksums.
@@ -132,10 +132,10 @@ impl Place {
         let sectorsize = trans.fs().geometry.sectorsize;
         let (start, len) = (new.extent.start(), new.extent.len());
         let old_end = sectorsize.round_up(item.size.get()).unwrap_or(u64::MAX);
-        trans.land(&mut new.extent)?;
+        trans.finish_ordered(&mut new.extent)?;
         match self {
-            Place::Own(conversion) => conversion.run(trans, id)?,
-            Place::UpTo(end) => {
+            Insertion::Own(conversion) => conversion.run(trans, id)?,
+            Insertion::UpTo(end) => {
                 let freed = drop_range(trans, id, new.offset, end)?;
                 let data = whole(trans.transid(), TYPE_REG, start, len);
                 insert_item(trans, id, new.offset, &data)?;
@@ -185,7 +185,7 @@ impl Sums {
     }
 }
 
-/// Makes `new` all that a file has, within its item. Needs no room but what the data was promised.
+/// Makes `new` all that a file has, within its item. Needs no space but what was reserved for the data.
 ///
 /// # Errors
 ///

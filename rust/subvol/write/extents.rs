@@ -46,7 +46,7 @@ pub(super) fn add_ref(
 /// An item that overlaps a range.
 struct Overlap {
     offset: u64,
-    /// Where it ends in the file; of inline data, behind its whole sector.
+    /// Where it ends in the file; of inline data, after its whole sector.
     end: u64,
     /// `None` for inline data, of which this many bytes count.
     item: core::result::Result<FileExtentItem, u64>,

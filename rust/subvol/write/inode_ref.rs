@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The names that an inode knows it has: `INODE_REF` items, one for each directory, and `INODE_EXTREF` items for names
-//! that have no room there.
+//! that have no space there.
 
 use crate::format::crc::extref_hash;
 use crate::format::inode::{InodeExtref, InodeRef};
@@ -67,7 +67,7 @@ fn item_size(trans: &Transaction<'_>, tree: u64, key: &Key) -> Result<usize> {
     Ok(cursor.item().map_or(0, |(_, data)| data.len()))
 }
 
-/// In which of the two kinds of items a new name has room: true for the extended kind.
+/// In which of the two kinds of items a new name has space: true for the extended kind.
 ///
 /// # Errors
 ///

@@ -192,7 +192,7 @@ fn remove(fs: &Fs, dir: InodeId, name: &[u8], now: Timespec, is_dir: bool) -> Re
         check_subvol(trans, dir.tree)?;
         let mut dir_item = read_dir(trans, dir)?;
         let target = find_dir_entry(trans, dir, name)?;
-        let (ino, item) = if is_dir && is_stand_in(trans, dir, name, &target)? {
+        let (ino, item) = if is_dir && is_empty_subvol_dir(trans, dir, name, &target)? {
             let index = index_of(trans, dir, name)?;
             remove_dir_entry(trans, dir, name, index)?;
             (objectid::EMPTY_SUBVOL_DIR, InodeItem::new_zeroed())
@@ -211,7 +211,7 @@ fn remove(fs: &Fs, dir: InodeId, name: &[u8], now: Timespec, is_dir: bool) -> Re
 }
 
 /// Whether an entry leads to a subvolume that is not there, as they do in snapshots.
-fn is_stand_in(
+fn is_empty_subvol_dir(
     trans: &Transaction<'_>,
     dir: InodeId,
     name: &[u8],

@@ -5,7 +5,7 @@
 //! see [`crate::trans::running`]. All take the writer's mutex, so that none may be called with it held. The VFS keeps
 //! others from the inodes and directories involved; what it knows is checked again all the same, before the first
 //! change, so that its errors are clean. Inodes are answered as their items are now, and the transaction that
-//! [`crate::volume::Fs::commit_upto`] takes is the one in the item.
+//! [`crate::volume::Fs::commit_up_to`] takes is the one in the item.
 
 mod attr;
 mod clone;
@@ -77,7 +77,7 @@ pub mod mode {
     pub const SOCK: u32 = 0o140_000;
 }
 
-/// The room for an operation that inserts or changes this many items.
+/// The space for an operation that inserts or changes this many items.
 pub(super) const fn reserve(items: u64) -> Reserve {
     Reserve {
         // The copy of a path to each in a tree of three levels, and splits on the way.
@@ -87,7 +87,7 @@ pub(super) const fn reserve(items: u64) -> Reserve {
     }
 }
 
-/// An operation that frees more than it takes, or whose room was promised before.
+/// An operation that frees more than it takes, or whose space was reserved before.
 pub(super) const FREEING: Reserve = Reserve {
     nodes: 0,
     data: 0,

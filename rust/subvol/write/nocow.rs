@@ -10,7 +10,7 @@ use super::{check_files, read_inode, InodeId};
 use crate::extent::refs::RefKind;
 use crate::format::file_extent::{compression, FileExtentItem, TYPE_REG};
 use crate::format::item_type;
-use crate::space::DataExtent;
+use crate::space::OrderedExtent;
 use crate::subvol::file_extent;
 use crate::trans::Transaction;
 use crate::tree::{edit, Cursor, EditContext};
@@ -67,12 +67,12 @@ fn find(trans: &Transaction<'_>, id: InodeId, offset: u64) -> Result<Option<Cove
 /// # Errors
 ///
 /// `EINVAL`, `ENOENT`, `EROFS`; those of reading; `ENOMEM`.
-pub fn preallocated(fs: &Fs, id: InodeId, offset: u64, want: u64) -> Result<Option<DataExtent>> {
+pub fn preallocated(fs: &Fs, id: InodeId, offset: u64, want: u64) -> Result<Option<OrderedExtent>> {
     let sectorsize = fs.geometry.sectorsize;
     if want == 0 || (offset | want) % sectorsize != 0 {
         return Err(EINVAL);
     }
-    fs.use_in_place(|trans| {
+    fs.nocow_extent(|trans| {
         check_file(&read_inode(trans, id)?)?;
         let Some(found) = find(trans, id, offset)? else {
             return Ok(None);

@@ -121,8 +121,8 @@ pub fn clean_orphans(fs: &Fs, tree: u64) -> Result {
     let mut from = 0;
     loop {
         let found = {
-            let live = fs.live(tree)?;
-            next(&live, live.tree_root(tree)?, from)?
+            let view = fs.running_view(tree)?;
+            next(&view, view.tree_root(tree)?, from)?
         };
         let Some(ino) = found else {
             return Ok(());

@@ -12,7 +12,7 @@ use crate::format::dir::file_type;
 use crate::format::inode::{InodeItem, Timespec};
 use crate::format::{item_type, Key};
 use crate::subvol::dir::Target;
-use crate::subvol::root_ref::{self, RootPlace};
+use crate::subvol::root_ref::{self, RootRefName};
 use crate::trans::Transaction;
 use crate::volume::Fs;
 use kernel::prelude::*;
@@ -299,7 +299,7 @@ impl Moving {
                 write_inode(trans, id, &mut item)?;
             }
             Moving::Subvolume { tree, .. } => {
-                let place = RootPlace {
+                let place = RootRefName {
                     parent: to.dir.tree,
                     dir: to.dir.ino,
                     index,

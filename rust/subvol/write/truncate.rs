@@ -19,7 +19,7 @@ const STEP: usize = 256;
 const STEP_BYTES: u64 = 1 << 30;
 
 /// Sets a file's size. A smaller one is reached in several operations, from the end of the file on; what is left if one
-/// fails is a file of a size in between. What a file that ends within a sector holds behind its end is not changed: that
+/// fails is a file of a size in between. What a file that ends within a sector holds after its end is not changed: that
 /// is for whoever writes the sector.
 ///
 /// # Errors
@@ -45,7 +45,7 @@ pub fn truncate(fs: &Fs, id: InodeId, size: u64, now: Timespec) -> Result<InodeI
     })
 }
 
-/// Makes a file that is smaller than `size` end there, with a hole behind what it has.
+/// Makes a file that is smaller than `size` end there, with a hole after what it has.
 ///
 /// # Errors
 ///
@@ -82,7 +82,7 @@ pub(super) fn grow_to(
     Ok(true)
 }
 
-/// Drops what lies behind the sector that `size` is in. Returns whether the file is to become smaller.
+/// Drops what lies after the sector that `size` is in. Returns whether the file is to become smaller.
 fn shrink_to(fs: &Fs, id: InodeId, size: u64) -> Result<bool> {
     loop {
         let (smaller, done) = fs.operate(FREEING, |trans| {
@@ -99,7 +99,7 @@ fn shrink_to(fs: &Fs, id: InodeId, size: u64) -> Result<bool> {
     }
 }
 
-/// Drops the space that was preallocated behind the end of a file. [`truncate`] does so where it makes a file smaller;
+/// Drops the space that was preallocated after the end of a file. [`truncate`] does so where it makes a file smaller;
 /// who holds data that is yet to be written may know of a larger file that becomes smaller.
 ///
 /// # Errors
@@ -107,11 +107,11 @@ fn shrink_to(fs: &Fs, id: InodeId, size: u64) -> Result<bool> {
 /// `ENOENT`, `EROFS`.
 pub fn trim(fs: &Fs, id: InodeId) -> Result<InodeItem> {
     cut(fs, id)?;
-    let live = fs.live(id.tree)?;
-    inode::read(&live, live.tree_root(id.tree)?, id.ino)
+    let view = fs.running_view(id.tree)?;
+    inode::read(&view, view.tree_root(id.tree)?, id.ino)
 }
 
-/// Drops all that lies behind the end of a file.
+/// Drops all that lies after the end of a file.
 pub(super) fn cut(fs: &Fs, id: InodeId) -> Result {
     loop {
         let done = fs.operate(FREEING, |trans| {
@@ -128,7 +128,7 @@ pub(super) fn cut(fs: &Fs, id: InodeId) -> Result {
     }
 }
 
-/// Drops some of the last items of a file that lie behind the sector of `size`. Returns whether that was all.
+/// Drops some of the last items of a file that lie after the sector of `size`. Returns whether that was all.
 fn cut_step(
     trans: &mut Transaction<'_>,
     id: InodeId,
@@ -199,9 +199,9 @@ fn cut_inline(trans: &mut Transaction<'_>, id: InodeId, size: u64) -> Result<u64
 
 /// Where the last item of a file's data ends.
 fn end_of_items(fs: &Fs, id: InodeId) -> Result<u64> {
-    let live = fs.live(id.tree)?;
+    let view = fs.running_view(id.tree)?;
     let sectorsize = fs.geometry.sectorsize;
-    let mut cursor = Cursor::new(&live, live.tree_root(id.tree)?);
+    let mut cursor = Cursor::new(&view, view.tree_root(id.tree)?);
     cursor.seek_before(&extent_key(id.ino, u64::MAX))?;
     match cursor.item() {
         Some((key, data)) if key.is(id.ino, item_type::EXTENT_DATA) => {
@@ -213,7 +213,7 @@ fn end_of_items(fs: &Fs, id: InodeId) -> Result<u64> {
 }
 
 /// Makes a hole of the sectors between two offsets, in bytes, multiples of the sector size. Inline data goes as a
-/// whole, and so does space that was preallocated behind the end of the file. The size of the file stays.
+/// whole, and so does space that was preallocated after the end of the file. The size of the file stays.
 ///
 /// # Errors
 ///

@@ -29,7 +29,7 @@ fn key(ino: u64, name: &[u8]) -> Key {
     Key::new(ino, item_type::XATTR_ITEM, name_hash(name))
 }
 
-/// Whether an attribute has room in an item.
+/// Whether an attribute has space in an item.
 pub(super) fn check_size(trans: &Transaction<'_>, name: &[u8], value: &[u8]) -> Result {
     if name.is_empty() {
         return Err(EINVAL);
@@ -62,7 +62,7 @@ pub(super) fn insert(
 ///
 /// # Errors
 ///
-/// `EEXIST`, `ENODATA`, `ERANGE` for a long name, `ENOSPC` for what has no room, `ENOENT`, `EROFS`.
+/// `EEXIST`, `ENODATA`, `ERANGE` for a long name, `ENOSPC` for what has no space, `ENOENT`, `EROFS`.
 pub fn set_xattr(
     fs: &Fs,
     id: InodeId,
@@ -87,7 +87,7 @@ pub fn set_xattr(
             _ => {}
         }
         if let Some(value) = value {
-            check_room(trans, id, name, value, old)?;
+            check_item_size(trans, id, name, value, old)?;
         }
         if old.is_some() {
             remove_entry(trans, id.tree, &key(id.ino, name), name)?;
@@ -101,8 +101,8 @@ pub fn set_xattr(
     })
 }
 
-/// Whether the value has room beside the other attributes with the same hash, once the old value is gone.
-fn check_room(
+/// Whether the value has space beside the other attributes with the same hash, once the old value is gone.
+fn check_item_size(
     trans: &mut Transaction<'_>,
     id: InodeId,
     name: &[u8],

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Balance where there is hardly room: it fails without harm, or it finds a way.
+//! Balance where there is hardly space: it fails without harm, or it finds a way.
 
 use crate::contents::*;
 use crate::support::*;
@@ -7,7 +7,7 @@ use kernel::prelude::*;
 use rbtrfs_engine::format::chunk::block_group_flags as flags;
 use rbtrfs_engine::volume::Fs;
 
-/// Makes empty block groups of data until the device has no room for another one.
+/// Makes empty block groups of data until the device has no space for another one.
 fn fill(fs: &Fs) -> Result {
     loop {
         let mut trans = begin(fs);
@@ -38,13 +38,13 @@ fn a_full_device_is_no_harm() {
         fill(&fs).unwrap();
         let before = contents_now(&fs);
         let generation = fs.reader().unwrap().generation();
-        // There is one block group of metadata, and no room for another.
+        // There is one block group of metadata, and no space for another.
         assert_eq!(balance(&fs, flags::METADATA), Err(ENOSPC));
         assert_eq!(fs.reader().unwrap().generation(), generation);
         assert_writable(&fs);
         assert_eq!(contents_now(&fs), before);
         scratch.assert_clean(&device);
-        // Empty block groups of data give the room back.
+        // Empty block groups of data give the space back.
         balance(&fs, flags::DATA).unwrap();
         assert_writable(&fs);
         balance(&fs, flags::METADATA).unwrap();

@@ -22,7 +22,7 @@ fn a_reader_sees_its_commit() {
     let before = contents(&first).unwrap();
     let mut later = vec![];
     for round in 0..3usize {
-        // Not everything each time: what the reader holds takes room on the device.
+        // Not everything each time: what the reader holds takes space on the device.
         let kinds = [EVERYTHING, flags::METADATA, flags::SYSTEM][round];
         balance(&fs, kinds).unwrap();
         assert_eq!(contents(&first).unwrap(), before, "round {round}");

@@ -230,7 +230,7 @@ fn parents_are_refused_as_by_the_c_driver() {
     assert_eq!(with(256), Some(EPERM));
 }
 
-/// Sends what was recorded of a case, each stream with nothing in memory, and answers the most that the reads of the
+/// Sends what was recorded of a case, each stream with nothing in memory, and returns the most that the reads of the
 /// streams that `take` wants amounted to.
 fn cold_reads(case: &str, take: impl Fn(&Stream) -> bool) -> Counts {
     let mut most = Counts::default();
@@ -266,7 +266,7 @@ fn what_differs_is_read_at_once() {
     }
 }
 
-/// Of the extents that lie behind a changed one, those are read with it that changed as well.
+/// Of the extents that lie after a changed one, those are read with it that changed as well.
 #[test]
 fn data_that_did_not_change_is_not_read() {
     let forwards = |stream: &Stream| stream.parent.is_some_and(|parent| stream.root > parent);

@@ -137,7 +137,7 @@ fn an_inode_whose_item_is_not_there() {
         .into_iter()
         .find(|(key, _)| key.typ == item_type::INODE_REF && key.objectid > 256)
         .unwrap();
-    // The inode item becomes one of the inode before, behind whose own it sorts.
+    // The inode item becomes one of the inode before, after whose own it sorts.
     let item = Key::new(key.objectid, item_type::INODE_ITEM, 0);
     edit(&image, wanted.root, &item, |bytes, head, _| {
         bytes[head..head + 8].copy_from_slice(&(key.objectid - 1).to_le_bytes());

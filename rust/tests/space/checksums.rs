@@ -17,7 +17,7 @@ fn checksums_follow_a_model() {
     let scratch = Scratch::new("space-csums");
     let image = make_image(&scratch, &["-n", "4096"]);
     let fs = open_image(&image);
-    // Far behind all extents, so that nothing else has checksums there; never committed.
+    // Far after all extents, so that nothing else has checksums there; never committed.
     const BASE: u64 = 1 << 40;
     let mut trans = begin(&fs);
     let mut model = BTreeMap::new();

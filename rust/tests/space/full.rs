@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Volumes without room.
+//! Volumes without space.
 
 use crate::account::*;
 use crate::support::*;
@@ -67,7 +67,7 @@ fn a_full_device_says_so_and_goes_on() {
     }
 }
 
-/// Metadata grows over several chunks until there is no more room. The transaction that finds out is refused when it
+/// Metadata grows over several chunks until there is no more space. The transaction that finds out is refused when it
 /// begins, and those before it can all be committed.
 #[test]
 fn metadata_grows_and_is_refused_in_time() {

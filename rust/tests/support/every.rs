@@ -4,9 +4,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Names the place, should the test end there.
-struct Place<'a>(&'a str, u64);
+struct Iteration<'a>(&'a str, u64);
 
-impl Drop for Place<'_> {
+impl Drop for Iteration<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("at {} {}", self.0, self.1);
@@ -27,7 +27,7 @@ pub fn every(what: &str, attempt: impl Fn(u64) -> bool + Sync) -> u64 {
             if n > end.load(Ordering::SeqCst) {
                 break;
             }
-            let _place = Place(what, n);
+            let _place = Iteration(what, n);
             if !attempt(n) {
                 end.fetch_min(n, Ordering::SeqCst);
             }

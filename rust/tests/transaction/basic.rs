@@ -171,7 +171,7 @@ fn lack_of_space_is_found_before_the_commit() {
         let max = edit::max_item_size(&fs.geometry).min(3000);
         let mut n = 0;
         let mut step = 1000;
-        // Smaller and smaller transactions, until not even one item finds room.
+        // Smaller and smaller transactions, until not even one item finds space.
         while step > 0 {
             let inserted = fs.begin(Reserve::default()).and_then(|mut trans| {
                 for i in 0..step {

@@ -37,8 +37,8 @@ pub struct Memory {
     dirty: HashMap<u64, NodeBuf>,
     committed: HashMap<u64, Committed>,
     /// The blocks that the tree refers to, by what was allocated, copied and freed.
-    live: BTreeSet<u64>,
-    committed_live: BTreeSet<u64>,
+    allocated: BTreeSet<u64>,
+    committed_allocated: BTreeSet<u64>,
     /// The allocation of a block, and the read of a node, to fail: the n-th from now.
     pub fail_block: Cell<Option<u64>>,
     pub fail_read: Cell<Option<u64>>,
@@ -76,8 +76,8 @@ impl Memory {
             committed_root: root,
             dirty: HashMap::new(),
             committed: HashMap::new(),
-            live: BTreeSet::new(),
-            committed_live: BTreeSet::new(),
+            allocated: BTreeSet::new(),
+            committed_allocated: BTreeSet::new(),
             fail_block: Cell::new(None),
             fail_read: Cell::new(None),
         };
@@ -97,14 +97,14 @@ impl Memory {
                 .is_none());
         }
         self.committed_root = self.root;
-        self.committed_live = self.live.clone();
+        self.committed_allocated = self.allocated.clone();
         self.transid += 1;
     }
 
     pub fn abort(&mut self) {
         self.dirty.clear();
         self.root = self.committed_root;
-        self.live = self.committed_live.clone();
+        self.allocated = self.committed_allocated.clone();
     }
 
     /// The same committed tree, to be changed on its own.
@@ -113,8 +113,8 @@ impl Memory {
         Memory {
             dirty: HashMap::new(),
             committed: self.committed.clone(),
-            live: self.live.clone(),
-            committed_live: self.committed_live.clone(),
+            allocated: self.allocated.clone(),
+            committed_allocated: self.committed_allocated.clone(),
             fail_block: Cell::new(None),
             fail_read: Cell::new(None),
             ..*self
@@ -124,7 +124,7 @@ impl Memory {
     fn address(&mut self) -> u64 {
         let bytenr = self.next;
         self.next += 65536;
-        assert!(self.live.insert(bytenr));
+        assert!(self.allocated.insert(bytenr));
         bytenr
     }
 
@@ -147,7 +147,7 @@ impl Memory {
         self.walk(self.root.bytenr, &mut |node| {
             assert!(found.insert(node.bytenr()));
         });
-        assert_eq!(found, self.live);
+        assert_eq!(found, self.allocated);
         summary
     }
 
@@ -272,7 +272,7 @@ impl EditContext for Memory {
         assert!(!self.dirty.contains_key(&old.bytenr));
         let node = self.node(old)?;
         let buf = NodeBuf::copy_of(node, self.next, self.transid, tree)?;
-        assert!(self.live.remove(&old.bytenr));
+        assert!(self.allocated.remove(&old.bytenr));
         let bytenr = self.address();
         self.dirty.insert(bytenr, buf);
         Ok(bytenr)
@@ -281,7 +281,7 @@ impl EditContext for Memory {
     fn free_node(&mut self, tree: u64, bytenr: u64) -> Result {
         assert_eq!(tree, TREE);
         assert!(self.dirty.remove(&bytenr).is_some());
-        assert!(self.live.remove(&bytenr));
+        assert!(self.allocated.remove(&bytenr));
         Ok(())
     }
 }

@@ -63,11 +63,11 @@ fn what_was_written_is_there() {
 
 /// The parts of a file: where each starts, its length, its logical address, and whether it has data.
 fn parts(fs: &Fs, id: InodeId) -> Vec<(u64, u64, u64, bool)> {
-    let live = fs.live(id.tree).unwrap();
-    let root = live.tree_root(id.tree).unwrap();
+    let view = fs.running_view(id.tree).unwrap();
+    let root = view.tree_root(id.tree).unwrap();
     let mut found = vec![];
     let (sector, all) = (fs.geometry.sectorsize, (0, u64::MAX / 2));
-    file_extent::for_each(&live, root, id.ino, sector, all, &mut |extent| {
+    file_extent::for_each(&view, root, id.ino, sector, all, &mut |extent| {
         match extent.kind {
             Kind::Prealloc(r) | Kind::Regular(r) => {
                 let start = r.disk_bytenr + r.extent_offset;
@@ -154,7 +154,7 @@ fn preallocated_space_is_used_once() {
 }
 
 #[test]
-fn space_behind_the_end_is_given_back() {
+fn space_after_the_end_is_given_back() {
     let scratch = Scratch::new("write-trim");
     let device = share(make_mem(&scratch, KINDS[0]));
     let fs = open(&device).unwrap();
@@ -173,7 +173,7 @@ fn space_behind_the_end_is_given_back() {
     let b = file(&fs, ROOT, "b").unwrap();
     let item = grow(&fs, b, 7 * SECTOR + 1).unwrap();
     assert_eq!((item.size.get(), item.nbytes.get()), (7 * SECTOR + 1, 0));
-    // A hole may begin behind the end, too, and end where no file can.
+    // A hole may begin after the end, too, and end where no file can.
     preallocate(&fs, a, 0, 16 * SECTOR, 0, now()).unwrap();
     let item = punch(&fs, a, 8 * SECTOR, 10 * SECTOR, now()).unwrap();
     assert_eq!(item.nbytes.get(), 14 * SECTOR);
@@ -240,7 +240,7 @@ fn small_files_are_cloned_to_where_they_have_no_place() {
         let small = pattern(1234, 1);
         let source = file(&fs, ROOT, "source").unwrap();
         fill(&fs, source, &small).unwrap();
-        // Behind the end of a file, within one, and far behind the end of an empty one.
+        // Behind the end of a file, within one, and far after the end of an empty one.
         let cases = [(3 * SECTOR, 3), (SECTOR, 3), (8 * SECTOR, 0)];
         let mut wanted = vec![];
         for (n, (at, sectors)) in cases.into_iter().enumerate() {

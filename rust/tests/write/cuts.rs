@@ -88,12 +88,12 @@ fn a_power_cut_loses_nothing_of_any_operation() {
     let run = Run::of(&start);
     let proved = Proved::new("write-cut", &start);
     let device = share(RecordingDevice::new(start));
-    let mut promises = Promises {
+    let mut reservations = Promises {
         device: &device,
         made: vec![],
     };
-    script(&open(&device).unwrap(), &mut promises).unwrap();
-    let made = promises.made;
+    script(&open(&device).unwrap(), &mut reservations).unwrap();
+    let made = reservations.made;
     let cuts = every_cut(&device, 4, |n, image| {
         let promised = made.iter().rev().find(|(at, _)| *at <= n);
         let promised = promised.map_or(0, |(_, generation)| *generation);

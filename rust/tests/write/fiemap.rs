@@ -53,7 +53,7 @@ fn clone(fs: &Fs, (src, src_offset): (InodeId, u64), (dst, dst_offset): (InodeId
 fn maps(fs: &Fs) -> BTreeMap<(u64, u64), Vec<Mapped>> {
     let mut files = vec![];
     {
-        let view = fs.live_all().unwrap();
+        let view = fs.running_view_all().unwrap();
         let mut trees = vec![];
         let mut cursor = Cursor::new(&view, view.tree_root(tree_id::ROOT).unwrap());
         cursor.seek(&Key::MIN).unwrap();

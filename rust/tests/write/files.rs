@@ -8,7 +8,7 @@ use kernel::prelude::*;
 use rbtrfs_engine::format::inode::{inode_flags, InodeItem, Timespec};
 use rbtrfs_engine::format::tree_id;
 use rbtrfs_engine::space::ordered_extent::push_checksums;
-use rbtrfs_engine::subvol::data::{read_live, Owner};
+use rbtrfs_engine::subvol::data::{read_running, Owner};
 use rbtrfs_engine::subvol::scatter::Scatter;
 use rbtrfs_engine::subvol::write::*;
 use rbtrfs_engine::subvol::{dir, inode};
@@ -64,14 +64,14 @@ pub fn mkdir(fs: &Fs, dir: InodeId, name: &str) -> Result<InodeId> {
 }
 
 pub fn item(fs: &Fs, id: InodeId) -> Result<InodeItem> {
-    let live = fs.live(id.tree)?;
-    inode::read(&live, live.tree_root(id.tree)?, id.ino)
+    let view = fs.running_view(id.tree)?;
+    inode::read(&view, view.tree_root(id.tree)?, id.ino)
 }
 
 pub fn lookup(fs: &Fs, parent: InodeId, name: &str) -> Result<Option<InodeId>> {
-    let live = fs.live(parent.tree)?;
-    let root = live.tree_root(parent.tree)?;
-    let found = dir::lookup(&live, root, parent.ino, name.as_bytes())?;
+    let view = fs.running_view(parent.tree)?;
+    let root = view.tree_root(parent.tree)?;
+    let found = dir::lookup(&view, root, parent.ino, name.as_bytes())?;
     Ok(found.map(|target| InodeId {
         tree: parent.tree,
         ino: target.location.objectid,
@@ -163,7 +163,7 @@ pub fn read(fs: &Fs, id: InodeId) -> Result<Vec<u8>> {
     let mut slices = KVec::new();
     slices.push(first, GFP_KERNEL)?;
     slices.push(second, GFP_KERNEL)?;
-    read_live(fs, &owner, 0, &mut Scatter::new(slices))?;
+    read_running(fs, &owner, 0, &mut Scatter::new(slices))?;
     data.truncate(size);
     Ok(data)
 }

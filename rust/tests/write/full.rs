@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Full volumes: `ENOSPC` comes early and breaks nothing, what was promised is kept, and deletion makes room.
+//! Full volumes: `ENOSPC` comes early and breaks nothing, what was promised is kept, and deletion makes space.
 
 use crate::files::*;
 use crate::support::*;
@@ -11,7 +11,7 @@ use rbtrfs_engine::volume::Fs;
 
 const MIB: u64 = 1 << 20;
 
-/// Writes files of `size` bytes until there is no room. Returns how many.
+/// Writes files of `size` bytes until there is no space. Returns how many.
 fn fill_up(fs: &Fs, name: &str, size: usize) -> usize {
     let data = pattern(size, 1);
     for n in 0.. {
@@ -74,32 +74,35 @@ fn data_fills_a_volume_and_goes_again() {
 
 #[test]
 fn what_is_promised_can_be_written() {
-    promise_and_write("write-promise", 1);
+    reserve_and_write("write-promise", 1);
 }
 
 #[test]
 fn what_is_promised_can_be_written_together() {
-    promise_and_write("write-promise-together", 256);
+    reserve_and_write("write-promise-together", 256);
 }
 
-/// Fills a volume with promises, and writes what was promised, `most` sectors at a time.
-fn promise_and_write(name: &str, most: u64) {
+/// Fills a volume with reservations, and writes what was promised, `most` sectors at a time.
+fn reserve_and_write(name: &str, most: u64) {
     let scratch = Scratch::new(name);
     let device = share(make_mem(&scratch, &["-n", "4096", "-m", "single"]));
     let fs = open(&device).unwrap();
-    // Ever smaller promises, until not a sector is left.
-    let mut promises = vec![];
+    // Ever smaller reservations, until not a sector is left.
+    let mut reservations = vec![];
     let mut size = 64 * MIB;
     while size >= SECTOR {
         match fs.reserve_data(size) {
-            Ok(promise) => promises.push(promise),
+            Ok(reservation) => reservations.push(reservation),
             Err(e) => {
                 assert_eq!(e, ENOSPC);
                 size /= 2;
             }
         }
     }
-    let total: u64 = promises.iter().map(|promise| promise.bytes()).sum();
+    let total: u64 = reservations
+        .iter()
+        .map(|reservation| reservation.bytes())
+        .sum();
     assert!(total > 60 * MIB, "{total}");
     // Whatever others do meanwhile, for as long as they can.
     let mut inode = 0;
@@ -120,13 +123,13 @@ fn promise_and_write(name: &str, most: u64) {
     let mut waiting = vec![];
     let mut operations = 0;
     while at > 0 {
-        let promise = promises.last_mut().unwrap();
-        if promise.bytes() == 0 {
-            promises.pop();
+        let reservation = reservations.last_mut().unwrap();
+        if reservation.bytes() == 0 {
+            reservations.pop();
             continue;
         }
         at -= SECTOR;
-        let extent = fs.alloc_data(Some(promise), SECTOR).unwrap();
+        let extent = fs.alloc_data(Some(reservation), SECTOR).unwrap();
         extent.write(0, &sector).unwrap();
         waiting.push(NewData {
             offset: at,
@@ -143,7 +146,7 @@ fn promise_and_write(name: &str, most: u64) {
         }
     }
     println!("{operations} operations");
-    drop(promises);
+    drop(reservations);
     fs.commit().unwrap();
     scratch.assert_clean(&device);
 }

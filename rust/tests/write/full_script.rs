@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A volume that is full before every single step of the script: the step does what it should, or says `ENOSPC` and has
-//! done nothing, and can be taken again once there is room. Deletion and commits never fail for want of room.
+//! done nothing, and can be taken again once there is space. Deletion and commits never fail for want of space.
 
 use crate::script::*;
 use crate::support::every::every;
@@ -8,7 +8,7 @@ use crate::support::proved::Proved;
 use crate::support::*;
 use kernel::prelude::*;
 use rbtrfs_engine::format::tree_id;
-use rbtrfs_engine::space::DataExtent;
+use rbtrfs_engine::space::OrderedExtent;
 use rbtrfs_engine::trans::transaction::Reserve;
 use rbtrfs_engine::tree::edit;
 use rbtrfs_engine::volume::Fs;
@@ -16,13 +16,13 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::vec::Vec;
 
-/// No step asks for as much room as this, in tree blocks.
+/// No step asks for as much space as this, in tree blocks.
 const MOST: u64 = 150;
 
 /// What fills a volume: items in the tree of roots, each of which takes most of a leaf, and data space.
 struct Filler {
     items: u64,
-    data: Vec<DataExtent>,
+    data: Vec<OrderedExtent>,
     /// How many tree blocks are to be left free, beyond those that the engine keeps for commits.
     level: u64,
 }
@@ -66,7 +66,7 @@ impl Filler {
         }
     }
 
-    /// Makes a little room.
+    /// Makes a little space.
     fn free(&mut self, fs: &Fs) {
         self.data.pop();
         let freeing = Reserve {
@@ -82,11 +82,11 @@ impl Filler {
     }
 }
 
-/// Fills the volume before each step, and makes room when one fails.
+/// Fills the volume before each step, and makes space when one fails.
 struct Full<'a> {
     filler: Filler,
     run: &'a Run,
-    /// The steps that had no room.
+    /// The steps that had no space.
     refused: &'a Mutex<BTreeSet<usize>>,
     /// How often the step at hand failed.
     attempts: u64,

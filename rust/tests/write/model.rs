@@ -68,11 +68,11 @@ pub fn load(fs: &Fs, tree: u64) -> Result<Subvolume> {
         if found.contains_key(&ino) {
             continue;
         }
-        let live = fs.live(tree)?;
-        let root = live.tree_root(tree)?;
-        let item = inode::read(&live, root, ino)?;
+        let view = fs.running_view(tree)?;
+        let root = view.tree_root(tree)?;
+        let item = inode::read(&view, root, ino)?;
         let mut xattrs = BTreeMap::new();
-        xattr::for_each(&live, root, ino, &mut |entry| {
+        xattr::for_each(&view, root, ino, &mut |entry| {
             let name = String::from_utf8(entry.name.to_vec()).unwrap();
             xattrs.insert(name, entry.value.to_vec());
             Ok(true)
@@ -80,10 +80,10 @@ pub fn load(fs: &Fs, tree: u64) -> Result<Subvolume> {
         let kind = match item.mode.get() & mode::FMT {
             mode::DIR => {
                 let (mut entries, mut size) = (BTreeMap::new(), 0);
-                dir::iterate(&live, root, ino, 0, &mut |_, entry| {
+                dir::iterate(&view, root, ino, 0, &mut |_, entry| {
                     let name = String::from_utf8(entry.name.to_vec()).unwrap();
                     size += 2 * name.len() as u64;
-                    let by_name = dir::lookup(&live, root, ino, entry.name)?.unwrap();
+                    let by_name = dir::lookup(&view, root, ino, entry.name)?.unwrap();
                     assert_eq!(by_name.location, entry.location, "{name}");
                     let target = if entry.location.typ == item_type::ROOT_ITEM {
                         assert_eq!(entry.typ, file_type::DIR);
@@ -99,7 +99,7 @@ pub fn load(fs: &Fs, tree: u64) -> Result<Subvolume> {
                 Kind::Dir(entries)
             }
             _ => {
-                drop(live);
+                drop(view);
                 let data = read(fs, InodeId { tree, ino })?;
                 if item.mode.get() & mode::FMT == mode::LNK {
                     Kind::Link(data)

@@ -30,9 +30,9 @@ fn twins(prefix: &str, len: usize, hash: impl Fn(&[u8]) -> u64) -> (String, Stri
 }
 
 fn get_xattr(fs: &Fs, id: InodeId, name: &str) -> Result<Vec<u8>> {
-    let live = fs.live(id.tree)?;
-    let root = live.tree_root(id.tree)?;
-    xattr::get(&live, root, id.ino, name.as_bytes(), |v| Ok(v.to_vec()))
+    let view = fs.running_view(id.tree)?;
+    let root = view.tree_root(id.tree)?;
+    xattr::get(&view, root, id.ino, name.as_bytes(), |v| Ok(v.to_vec()))
 }
 
 #[test]
@@ -99,15 +99,15 @@ fn an_inode_with_many_names() {
     fs.commit().unwrap();
     scratch.assert_clean(&device);
     let wanted = |names: &[String]| {
-        let live = fs.live(id.tree).unwrap();
-        let root = live.tree_root(id.tree).unwrap();
+        let view = fs.running_view(id.tree).unwrap();
+        let root = view.tree_root(id.tree).unwrap();
         let mut found = vec![];
-        inode::for_each_name(&live, root, id.ino, &mut |name| {
+        inode::for_each_name(&view, root, id.ino, &mut |name| {
             found.push(String::from_utf8(name.name.to_vec()).unwrap());
             Ok(true)
         })
         .unwrap();
-        drop(live);
+        drop(view);
         found.sort();
         let mut names = names.to_vec();
         names.sort();

@@ -8,7 +8,7 @@ use kernel::fault;
 use kernel::prelude::*;
 use rbtrfs_engine::balance::committed_usage::usage;
 use rbtrfs_engine::format::chunk::block_group_flags as bg;
-use rbtrfs_engine::space::DataExtent;
+use rbtrfs_engine::space::OrderedExtent;
 use rbtrfs_engine::subvol::write::{evict, preallocate, preallocated, unlink};
 use rbtrfs_engine::volume::Fs;
 use rbtrfs_testdev::MemDevice;
@@ -30,7 +30,7 @@ fn reserved(fs: &Fs) -> (u64, u64) {
 }
 
 /// One sector each, side by side.
-fn allocate(fs: &Fs) -> Vec<Option<DataExtent>> {
+fn allocate(fs: &Fs) -> Vec<Option<OrderedExtent>> {
     let extents = (0..EXTENTS).map(|_| Some(fs.alloc_data(None, SECTOR).unwrap()));
     extents.collect()
 }
@@ -98,7 +98,7 @@ fn space_is_given_back_once_there_is_memory() {
     scratch.assert_clean(&device);
 }
 
-/// A volume with gaps of one sector each, so that what is in flight there touches nothing else.
+/// A volume with gaps of one sector each, so that what is in an ordered extent there touches nothing else.
 fn with_gaps(scratch: &Scratch) -> MemDevice {
     let device = share(start(scratch));
     let fs = open(&device).unwrap();

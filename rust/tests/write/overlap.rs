@@ -193,7 +193,7 @@ fn what_runs_on_top_of_a_commit_that_fails_goes_with_it() {
             file(&fs, TOP, "on top").unwrap();
             let other = fs.clone();
             let thread = aside(move || {
-                let told = other.commit_upto(generation + 1);
+                let told = other.commit_up_to(generation + 1);
                 assert_eq!(told, Err(EIO), "who waits for it is told why");
             });
             *waiting.lock().unwrap() = Some(thread);
@@ -234,7 +234,7 @@ fn whoever_asks_for_what_is_sealed_waits_and_commits_nothing_more() {
             file(&fs, TOP, "second").unwrap();
             let fs = fs.clone();
             let thread = aside(move || {
-                fs.commit_upto(transid).unwrap();
+                fs.commit_up_to(transid).unwrap();
                 assert_eq!(fs.generation(), transid);
             });
             assert!(!thread.is_finished(), "nothing is on disk yet");
@@ -268,7 +268,7 @@ fn syncs_at_once_lose_nothing() {
                     let name = format!("{number}-{n}");
                     let id = file(fs, TOP, &name).unwrap();
                     let transid = item(fs, id).unwrap().transid.get();
-                    fs.commit_upto(transid).unwrap();
+                    fs.commit_up_to(transid).unwrap();
                     if n % 4 == 3 {
                         let durable = recording.cut(recording.events().len());
                         let found = open(&share(durable)).unwrap();

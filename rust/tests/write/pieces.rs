@@ -77,7 +77,7 @@ fn pieces_go_in_together() {
 }
 
 #[test]
-fn no_piece_goes_in_behind_one_with_an_error() {
+fn no_piece_goes_in_after_one_with_an_error() {
     let scratch = Scratch::new("write-pieces-error");
     let device = share(make_mem(&scratch, KINDS[0]));
     let fs = open(&device).unwrap();
@@ -117,7 +117,7 @@ fn a_piece_that_lost_its_place_is_told_alone() {
     let new = pattern(wanted.len(), 2);
     let numbers = [0, 14, 5, 6, 3, 15];
     let mut placed = place(&fs, id, &sectors(&new, &numbers), size).unwrap();
-    let in_place: Vec<_> = placed.iter().map(|new| new.extent.is_in_place()).collect();
+    let in_place: Vec<_> = placed.iter().map(|new| new.extent.is_nocow()).collect();
     assert_eq!(in_place, [true, false, true, true, true, false]);
     assert_eq!(placed[0].extent.split(1).map(|_| ()), Err(EINVAL));
     punch(&fs, id, 6 * SECTOR, 7 * SECTOR, now()).unwrap();

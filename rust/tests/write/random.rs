@@ -73,7 +73,7 @@ fn random_operations_beside_balance() {
                 let mut rounds = 0;
                 while !done.load(Ordering::SeqCst) {
                     for start in block_groups(&fs) {
-                        // Of a block group that is gone, or has no room elsewhere, there is nothing to say.
+                        // Of a block group that is gone, or has no space elsewhere, there is nothing to say.
                         match relocate_block_group(&fs, start, &|| Ok(())) {
                             Ok(()) | Err(ENOENT) | Err(ENOSPC) => {}
                             Err(e) => panic!("block group {start}: {e:?}"),

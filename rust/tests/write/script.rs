@@ -297,8 +297,8 @@ pub fn contents(fs: &Fs) -> Contents {
 }
 
 fn items(fs: &Fs, tree: u64, counted: bool) -> u64 {
-    let live = fs.live(tree).unwrap();
-    let mut cursor = Cursor::new(&live, live.tree_root(tree).unwrap());
+    let view = fs.running_view(tree).unwrap();
+    let mut cursor = Cursor::new(&view, view.tree_root(tree).unwrap());
     cursor.seek(&Key::MIN).unwrap();
     let mut hasher = DefaultHasher::new();
     while let Some((key, bytes)) = cursor.item() {

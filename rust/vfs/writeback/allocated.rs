@@ -8,7 +8,7 @@ use super::batch::Batch;
 use crate::device::WriteIo;
 use crate::format::inode::inode_flags;
 use crate::space::ordered_extent::push_checksums;
-use crate::space::{DataExtent, DataReservation};
+use crate::space::{DataReservation, OrderedExtent};
 use crate::subvol::write::{
     insert_inline, insert_pieces, preallocated, NewData, NewInline, MAX_INLINE,
 };
@@ -43,39 +43,39 @@ impl Piece {
 }
 
 /// A batch that has its places and its checksums, and is not written yet.
-pub(super) struct Placed {
+pub(super) struct AllocatedBatch {
     batch: Batch,
     pieces: KVVec<Piece>,
-    promise: Option<DataReservation>,
+    reservation: Option<DataReservation>,
     /// Space for the pieces to come: those that lie side by side are written faster, and so are their checksums.
-    spare: Option<DataExtent>,
+    spare: Option<OrderedExtent>,
 }
 
-impl Placed {
+impl AllocatedBatch {
     /// Finds a place for every run. What went into the tree as a small file's contents needs none.
     pub(super) fn new(batch: Batch, inode: &Inode) -> Self {
         let mut placed = Self {
             batch,
             pieces: KVVec::new(),
-            promise: None,
+            reservation: None,
             spare: None,
         };
-        if let Err(e) = placed.place_all(inode) {
+        if let Err(e) = placed.allocate_all(inode) {
             placed.batch.fail_all(e);
         }
         placed.spare = None;
         placed
     }
 
-    fn place_all(&mut self, inode: &Inode) -> Result {
+    fn allocate_all(&mut self, inode: &Inode) -> Result {
         let reserved = inode.reserved().ok_or(EINVAL)?;
         for run in self.batch.runs() {
             let Some(share) = reserved.take(run.start, run.end()) else {
                 continue;
             };
-            match &mut self.promise {
-                Some(promise) => promise.merge(share),
-                None => self.promise = Some(share),
+            match &mut self.reservation {
+                Some(reservation) => reservation.merge(share),
+                None => self.reservation = Some(share),
             }
         }
         if self.write_inline(inode)? {
@@ -86,7 +86,7 @@ impl Placed {
         self.pieces.reserve(runs, GFP_KERNEL)?;
         for run in 0..runs {
             let before = self.pieces.len();
-            if let Err(e) = self.place_run(inode, run, &mut after) {
+            if let Err(e) = self.allocate_run(inode, run, &mut after) {
                 self.batch.fail(run, e);
                 self.pieces.truncate(before);
             }
@@ -114,7 +114,7 @@ impl Placed {
     }
 
     /// Finds places for a run. `after` counts the bytes of the batch that none was looked for yet.
-    fn place_run(&mut self, inode: &Inode, run: usize, after: &mut u64) -> Result {
+    fn allocate_run(&mut self, inode: &Inode, run: usize, after: &mut u64) -> Result {
         let of = self.batch.runs().get(run).ok_or(EINVAL)?;
         let (mut at, end) = (of.start, of.end());
         *after = after.saturating_sub(end.saturating_sub(at));
@@ -130,7 +130,7 @@ impl Placed {
     /// Finds space for what lies between two offsets of the file, or for the first part of that: what the file has
     /// preallocated, which holds nothing that could be overwritten, or else some that is allocated for the `after` bytes
     /// that follow, too.
-    fn find(&mut self, inode: &Inode, (at, to): (u64, u64), after: u64) -> Result<DataExtent> {
+    fn find(&mut self, inode: &Inode, (at, to): (u64, u64), after: u64) -> Result<OrderedExtent> {
         let want = to.saturating_sub(at);
         if inode.info().flags() & inode_flags::PREALLOC == 0 {
             return self.allocate(inode, want, want.saturating_add(after));
@@ -142,10 +142,10 @@ impl Placed {
     }
 
     /// Takes up to `want` bytes of the spare space. If there is none, up to `all` bytes are allocated.
-    fn allocate(&mut self, inode: &Inode, want: u64, all: u64) -> Result<DataExtent> {
+    fn allocate(&mut self, inode: &Inode, want: u64, all: u64) -> Result<OrderedExtent> {
         let mut extent = match self.spare.take() {
             Some(extent) => extent,
-            None => inode.fs().alloc_data(self.promise.as_mut(), all)?,
+            None => inode.fs().alloc_data(self.reservation.as_mut(), all)?,
         };
         if extent.len() <= want {
             return Ok(extent);
@@ -156,7 +156,13 @@ impl Placed {
     }
 
     /// What `extent` gets of the run, from `offset` in the file on.
-    fn piece(&self, inode: &Inode, run: usize, offset: u64, extent: DataExtent) -> Result<Piece> {
+    fn piece(
+        &self,
+        inode: &Inode,
+        run: usize,
+        offset: u64,
+        extent: OrderedExtent,
+    ) -> Result<Piece> {
         let len = extent.len();
         let end = offset.saturating_add(len);
         let mut sums = KVVec::new();
@@ -214,7 +220,7 @@ impl Placed {
         let mut at = 0usize;
         while let Some([first, ..]) = pieces.get_mut(at..) {
             let (run, range) = (first.run, (first.data.offset, first.end()));
-            let is_in_place = first.data.extent.is_in_place();
+            let is_nocow = first.data.extent.is_nocow();
             let rest = pieces.get_mut(at..).unwrap_or_default();
             let mut count = 1;
             let shown = match insert(inode, rest) {
@@ -224,7 +230,7 @@ impl Placed {
                     Ok(())
                 }
                 // The file has lost the space meanwhile.
-                Err(e) if e == EAGAIN && is_in_place => self.write_again(inode, run, range),
+                Err(e) if e == EAGAIN && is_nocow => self.write_again(inode, run, range),
                 Err(e) => Err(e),
             };
             if let Err(e) = shown {
@@ -234,13 +240,13 @@ impl Placed {
         }
     }
 
-    /// Takes the promise back for pieces that took no new space.
+    /// Takes the reservation back for pieces that took no new space.
     fn release(&mut self, pieces: &[Piece]) {
-        let Some(promise) = &mut self.promise else {
+        let Some(reservation) = &mut self.reservation else {
             return;
         };
-        for piece in pieces.iter().filter(|p| p.data.extent.is_in_place()) {
-            promise.release(piece.len);
+        for piece in pieces.iter().filter(|p| p.data.extent.is_nocow()) {
+            reservation.release(piece.len);
         }
     }
 
@@ -259,7 +265,7 @@ impl Placed {
     }
 }
 
-/// Enters the first pieces into the tree, and answers how many.
+/// Enters the first pieces into the tree, and returns how many.
 fn insert(inode: &Inode, pieces: &mut [Piece]) -> Result<usize> {
     let size = inode.size();
     let mut data = pieces.iter_mut().map(|piece| {

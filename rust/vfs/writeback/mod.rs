@@ -13,7 +13,7 @@ use super::inode::Inode;
 use super::table::Table;
 use crate::bindings;
 use crate::platform::NofsScope;
-use allocated::Placed;
+use allocated::AllocatedBatch;
 use batch::{Batch, Part};
 use kernel::prelude::*;
 
@@ -21,7 +21,7 @@ use kernel::prelude::*;
 /// checksums.
 struct Writeback {
     gathering: Batch,
-    placed: Option<Placed>,
+    placed: Option<AllocatedBatch>,
 }
 
 impl Writeback {
@@ -29,12 +29,12 @@ impl Writeback {
     fn turn(&mut self, inode: &Inode) -> Result {
         let mut full = Some(core::mem::replace(&mut self.gathering, Batch::new()));
         let Some(before) = self.placed.take() else {
-            self.placed = full.map(|full| Placed::new(full, inode));
+            self.placed = full.map(|full| AllocatedBatch::new(full, inode));
             return Ok(());
         };
         let mut place = || {
             if let Some(full) = full.take() {
-                self.placed = Some(Placed::new(full, inode));
+                self.placed = Some(AllocatedBatch::new(full, inode));
             }
         };
         let written = before.write(inode, &mut place);

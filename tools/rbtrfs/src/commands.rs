@@ -14,7 +14,7 @@ const LONGEST: u32 = 16 << 20;
 /// A stream ends where none may, between two of its parts.
 pub const UNEXPECTED_END: &str = "unexpected EOF in stream";
 
-/// Hands out a stream, a command's header only once its payload is there, too: who makes room for as much as the header
+/// Hands out a stream, a command's header only once its payload is there, too: who makes space for as much as the header
 /// says cannot be deceived.
 pub struct Commands<R> {
     input: BufReader<R>,
@@ -49,7 +49,7 @@ impl<R: Read> Commands<R> {
         }
     }
 
-    /// Reads `expected` bytes more, or none where the stream ends before them; answers how many.
+    /// Reads `expected` bytes more, or none where the stream ends before them; returns how many.
     fn hold(&mut self, expected: usize) -> io::Result<usize> {
         let read = Read::by_ref(&mut self.input)
             .take(expected as u64)

@@ -178,7 +178,7 @@ fn dest(path: &str) -> String {
     format!("dest={}", escape(path.as_bytes()))
 }
 
-/// Bytes as printable ASCII without a space that is not behind a backslash.
+/// Bytes as printable ASCII without a space that is not after a backslash.
 fn escape(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for byte in bytes {

@@ -10,7 +10,7 @@ use rbtrfs_engine::tree::TreeRoot;
 
 /// A file or directory.
 #[derive(Clone, Copy)]
-pub struct Place {
+pub struct FoundPath {
     /// The subvolume's tree.
     pub root: TreeRoot,
     /// The inode number.
@@ -18,8 +18,8 @@ pub struct Place {
 }
 
 /// Walks `path` from the root of the top-level subvolume.
-pub fn walk(reader: &Reader, path: &str) -> Result<Place> {
-    let mut place = Place {
+pub fn walk(reader: &Reader, path: &str) -> Result<FoundPath> {
+    let mut place = FoundPath {
         root: reader.root(tree_id::FS).what("top-level subvolume")?,
         ino: objectid::FIRST_FREE,
     };
@@ -32,12 +32,12 @@ pub fn walk(reader: &Reader, path: &str) -> Result<Place> {
             bail!("{path}: no such file or directory: {name}");
         };
         place = if target.location.typ == item_type::ROOT_ITEM {
-            Place {
+            FoundPath {
                 root: reader.root(target.location.objectid).what(path)?,
                 ino: objectid::FIRST_FREE,
             }
         } else {
-            Place {
+            FoundPath {
                 root: place.root,
                 ino: target.location.objectid,
             }

@@ -37,7 +37,7 @@ macro_rules! kvec {
     );
 }
 
-/// There was no room, and nothing was allocated.
+/// There was no space, and nothing was allocated.
 pub struct PushError<T>(pub T);
 
 /// The index is out of bounds.
@@ -47,7 +47,7 @@ pub struct RemoveError;
 pub enum InsertError<T> {
     /// Past the end.
     IndexOutOfBounds(T),
-    /// No room.
+    /// No space.
     OutOfCapacity(T),
 }
 
@@ -96,7 +96,7 @@ impl<T, A: Allocator> Vec<T, A> {
         Self(StdVec::new(), PhantomData)
     }
 
-    /// An empty vector with room for `capacity` elements.
+    /// An empty vector with space for `capacity` elements.
     pub fn with_capacity(capacity: usize, flags: Flags) -> Result<Self, AllocError> {
         let mut v = Self::new();
         v.reserve(capacity, flags)?;
@@ -172,12 +172,12 @@ impl<T, A: Allocator> Vec<T, A> {
         self.0.as_mut_ptr()
     }
 
-    /// The room after the last element.
+    /// The space after the last element.
     pub fn spare_capacity_mut(&mut self) -> &mut [MaybeUninit<T>] {
         self.0.spare_capacity_mut()
     }
 
-    /// Makes room for `additional` more elements.
+    /// Makes space for `additional` more elements.
     pub fn reserve(&mut self, additional: usize, _flags: Flags) -> Result<(), AllocError> {
         if self.0.capacity() - self.0.len() >= additional {
             return Ok(());
@@ -193,7 +193,7 @@ impl<T, A: Allocator> Vec<T, A> {
         Ok(())
     }
 
-    /// Appends an element if there is room.
+    /// Appends an element if there is space.
     pub fn push_within_capacity(&mut self, v: T) -> Result<(), PushError<T>> {
         if self.0.len() == self.0.capacity() {
             return Err(PushError(v));
@@ -202,7 +202,7 @@ impl<T, A: Allocator> Vec<T, A> {
         Ok(())
     }
 
-    /// Inserts an element if there is room.
+    /// Inserts an element if there is space.
     pub fn insert_within_capacity(
         &mut self,
         index: usize,

@@ -71,7 +71,7 @@ impl Random {
     }
 }
 
-/// Waits many times as long as has passed since `start`: room for balances, however slow the machine is.
+/// Waits many times as long as has passed since `start`: space for balances, however slow the machine is.
 fn leave_room(start: Instant, random: &mut Random) {
     thread::sleep(start.elapsed() * random.below(16) as u32);
 }
