@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # Each target stands alone: it prepares what it needs. The work is done by the scripts in qemu/.
 
-# The kernel to build for: empty for Debian's, as qemu/ prepares it, or any kernel tree with CONFIG_RUST=y.
+# The kernel to build for: empty for Debian's, as qemu/ prepares it, or any kernel tree with
+# CONFIG_RUST=y.
 KDIR ?=
 
 .PHONY: all test test-host test-guest soak-send demo bench rust-analyzer clean help

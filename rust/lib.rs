@@ -2,7 +2,8 @@
 //! The rbtrfs engine on the host: the modules that the kernel builds, less `vfs/` and `ioctl/`.
 //!
 //! `rbtrfs_main.rs` is the root of the same modules in the kernel. Here `kernel` is the stand-in of
-//! `host/kernel`, so that tests, fuzzers and the command line run the very lines that the kernel runs.
+//! `host/kernel`, so that tests, fuzzers and the command line run the very lines that the kernel
+//! runs.
 
 #![no_std]
 #![feature(arbitrary_self_types)]

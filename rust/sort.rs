@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Sorting in place. The sorts of `core` are faster, but keep up to several kilobytes on the stack, which in the kernel
-//! has 16.
+//! Sorting in place. The sorts of `core` are faster, but keep up to several kilobytes on the stack,
+//! which in the kernel has 16.
 
 use core::cmp::Ordering;
 

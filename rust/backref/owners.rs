@@ -24,12 +24,13 @@ pub struct Owner {
     pub offset: u64,
 }
 
-/// Calls `each` with every place that has the byte at `logical` or, with `whole_extent`, any byte of its extent.
+/// Calls `each` with every place that has the byte at `logical` or, with `whole_extent`, any byte
+/// of its extent.
 ///
 /// # Errors
 ///
-/// `ENOENT` if no data extent has that address, `EINTR` on a fatal signal, `EUCLEAN` for damaged trees, `ENOMEM`,
-/// and what reading nodes or `each` gives.
+/// `ENOENT` if no data extent has that address, `EINTR` on a fatal signal, `EUCLEAN` for damaged
+/// trees, `ENOMEM`, and what reading nodes or `each` gives.
 pub fn for_each_owner(
     reader: &Reader,
     logical: u64,
@@ -133,8 +134,8 @@ fn reference(data: &[u8], bytenr: u64) -> Result<Option<FileExtentItem>> {
     Ok((item.disk_bytenr.get() == bytenr).then_some(item))
 }
 
-/// Calls `each` with inode and file offset of what in `leaf` refers to the extent at `bytenr`, and has its byte at
-/// `position` if one is given. Of compressed data no byte has a place of its own.
+/// Calls `each` with inode and file offset of what in `leaf` refers to the extent at `bytenr`, and
+/// has its byte at `position` if one is given. Of compressed data no byte has a place of its own.
 fn for_each_place(
     leaf: &Node,
     bytenr: u64,

@@ -75,8 +75,8 @@ impl DiskBalanceArgs {
         halves(self.limit.get())
     }
 
-    /// Makes a balance that is resumed skip what it probably did before: what has the target profile, or what
-    /// is nearly full.
+    /// Makes a balance that is resumed skip what it probably did before: what has the target
+    /// profile, or what is nearly full.
     fn narrow_for_resume(&mut self) {
         if self.has(filter::CONVERT) {
             self.flags |= filter::SOFT;
@@ -116,8 +116,8 @@ pub struct ProfilesInUse {
 ///
 /// # Errors
 ///
-/// `EINVAL` for a profile that one device cannot have or that is not supported, and for less redundancy of
-/// metadata without `FORCE`.
+/// `EINVAL` for a profile that one device cannot have or that is not supported, and for less
+/// redundancy of metadata without `FORCE`.
 pub fn check_conversion(request: &BalanceItem, in_use: &ProfilesInUse, log: &dyn Log) -> Result {
     let types = [
         (&request.data, "data"),
@@ -158,7 +158,8 @@ pub fn narrow_for_resume(request: &mut BalanceItem) {
     request.meta.narrow_for_resume();
 }
 
-/// The filters of `request` for a block group of type `typ`, or nothing if it does not balance that type.
+/// The filters of `request` for a block group of type `typ`, or nothing if it does not balance that
+/// type.
 pub fn args_for(request: &mut BalanceItem, typ: u64) -> Option<&mut DiskBalanceArgs> {
     if typ & bg::TYPE_MASK & request.flags.get() & balance_flags::TYPE_MASK == 0 {
         None
@@ -171,8 +172,8 @@ pub fn args_for(request: &mut BalanceItem, typ: u64) -> Option<&mut DiskBalanceA
     }
 }
 
-/// The profile that `request` wants new block groups of type `typ` to have, as a bit of the profile mask or 0
-/// for single; nothing if it does not convert that type.
+/// The profile that `request` wants new block groups of type `typ` to have, as a bit of the profile
+/// mask or 0 for single; nothing if it does not convert that type.
 pub fn convert_target(request: &BalanceItem, typ: u64) -> Option<u64> {
     let types = typ & bg::TYPE_MASK & request.flags.get() & balance_flags::TYPE_MASK;
     let args = match typ {

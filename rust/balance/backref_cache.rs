@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The set of blocks that must be copied so that some blocks can move: those blocks and all their ancestors.
+//! The set of blocks that must be copied so that some blocks can move: those blocks and all their
+//! ancestors.
 //!
-//! Every parent of a block of the set is in the set, so that the set can be copied block by block, each of them
-//! once, however many snapshots share it. Only trees of files share blocks. Blocks of any other tree have one
-//! parent each, and moving them is plain copy-on-write of the path to them ([`Seeds::paths`]).
+//! Every parent of a block of the set is in the set, so that the set can be copied block by block,
+//! each of them once, however many snapshots share it. Only trees of files share blocks. Blocks of
+//! any other tree have one parent each, and moving them is plain copy-on-write of the path to them
+//! ([`Seeds::paths`]).
 
 use super::drop_progress;
 use crate::extent::backref::{all_refs, find_extent};
@@ -17,7 +19,8 @@ use core::cell::Cell;
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
 
-/// Whether to go on: an error, `ECANCELED` or `EINTR` most of all, ends the walk before anything was changed.
+/// Whether to go on: an error, `ECANCELED` or `EINTR` most of all, ends the walk before anything
+/// was changed.
 pub type Check<'a> = &'a dyn Fn() -> Result;
 
 /// A block of the set.
@@ -31,7 +34,8 @@ pub struct Block {
     pub refs: KVec<CountedRef>,
     /// The trees whose root it is.
     pub roots: KVec<u64>,
-    /// The first slot that leads to a child. Those before lead to what a subvolume's deletion has dropped already.
+    /// The first slot that leads to a child. Those before lead to what a subvolume's deletion has
+    /// dropped already.
     pub first_slot: usize,
     /// How many pointers of the set lead to it.
     pointers: Cell<usize>,
@@ -147,12 +151,13 @@ pub fn descend<'s, S: Nodes>(
 }
 
 impl BackrefCache {
-    /// Grows the set from `seeds`, and moves what belongs to trees that share nothing to [`Seeds::paths`].
+    /// Grows the set from `seeds`, and moves what belongs to trees that share nothing to
+    /// [`Seeds::paths`].
     ///
     /// # Errors
     ///
-    /// `EIO` for a missing back reference and `EUCLEAN` for a wrong one, each after a line in the log; what
-    /// `check` gives; those of reading.
+    /// `EIO` for a missing back reference and `EUCLEAN` for a wrong one, each after a line in the
+    /// log; what `check` gives; those of reading.
     pub fn build(
         trans: &Transaction<'_>,
         seeds: &mut Seeds,
@@ -276,8 +281,8 @@ struct Walk<'a, 'fs> {
 }
 
 impl Walk<'_, '_> {
-    /// Reads the references of a block and adds its parents to the seeds; `None` for a block that is left to
-    /// plain copy-on-write.
+    /// Reads the references of a block and adds its parents to the seeds; `None` for a block that
+    /// is left to plain copy-on-write.
     fn block(&self, level: u8, bytenr: u64, seeds: &mut Seeds) -> Result<Option<Block>> {
         let (trans, fs) = (self.trans, self.trans.fs());
         let extents = trans.root(tree_id::EXTENT)?;
@@ -340,8 +345,8 @@ impl Walk<'_, '_> {
         Ok(Some(block))
     }
 
-    /// Finds the parent of a block that the tree `root` refers to, by the block's first key: its level and address;
-    /// `None` for the root of that tree.
+    /// Finds the parent of a block that the tree `root` refers to, by the block's first key: its
+    /// level and address; `None` for the root of that tree.
     fn parent_in(
         &self,
         root: u64,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The chunks of the last commit, from the last logical address down, as balance takes them.
 //!
-//! Relocation puts what it moves into chunks at higher addresses, so that a walk downwards meets each old chunk
-//! once and no new one.
+//! Relocation puts what it moves into chunks at higher addresses, so that a walk downwards meets
+//! each old chunk once and no new one.
 
 use kernel::prelude::*;
 
@@ -49,7 +49,8 @@ impl ChunkInUse {
 ///
 /// # Errors
 ///
-/// `EUCLEAN`, with a message, if it has no block group; `EUCLEAN` for a bad item; what reading trees gives.
+/// `EUCLEAN`, with a message, if it has no block group; `EUCLEAN` for a bad item; what reading
+/// trees gives.
 pub fn last_chunk_up_to(reader: &Reader, logical: u64) -> Result<Option<ChunkInUse>> {
     let mut cursor = reader.cursor(reader.root(tree_id::CHUNK)?);
     let chunks = objectid::FIRST_CHUNK_TREE;

@@ -11,8 +11,8 @@ use crate::trans::Reader;
 use crate::volume::Fs;
 use kernel::prelude::*;
 
-/// Sums over the block groups, as the last operation left them; kinds of which there is none have zeros. Waits for
-/// nobody.
+/// Sums over the block groups, as the last operation left them; kinds of which there is none have
+/// zeros. Waits for nobody.
 ///
 /// # Errors
 ///
@@ -59,7 +59,8 @@ fn supers(chunk: &Candidate<'_>) -> u64 {
     bytes
 }
 
-/// What is shown as kept for commits, in bytes: a share of the metadata, but enough for some paths through the trees.
+/// What is shown as kept for commits, in bytes: a share of the metadata, but enough for some paths
+/// through the trees.
 pub fn commit_reserve(sums: &[Usage], nodesize: BlockSize) -> u64 {
     let metadata = sums
         .iter()

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Balance from its start to its end: start, resume, pause, cancel, and the loop over block groups.
 //!
-//! The balance item goes to disk before the first block group moves and leaves it after the last, so that a
-//! balance that was interrupted, or paused, is there after the next mount. `state` decides who may do what; here
-//! is what takes time, and none of it happens under a lock of `state`.
+//! The balance item goes to disk before the first block group moves and leaves it after the last,
+//! so that a balance that was interrupted, or paused, is there after the next mount. `state`
+//! decides who may do what; here is what takes time, and none of it happens under a lock of
+//! `state`.
 
 use kernel::prelude::*;
 use zerocopy::{FromBytes, IntoBytes};
@@ -33,19 +34,21 @@ const ITEM_KEY: Key = Key::new(objectid::BALANCE, item_type::TEMPORARY_ITEM, 0);
 
 /// How a balance that was admitted came out.
 pub struct Outcome {
-    /// `ECANCELED` if it was paused or cancelled, `ENOSPC` if some block groups had no space elsewhere.
+    /// `ECANCELED` if it was paused or cancelled, `ENOSPC` if some block groups had no space
+    /// elsewhere.
     pub result: Result,
     /// What it had done by then.
     pub status: BalanceStatus,
 }
 
-/// Starts a balance and returns when it has ended or is paused. A fatal signal to the caller cancels it.
+/// Starts a balance and returns when it has ended or is paused. A fatal signal to the caller
+/// cancels it.
 ///
 /// # Errors
 ///
-/// Before anything has moved: `EINPROGRESS` while a balance runs or is paused, [`Refusal::Exclusive`] while
-/// another exclusive operation runs, `EINVAL` for bad arguments, `EAGAIN` while sends run, `EROFS`, and those of
-/// writing the balance item.
+/// Before anything has moved: `EINPROGRESS` while a balance runs or is paused,
+/// [`Refusal::Exclusive`] while another exclusive operation runs, `EINVAL` for bad arguments,
+/// `EAGAIN` while sends run, `EROFS`, and those of writing the balance item.
 pub fn start(fs: &Fs, control: KBox<BalanceControl>) -> core::result::Result<Outcome, Refusal> {
     let request = &control.item;
     fs.state.look_at_balance(false)?;
@@ -81,7 +84,8 @@ pub fn resume(fs: &Fs) -> core::result::Result<Outcome, Refusal> {
     let run = fs.state.resume_balance(&fs.device)?;
     let mut control = run.control()?;
     narrow_for_resume(&mut control.item);
-    // Targets are known in memory alone; for a balance that is paused since the mount they are not yet.
+    // Targets are known in memory alone; for a balance that is paused since the mount they are not
+    // yet.
     let mut trans = fs.begin(Reserve::default())?;
     set_targets(&mut trans, |typ| convert_target(&control.item, typ))?;
     trans.cancel();
@@ -101,8 +105,8 @@ pub fn pause(fs: &Fs) -> Result {
 ///
 /// # Errors
 ///
-/// `ENOTCONN` if there is none, `EROFS` on a volume that is read-only, `EINTR` on a signal, where the request
-/// stays; those of deleting the item of a paused balance, which then stays.
+/// `ENOTCONN` if there is none, `EROFS` on a volume that is read-only, `EINTR` on a signal, where
+/// the request stays; those of deleting the item of a paused balance, which then stays.
 pub fn cancel(fs: &Fs) -> Result {
     match fs.state.cancel_balance(fs.is_read_only())? {
         CancelBalance::Done => Ok(()),
@@ -115,8 +119,9 @@ pub fn cancel(fs: &Fs) -> Result {
     }
 }
 
-/// Looks for the item of a balance that was interrupted or paused before the volume was mounted, and makes that
-/// balance known as paused. To be called once, before anybody else can use the volume.
+/// Looks for the item of a balance that was interrupted or paused before the volume was mounted,
+/// and makes that balance known as paused. To be called once, before anybody else can use the
+/// volume.
 ///
 /// # Errors
 ///
@@ -136,7 +141,8 @@ pub fn recover(fs: &Fs) -> Result {
     fs.state.recover_balance(control)
 }
 
-/// Goes on with the balance that is paused, on behalf of nobody. To be called in a thread of its own.
+/// Goes on with the balance that is paused, on behalf of nobody. To be called in a thread of its
+/// own.
 pub fn resume_after_mount(fs: &Fs) {
     // How it ends is in the log, and if it is refused it stays paused.
     let _ = resume(fs);
@@ -181,7 +187,8 @@ fn carry_out(fs: &Fs, run: BalanceRun<'_>, mut control: KBox<BalanceControl>) ->
         match delete_item(fs) {
             Ok(()) => run.finish(ending),
             Err(error) => {
-                // What is on disk stays known: the balance is paused, to be cancelled or resumed later.
+                // What is on disk stays known: the balance is paused, to be cancelled or resumed
+                // later.
                 fs.device.error(format_args!(
                     "balance: cannot delete the balance item: {}",
                     error.to_errno()
@@ -215,7 +222,8 @@ fn relocate_all(fs: &Fs, run: &BalanceRun<'_>, control: &mut BalanceControl) -> 
             Err(error) if error == ENOSPC => without_room = without_room.saturating_add(1),
             Err(error) => return Err(error),
         }
-        // Only what was processed counts for the limit, so that a resume takes up where a pause was.
+        // Only what was processed counts for the limit, so that a resume takes up where a pause
+        // was.
         if let Some(args) = args_for(&mut control.item, chunk.typ) {
             *args = used;
         }
@@ -275,7 +283,8 @@ fn count(fs: &Fs, run: &BalanceRun<'_>, control: &mut BalanceControl) -> Result<
     Ok(counts)
 }
 
-/// Calls `visit` for each chunk from the last one down. No reader is held meanwhile: what is freed may be used.
+/// Calls `visit` for each chunk from the last one down. No reader is held meanwhile: what is freed
+/// may be used.
 fn walk(fs: &Fs, mut visit: impl FnMut(&ChunkInUse) -> Result) -> Result {
     let mut below = Some(u64::MAX);
     while let Some(logical) = below {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Copying a closed set of blocks: each block once, sharing kept, references re-keyed.
 //!
-//! A copy has the references of its original. Those by a tree stay as they are; those by a parent block name the
-//! parent's copy. Where a block's children are referred to by its address, the children outside of the set get
-//! their references moved to the copy's address.
+//! A copy has the references of its original. Those by a tree stay as they are; those by a parent
+//! block name the parent's copy. Where a block's children are referred to by its address, the
+//! children outside of the set get their references moved to the copy's address.
 
 use super::backref_cache::{BackrefCache, Block, Check};
 use super::data_relocation::DataRelocation;
@@ -21,12 +21,13 @@ use kernel::sync::Arc;
 use zerocopy::little_endian::U64;
 use zerocopy::IntoBytes;
 
-/// Copies every block of the set and switches the roots; file extents that are in `relocated` point to their new
-/// places in the copies. `check` is asked at each block whether to go on.
+/// Copies every block of the set and switches the roots; file extents that are in `relocated` point
+/// to their new places in the copies. `check` is asked at each block whether to go on.
 ///
 /// # Errors
 ///
-/// `ENOSPC`, `ENOMEM`, those of reading, and what `check` gives. The transaction is then only good for being given up.
+/// `ENOSPC`, `ENOMEM`, those of reading, and what `check` gives. The transaction is then only good
+/// for being given up.
 pub fn copy(
     trans: &mut Transaction<'_>,
     backref_cache: &BackrefCache,
@@ -68,8 +69,8 @@ pub fn copy(
             };
             trans.set_root(*root, place)?;
             if shared {
-                // The copies are as young as the transaction, and yet shared: whoever copies one on write has
-                // to look its references up.
+                // The copies are as young as the transaction, and yet shared: whoever copies one on
+                // write has to look its references up.
                 let transid = trans.transid();
                 trans.update_root_item(*root, |item| {
                     item.last_snapshot = transid.into();
@@ -91,7 +92,8 @@ fn original(trans: &Transaction<'_>, level: u8, bytenr: u64, block: &Block) -> R
     })
 }
 
-/// The address in a file extent item that is not inline and not a hole, and its size on disk, in bytes.
+/// The address in a file extent item that is not inline and not a hole, and its size on disk, in
+/// bytes.
 pub fn extent_of(data: &[u8]) -> Result<Option<(u64, u64)>> {
     let head: format::file_extent::FileExtentHead = format::read(data)?;
     if head.typ == TYPE_INLINE {

@@ -22,7 +22,8 @@ use kernel::rbtree::RBTree;
 
 /// The most bytes copied at once.
 const COPY_BYTES: u64 = 1 << 20;
-/// The most bytes that a compressed extent stands for; see [`crate::subvol::file_extent::MAX_COMPRESSED`].
+/// The most bytes that a compressed extent stands for; see
+/// [`crate::subvol::file_extent::MAX_COMPRESSED`].
 const MIN_SPAN: u64 = crate::subvol::file_extent::MAX_COMPRESSED;
 
 /// A data extent that moves.
@@ -243,8 +244,8 @@ impl DataRelocation {
         Ok(())
     }
 
-    /// Gives the new places the references and checksums of the old ones, which go, and changes the file extent
-    /// items that are not in copied leaves.
+    /// Gives the new places the references and checksums of the old ones, which go, and changes the
+    /// file extent items that are not in copied leaves.
     ///
     /// # Errors
     ///

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Subvolumes whose deletion was begun and interrupted.
 //!
-//! Deletion walks a tree from its first key on and notes in the root item how far it came. What lies before has no
-//! references of this tree any more, and may be something else by now; the pointers to it stay in those nodes that
-//! are on the way to the note's key.
+//! Deletion walks a tree from its first key on and notes in the root item how far it came. What
+//! lies before has no references of this tree any more, and may be something else by now; the
+//! pointers to it stay in those nodes that are on the way to the note's key.
 
 use crate::format::Key;
 use crate::fs_err;
@@ -47,8 +47,8 @@ pub fn read(trans: &Transaction<'_>, tree: u64) -> Result<Option<DropProgress>> 
 }
 
 impl DropProgress {
-    /// Calls `each` with level, logical address in bytes, and first slot that still counts of every node that the
-    /// deletion is in the midst of.
+    /// Calls `each` with level, logical address in bytes, and first slot that still counts of every
+    /// node that the deletion is in the midst of.
     ///
     /// # Errors
     ///

@@ -98,7 +98,8 @@ fn usage_threshold(length: u64, percent: u64) -> u64 {
 }
 
 fn below_usage(args: &DiskBalanceArgs, chunk: &Candidate<'_>) -> bool {
-    // As btrfs has it, where single value and range share their bytes: an empty lower half means empty.
+    // As btrfs has it, where single value and range share their bytes: an empty lower half means
+    // empty.
     let threshold = match args.usage_range() {
         (0, _) => 1,
         _ => usage_threshold(chunk.length, args.usage.get()),

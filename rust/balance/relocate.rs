@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Emptying a block group, and removing it.
 //!
-//! Work goes in batches. Each is one transaction: some extents of the block group are found, everything that has
-//! to change for them to move is planned by reading alone, and only then is anything changed. Until its commit
-//! begins, a batch can end without a trace, so pausing and cancelling take effect there, too. Batches grow and
-//! shrink so that one takes about [`BATCH_MS`], but do not shrink below what makes their ancestors worth copying: those
-//! of a block that many snapshots share are as many for one such block as for a thousand.
+//! Work goes in batches. Each is one transaction: some extents of the block group are found,
+//! everything that has to change for them to move is planned by reading alone, and only then is
+//! anything changed. Until its commit begins, a batch can end without a trace, so pausing and
+//! cancelling take effect there, too. Batches grow and shrink so that one takes about [`BATCH_MS`],
+//! but do not shrink below what makes their ancestors worth copying: those of a block that many
+//! snapshots share are as many for one such block as for a thousand.
 
 use super::backref_cache::{BackrefCache, Check, Seeds};
 use super::copy::copy;
@@ -37,9 +38,9 @@ const BATCH_BYTES: u64 = 64 << 20;
 ///
 /// # Errors
 ///
-/// `ENOENT` if there is no such block group; `ENOSPC` if its contents have no space elsewhere; `EIO` and `EUCLEAN`
-/// for damaged trees or data, each after a line in the log; what `check` gives. Whatever was moved by then stays
-/// moved, and everything else is where it was.
+/// `ENOENT` if there is no such block group; `ENOSPC` if its contents have no space elsewhere;
+/// `EIO` and `EUCLEAN` for damaged trees or data, each after a line in the log; what `check` gives.
+/// Whatever was moved by then stays moved, and everything else is where it was.
 pub fn relocate_block_group(fs: &Fs, start: u64, check: Check<'_>) -> Result {
     check()?;
     let group = fs.set_block_group_read_only(start)?;
@@ -111,7 +112,8 @@ impl Batch<'_> {
         self.run_in(trans, begun)
     }
 
-    /// Moves some extents as the transaction `trans`. Apart from [`Self::run`], lest each has the other's stack.
+    /// Moves some extents as the transaction `trans`. Apart from [`Self::run`], lest each has the
+    /// other's stack.
     #[inline(never)]
     fn run_in(&mut self, mut trans: Transaction<'_>, begun: u64) -> Result<Option<usize>> {
         let mut plan = self.plan(&trans)?;
@@ -140,7 +142,8 @@ impl Batch<'_> {
         Ok(Some(count))
     }
 
-    /// Chooses the size of the next batch after one that took `took` milliseconds, mostly for ancestors or not.
+    /// Chooses the size of the next batch after one that took `took` milliseconds, mostly for
+    /// ancestors or not.
     fn adapt(&mut self, took: u64, mostly_ancestors: bool) {
         if took < BATCH_MS / 2 || mostly_ancestors {
             self.limit = self.limit.saturating_mul(2).min(self.most);
@@ -207,7 +210,8 @@ impl Batch<'_> {
         for path in plan.seeds.paths.iter() {
             edit::cow_to(trans, path.tree, &path.key, path.level)?;
         }
-        // What the extent tree does not agree with, or has no space for, shows here and not in the commit.
+        // What the extent tree does not agree with, or has no space for, shows here and not in the
+        // commit.
         trans.settle()
     }
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Headers that rbtrfs needs beyond those which the kernel crate binds, and the prototypes of helpers.c,
- * which wraps what bindgen cannot see: inline functions, macros, and fields that have accessors.
+ * Headers that rbtrfs needs beyond those which the kernel crate binds, and the prototypes of
+ * helpers.c, which wraps what bindgen cannot see: inline functions, macros, and fields that have
+ * accessors.
  */
 #ifndef RBTRFS_BINDINGS_HELPER_H
 #define RBTRFS_BINDINGS_HELPER_H
@@ -39,7 +40,10 @@
 static const fmode_t rbtrfs_FMODE_CAN_ODIRECT = (__force fmode_t)FMODE_CAN_ODIRECT;
 #endif
 
-/* Sizes of structures as the C compiler has them, RBTRFS_LAYOUTS of them; bindings/layout.rs has the same list. */
+/*
+ * Sizes of structures as the C compiler has them, RBTRFS_LAYOUTS of them; bindings/layout.rs has
+ * the same list.
+ */
 #define RBTRFS_LAYOUTS 25
 void rbtrfs_layouts(size_t *sizes);
 

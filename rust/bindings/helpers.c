@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What Rust cannot call by itself: inline functions and macros of the kernel's headers, fields that must
- * only be touched through accessors, and the module parameter that is a string. No logic lives here.
+ * What Rust cannot call by itself: inline functions and macros of the kernel's headers, fields that
+ * must only be touched through accessors, and the module parameter that is a string. No logic lives
+ * here.
  */
 #include <linux/module.h>
 #include <linux/backing-dev.h>
@@ -179,8 +180,8 @@ void rbtrfs_kmem_after_read(void *data, size_t len)
 }
 
 /*
- * The lock classes that the VFS keeps in a filesystem type. Lockdep knows those of a static by itself, those of
- * one in allocated memory only if told. Without lockdep nothing is done.
+ * The lock classes that the VFS keeps in a filesystem type. Lockdep knows those of a static by
+ * itself, those of one in allocated memory only if told. Without lockdep nothing is done.
  */
 static void for_each_key(struct file_system_type *type, void (*each)(struct lock_class_key *key))
 {
@@ -236,8 +237,9 @@ void rbtrfs_sb_set_uuid(struct super_block *sb, const u8 *uuid)
 }
 
 /*
- * Gives a superblock a bdi of its own in place of its device's, whose settings are not for a filesystem to change, and
- * has the page cache read as far ahead as that or the device says, whichever is more.
+ * Gives a superblock a bdi of its own in place of its device's, whose settings are not for a
+ * filesystem to change, and has the page cache read as far ahead as that or the device says,
+ * whichever is more.
  */
 int rbtrfs_sb_set_readahead(struct super_block *sb, size_t bytes)
 {
@@ -253,7 +255,10 @@ int rbtrfs_sb_set_readahead(struct super_block *sb, size_t bytes)
 	return 0;
 }
 
-/* The kind of value that a mount option has: 0 for none, 1 for text, which is handed out, 2 for another. */
+/*
+ * The kind of value that a mount option has: 0 for none, 1 for text, which is handed out, 2 for
+ * another.
+ */
 int rbtrfs_param_text(const struct fs_parameter *param, const char **text)
 {
 	switch (param->type) {
@@ -296,8 +301,8 @@ bool rbtrfs_inode_is_new(struct inode *inode)
 }
 
 /*
- * The next complete inode in the cache after prev, or the first one, with a reference. The caller has a reference to
- * prev.
+ * The next complete inode in the cache after prev, or the first one, with a reference. The caller
+ * has a reference to prev.
  */
 struct inode *rbtrfs_next_inode(struct super_block *sb, struct inode *prev)
 {
@@ -476,7 +481,10 @@ void rbtrfs_inode_attributes(struct inode *inode, struct rbtrfs_attributes *foun
 	found->gid = i_gid_read(inode);
 }
 
-/* Sets the time of the last change and, if the contents were modified, that of the last modification. */
+/*
+ * Sets the time of the last change and, if the contents were modified, that of the last
+ * modification.
+ */
 void rbtrfs_inode_set_cmtime(struct inode *inode, s64 sec, u32 nsec, bool modified)
 {
 	if (modified)
@@ -775,7 +783,10 @@ struct kobject *rbtrfs_fs_kobj(void)
 	return fs_kobj;
 }
 
-/* Whether a directory of sysfs has this entry. Adding one twice would be a warning with a stack trace. */
+/*
+ * Whether a directory of sysfs has this entry. Adding one twice would be a warning with a stack
+ * trace.
+ */
 bool rbtrfs_sysfs_taken(struct kobject *parent, const char *name)
 {
 	struct kernfs_node *found = kernfs_find_and_get(parent->sd, name);

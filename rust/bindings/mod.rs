@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Kernel interfaces as C declares them: those that the kernel crate binds, the headers that it does not
-//! bind (`bindings_helper.h`, through a bindgen pass of our own), and the helpers of `helpers.c`.
+//! Kernel interfaces as C declares them: those that the kernel crate binds, the headers that it
+//! does not bind (`bindings_helper.h`, through a bindgen pass of our own), and the helpers of
+//! `helpers.c`.
 //!
-//! Only `vfs/` uses this. A type that the kernel crate knows is the kernel crate's type; the few that it
-//! knows by name alone (`fs_context` and so on) are defined here and pointers to them are cast.
+//! Only `vfs/` uses this. A type that the kernel crate knows is the kernel crate's type; the few
+//! that it knows by name alone (`fs_context` and so on) are defined here and pointers to them are
+//! cast.
 
 #![allow(
     clippy::all,

@@ -37,8 +37,8 @@ pub struct WriteIo<'b> {
 
 /// A device, addressed by bytes. All addresses are physical: those of the device itself.
 ///
-/// Every method fails with `EIO` where the device does, and with `EINVAL` outside of the device and for
-/// what is not aligned to [`SECTOR`].
+/// Every method fails with `EIO` where the device does, and with `EINVAL` outside of the device and
+/// for what is not aligned to [`SECTOR`].
 pub trait BlockDevice: Send + Sync {
     /// The short name for messages, such as `vda`.
     fn name(&self) -> &str;
@@ -49,8 +49,8 @@ pub trait BlockDevice: Send + Sync {
     /// Fills `buf` from `offset`.
     fn read(&self, offset: u64, buf: &mut [u8]) -> Result;
 
-    /// Does several reads, in any order or at once. Each one's result is in it; the first error is returned
-    /// as well.
+    /// Does several reads, in any order or at once. Each one's result is in it; the first error is
+    /// returned as well.
     fn read_many(&self, ios: &mut [ReadIo<'_>]) -> Result {
         let mut all = Ok(());
         for io in ios {
@@ -63,7 +63,8 @@ pub trait BlockDevice: Send + Sync {
     /// Writes `buf` to `offset`. The bytes are durable only after a later [`Self::flush`].
     fn write(&self, offset: u64, buf: &[u8]) -> Result;
 
-    /// Does several writes, in any order or at once, and returns when all have ended. Nothing is flushed.
+    /// Does several writes, in any order or at once, and returns when all have ended. Nothing is
+    /// flushed.
     fn write_many(&self, ios: &[WriteIo<'_>]) -> Result {
         let mut all = Ok(());
         for io in ios {
@@ -72,15 +73,16 @@ pub trait BlockDevice: Send + Sync {
         all
     }
 
-    /// Does the same, and calls `meanwhile` while the device is at work, or after it if the device cannot do that. If the
-    /// writes could not even be begun it is not called.
+    /// Does the same, and calls `meanwhile` while the device is at work, or after it if the device
+    /// cannot do that. If the writes could not even be begun it is not called.
     fn write_many_while(&self, ios: &[WriteIo<'_>], meanwhile: &mut dyn FnMut()) -> Result {
         let all = self.write_many(ios);
         meanwhile();
         all
     }
 
-    /// Writes `buf` to `offset`; it is durable when this returns. It orders nothing that was written before.
+    /// Writes `buf` to `offset`; it is durable when this returns. It orders nothing that was
+    /// written before.
     fn write_fua(&self, offset: u64, buf: &[u8]) -> Result;
 
     /// Makes durable all writes that had ended before this began.

@@ -63,7 +63,8 @@ impl ChunkMap {
     ///
     /// # Errors
     ///
-    /// `EUCLEAN` and a message for nonsense, `EINVAL` and a message for chunks that need other devices.
+    /// `EUCLEAN` and a message for nonsense, `EINVAL` and a message for chunks that need other
+    /// devices.
     pub fn from_sys_array(
         device: &dyn BlockDevice,
         array: &[u8],
@@ -97,8 +98,8 @@ impl ChunkMap {
         Ok(map)
     }
 
-    /// Adds a chunk item of the chunk tree while a volume is opened. One that the system chunk array had
-    /// must be the same.
+    /// Adds a chunk item of the chunk tree while a volume is opened. One that the system chunk
+    /// array had must be the same.
     ///
     /// # Errors
     ///

@@ -3,8 +3,8 @@
 //!
 //! A chunk map never changes; a new one takes its place. Nothing here has a lock.
 //!
-//! The macros for messages format by `core`, of whose `Display` the kernel crate's is not: what implements
-//! the former can be printed by `fs_err!`, not by `pr_err!`.
+//! The macros for messages format by `core`, of whose `Display` the kernel crate's is not: what
+//! implements the former can be printed by `fs_err!`, not by `pr_err!`.
 
 pub mod block_device;
 pub mod chunk;
@@ -33,8 +33,8 @@ macro_rules! fs_crit {
     };
 }
 
-/// Prints an error: `BTRFS error (device vda): ...`. The first argument is anything with a `name()`: a volume or
-/// its device.
+/// Prints an error: `BTRFS error (device vda): ...`. The first argument is anything with a
+/// `name()`: a volume or its device.
 #[macro_export]
 macro_rules! fs_err {
     ($fs:expr, $($arg:tt)*) => {
@@ -76,7 +76,8 @@ macro_rules! fs_info {
     };
 }
 
-/// Runs what prints a message, apart from the caller: so the message takes up stack only while it is printed.
+/// Runs what prints a message, apart from the caller: so the message takes up stack only while it
+/// is printed.
 #[cold]
 #[inline(never)]
 pub fn apart(print: impl FnOnce()) {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! How often the device failed: counters, and a device that keeps them.
 //!
-//! They are kept on disk, too (`volume/dev_stats.rs`), so that a user sees what happened before a reboot.
+//! They are kept on disk, too (`volume/dev_stats.rs`), so that a user sees what happened before a
+//! reboot.
 
 use super::{BlockDevice, ReadIo, WriteIo};
 use crate::platform::uptime_ms;
@@ -59,7 +60,8 @@ impl DeviceStats {
         counts
     }
 
-    /// Sets them to what is on disk, before anybody else uses them. What was counted before is added.
+    /// Sets them to what is on disk, before anybody else uses them. What was counted before is
+    /// added.
     pub fn load(&self, stored: &[u64; STATS]) {
         for (count, stored) in self.counts.iter().zip(stored) {
             count.add(*stored, Relaxed);
@@ -139,7 +141,8 @@ impl CountedDevice {
         Self { inner, stats }
     }
 
-    /// Passes a result on. Requests that make no sense, and want of memory, are not the device's fault.
+    /// Passes a result on. Requests that make no sense, and want of memory, are not the device's
+    /// fault.
     fn note(&self, stat: Stat, result: Result) -> Result {
         if let Err(e) = result {
             if e == EIO || e == ENODATA || e == EREMOTEIO || e == EILSEQ {

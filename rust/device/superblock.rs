@@ -81,8 +81,8 @@ impl SuperBuf {
         }
     }
 
-    /// Puts the roots of a commit in the place of the oldest backup, or of the one that has the same
-    /// generation.
+    /// Puts the roots of a commit in the place of the oldest backup, or of the one that has the
+    /// same generation.
     pub fn set_backup(&mut self, backup: &RootBackup) {
         let newest = self
             .super_roots
@@ -164,8 +164,8 @@ fn exists(physical: u64, device_bytes: u64) -> bool {
 
 /// Reads the newest superblock of the volume on the device, checked by [`validate`].
 ///
-/// The copies after the first count only where that is of btrfs as well, so that wiping the first, as tools
-/// do, wipes them all; and where it is good, only those of the same volume.
+/// The copies after the first count only where that is of btrfs as well, so that wiping the first,
+/// as tools do, wipes them all; and where it is good, only those of the same volume.
 ///
 /// # Errors
 ///

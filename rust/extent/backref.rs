@@ -87,11 +87,13 @@ pub fn find_extent<S: Nodes>(
     }))
 }
 
-/// Calls `each` with every reference to the extent at `bytenr` that is an item of its own, until it says false.
+/// Calls `each` with every reference to the extent at `bytenr` that is an item of its own, until it
+/// says false.
 ///
 /// # Errors
 ///
-/// `EUCLEAN` for an item that is not valid, after a line in the log; errors of reading, and of `each`.
+/// `EUCLEAN` for an item that is not valid, after a line in the log; errors of reading, and of
+/// `each`.
 pub fn for_each_keyed<S: Nodes>(
     fs: &Fs,
     nodes: &S,
@@ -129,8 +131,8 @@ pub fn for_each_keyed_from<S: Nodes>(
 ///
 /// # Errors
 ///
-/// `EUCLEAN` if their counts do not add up to the extent item's, or one is of the wrong kind, after a line in the
-/// log; errors of reading.
+/// `EUCLEAN` if their counts do not add up to the extent item's, or one is of the wrong kind, after
+/// a line in the log; errors of reading.
 pub fn all_refs<S: Nodes>(
     fs: &Fs,
     nodes: &S,

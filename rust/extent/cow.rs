@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Reference accounting of copy-on-write.
 //!
-//! A tree holds one reference to each of its blocks, by its id, and through its leaves to data extents. A snapshot
-//! copies only the root, so that the blocks below it have several holders. When a holder that is not alone copies
-//! such a block, the references of the original's children must not be lost with it: if it was the owner that
-//! leaves, the original's children are referred to by the original's address from then on ("full back references"),
-//! and else the copy adds references of its own.
+//! A tree holds one reference to each of its blocks, by its id, and through its leaves to data
+//! extents. A snapshot copies only the root, so that the blocks below it have several holders. When
+//! a holder that is not alone copies such a block, the references of the original's children must
+//! not be lost with it: if it was the owner that leaves, the original's children are referred to by
+//! the original's address from then on ("full back references"), and else the copy adds references
+//! of its own.
 
 use super::delayed_ref::NewExtent;
 use super::refs::RefKind;
@@ -32,8 +33,8 @@ pub struct ChildRef {
     pub kind: RefKind,
 }
 
-/// The references that the block `node` holds, one for each pointer or file extent item: by the block's address if
-/// `full`, else by its owner. Leaves of trees without files hold none.
+/// The references that the block `node` holds, one for each pointer or file extent item: by the
+/// block's address if `full`, else by its owner. Leaves of trees without files hold none.
 ///
 /// # Errors
 ///
@@ -116,7 +117,8 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Reference count and flags of `old`, reached in `tree`. Only blocks that may have other holders are looked up.
+    /// Reference count and flags of `old`, reached in `tree`. Only blocks that may have other
+    /// holders are looked up.
     fn sharing(&mut self, tree: u64, old: &Node) -> Result<(u64, u64)> {
         let bytenr = old.bytenr();
         let root = self.running_root(tree)?;
@@ -175,8 +177,9 @@ impl Transaction<'_> {
         self.drop_tree_ref(tree, old.bytenr(), refs == 1)
     }
 
-    /// Gives up the reference of `tree` to the block at `bytenr`. The buffer of a block of this transaction goes with
-    /// the last one, and if the extent tree never heard of it, so does its space.
+    /// Gives up the reference of `tree` to the block at `bytenr`. The buffer of a block of this
+    /// transaction goes with the last one, and if the extent tree never heard of it, so does its
+    /// space.
     pub(super) fn drop_tree_ref(&mut self, tree: u64, bytenr: u64, last: bool) -> Result {
         let nodesize = u64::from(self.geometry().nodesize);
         self.refs
@@ -241,7 +244,8 @@ impl Transaction<'_> {
         self.count_used(tree, -1)
     }
 
-    /// Allocates the space of a tree block for `tree` and queues its extent item, still without references.
+    /// Allocates the space of a tree block for `tree` and queues its extent item, still without
+    /// references.
     fn alloc_block(&mut self, tree: u64, level: u8) -> Result<u64> {
         let bytenr = self.alloc_tree_block(tree)?;
         let nodesize = u64::from(self.geometry().nodesize);
@@ -250,12 +254,14 @@ impl Transaction<'_> {
         Ok(bytenr)
     }
 
-    /// Makes the tree `key.objectid` as a snapshot of `source`: a copy of its root block, whose children both trees
-    /// hold from then on. `item` becomes its root item, with address, level and generations filled in.
+    /// Makes the tree `key.objectid` as a snapshot of `source`: a copy of its root block, whose
+    /// children both trees hold from then on. `item` becomes its root item, with address, level and
+    /// generations filled in.
     ///
     /// # Errors
     ///
-    /// `ENOENT` if there is no tree `source`, `EEXIST` if there is one at `key`; those of allocating and of tree edits.
+    /// `ENOENT` if there is no tree `source`, `EEXIST` if there is one at `key`; those of
+    /// allocating and of tree edits.
     pub fn snapshot_root(&mut self, source: u64, key: &Key, mut item: KBox<RootItem>) -> Result {
         self.handle.changed = true;
         self.set_last_snapshot(source)?;
@@ -281,8 +287,8 @@ impl Transaction<'_> {
         self.insert_root(key, item)
     }
 
-    /// Makes the tree `key.objectid`, of one empty leaf. `item` becomes its root item, with address, level and
-    /// generations filled in.
+    /// Makes the tree `key.objectid`, of one empty leaf. `item` becomes its root item, with
+    /// address, level and generations filled in.
     ///
     /// # Errors
     ///
@@ -305,10 +311,12 @@ impl Transaction<'_> {
         self.insert_root(key, item)
     }
 
-    /// Copies the block `old`, which keeps its owner, its level and its flags, and nothing is accounted for: the new
-    /// block has an extent item queued that still lacks all references, and all other references are as before.
+    /// Copies the block `old`, which keeps its owner, its level and its flags, and nothing is
+    /// accounted for: the new block has an extent item queued that still lacks all references, and
+    /// all other references are as before.
     ///
-    /// A tree edit treats a block of a subvolume that was copied like this as one that others may hold.
+    /// A tree edit treats a block of a subvolume that was copied like this as one that others may
+    /// hold.
     ///
     /// # Errors
     ///
@@ -320,7 +328,8 @@ impl Transaction<'_> {
         let kind = NewExtent::Tree { level: old.level() };
         self.refs.new_extent(new, nodesize, kind, 0)?;
         let mut copy = NodeBuf::copy_of(old, new, self.transid(), old.owner())?;
-        // A block that C btrfs relocated has full back references for as long as it lives, and is known by this flag.
+        // A block that C btrfs relocated has full back references for as long as it lives, and is
+        // known by this flag.
         if old.flags() & HEADER_FLAG_RELOC != 0 {
             copy.add_flags(HEADER_FLAG_RELOC)?;
         }

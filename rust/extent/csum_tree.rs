@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Changing the checksum tree: checksums of data sectors come and go with their extents.
 //!
-//! An `EXTENT_CSUM` item holds the checksums of consecutive sectors from its key's offset on. Items never overlap.
+//! An `EXTENT_CSUM` item holds the checksums of consecutive sectors from its key's offset on. Items
+//! never overlap.
 
 use kernel::prelude::*;
 
@@ -89,14 +90,14 @@ fn next_start<C: EditContext>(cx: &C, logical: u64) -> Result<u64> {
     Ok(next.map_or(u64::MAX, |(key, _)| key.offset))
 }
 
-/// Writes the checksums of the sectors from `logical` on, [`CSUM_SIZE`] bytes each. Checksums that are there already
-/// are overwritten; others go after the item that ends at `logical`, as far as that and its leaf have space, and into
-/// new items.
+/// Writes the checksums of the sectors from `logical` on, [`CSUM_SIZE`] bytes each. Checksums that
+/// are there already are overwritten; others go after the item that ends at `logical`, as far as
+/// that and its leaf have space, and into new items.
 ///
 /// # Errors
 ///
-/// `EINVAL` if `logical` or `sums` is not a multiple of its unit; `EUCLEAN` for corrupt items; those of changing the
-/// tree.
+/// `EINVAL` if `logical` or `sums` is not a multiple of its unit; `EUCLEAN` for corrupt items;
+/// those of changing the tree.
 pub fn insert_csums<C: EditContext>(cx: &mut C, logical: u64, sums: &[u8]) -> Result {
     let sectorsize = cx.geometry().sectorsize;
     let most = max_sums(cx.geometry().nodesize.into());
@@ -159,13 +160,13 @@ pub fn insert_csums<C: EditContext>(cx: &mut C, logical: u64, sums: &[u8]) -> Re
     Ok(())
 }
 
-/// Deletes the checksums of the sectors in `len` bytes from `start` on, where there are any, and cuts items that
-/// reach over either end.
+/// Deletes the checksums of the sectors in `len` bytes from `start` on, where there are any, and
+/// cuts items that reach over either end.
 ///
 /// # Errors
 ///
-/// `EINVAL` unless both are multiples of the sector size and the end does not overflow; `EUCLEAN` for corrupt items;
-/// those of changing the tree.
+/// `EINVAL` unless both are multiples of the sector size and the end does not overflow; `EUCLEAN`
+/// for corrupt items; those of changing the tree.
 pub fn delete_csums<C: EditContext>(cx: &mut C, start: u64, len: u64) -> Result {
     let sectorsize = cx.geometry().sectorsize;
     let end = start.checked_add(len).ok_or(EINVAL)?;

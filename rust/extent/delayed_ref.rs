@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Delayed references: what the running transaction still has to tell the extent tree.
 //!
-//! Changing the extent tree copies nodes, which changes references, which changes the extent tree. The queue breaks
-//! the circle: tree edits only add to it, and [`super::extent_tree`] empties it between edits, until nothing is left.
-//! Changes to one extent meet here first, so that a block that came and went within the transaction never costs an
-//! edit. The queue is plain memory of the transaction and takes no lock.
+//! Changing the extent tree copies nodes, which changes references, which changes the extent tree.
+//! The queue breaks the circle: tree edits only add to it, and [`super::extent_tree`] empties it
+//! between edits, until nothing is left. Changes to one extent meet here first, so that a block
+//! that came and went within the transaction never costs an edit. The queue is plain memory of the
+//! transaction and takes no lock.
 
 use super::refs::RefKind;
 use crate::format::extent::{FLAG_DATA, FLAG_TREE_BLOCK};
@@ -143,10 +144,11 @@ impl DelayedRefs {
         head
     }
 
-    /// Queues that `kind` gained `count` references to the extent, or gave them up where `count` is negative.
+    /// Queues that `kind` gained `count` references to the extent, or gave them up where `count` is
+    /// negative.
     ///
-    /// An extent whose count reaches zero when the queue is run is freed. Fails with `EINVAL` when `num_bytes`
-    /// contradicts what is queued already, and `ENOMEM`.
+    /// An extent whose count reaches zero when the queue is run is freed. Fails with `EINVAL` when
+    /// `num_bytes` contradicts what is queued already, and `ENOMEM`.
     pub fn add(&mut self, bytenr: u64, num_bytes: u64, kind: RefKind, count: i64) -> Result {
         if count == 0 {
             return Ok(());
@@ -163,8 +165,9 @@ impl DelayedRefs {
         added
     }
 
-    /// Queues the creation of an extent item for an extent that the transaction allocated. Its references follow by
-    /// [`add`](Self::add). Fails with `EEXIST` when the address already has changes waiting, and `ENOMEM`.
+    /// Queues the creation of an extent item for an extent that the transaction allocated. Its
+    /// references follow by [`add`](Self::add). Fails with `EEXIST` when the address already has
+    /// changes waiting, and `ENOMEM`.
     pub fn new_extent(
         &mut self,
         bytenr: u64,
@@ -191,9 +194,10 @@ impl DelayedRefs {
         Ok(())
     }
 
-    /// Queues the removal of the extent with all references it has in the extent tree, whoever holds them, and
-    /// forgets what was queued for it. Fails with `EINVAL` for an extent that the transaction itself allocated and
-    /// that has no extent item yet: that one goes by giving up its references.
+    /// Queues the removal of the extent with all references it has in the extent tree, whoever
+    /// holds them, and forgets what was queued for it. Fails with `EINVAL` for an extent that the
+    /// transaction itself allocated and that has no extent item yet: that one goes by giving up its
+    /// references.
     pub fn drop_extent(&mut self, bytenr: u64, num_bytes: u64) -> Result {
         let head = self.head(bytenr, num_bytes)?;
         if head.num_bytes != num_bytes || head.new.is_some() {
@@ -205,8 +209,8 @@ impl DelayedRefs {
         Ok(())
     }
 
-    /// Forgets an extent that has no extent item and that nobody refers to any more. True if this was such an extent:
-    /// its space was never used and may be handed out again at once.
+    /// Forgets an extent that has no extent item and that nobody refers to any more. True if this
+    /// was such an extent: its space was never used and may be handed out again at once.
     pub fn cancel_unused(&mut self, bytenr: u64) -> bool {
         let unused = self
             .get(bytenr)
@@ -217,7 +221,8 @@ impl DelayedRefs {
         unused
     }
 
-    /// Takes the extent with the lowest address at or above `from`, or with the lowest of all after the last one.
+    /// Takes the extent with the lowest address at or above `from`, or with the lowest of all after
+    /// the last one.
     pub fn take_next(&mut self, from: u64) -> Option<(u64, RefHead)> {
         let bytenr = match self.heads.cursor_lower_bound(&from) {
             Some(cursor) => *cursor.current().0,

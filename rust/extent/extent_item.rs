@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! One extent item as a value: parsed with all checks, changed, and encoded again. Pure, no I/O.
 //!
-//! The order of inline references is part of the format: types ascend, and within a type the sequence number (the
-//! hash of a data reference, the tree or the parent of any other) descends. C btrfs refuses leaves that break it.
+//! The order of inline references is part of the format: types ascend, and within a type the
+//! sequence number (the hash of a data reference, the tree or the parent of any other) descends. C
+//! btrfs refuses leaves that break it.
 
 use super::refs::{CountedRef, RefKind};
 use crate::format::extent::{
@@ -98,7 +99,8 @@ impl ExtentRecord {
         }
     }
 
-    /// Parses the extent item `bytes`, keyed `key`, checking all that can be checked without other items.
+    /// Parses the extent item `bytes`, keyed `key`, checking all that can be checked without other
+    /// items.
     pub fn parse(
         key: &Key,
         bytes: &[u8],
@@ -256,8 +258,8 @@ impl ExtentRecord {
             .map_or(0, |r| r.count)
     }
 
-    /// Sets the number of inline references that `kind` holds; `refs` is not touched. A new holder is put in its
-    /// place, one without references goes. Fails with `ENOMEM`.
+    /// Sets the number of inline references that `kind` holds; `refs` is not touched. A new holder
+    /// is put in its place, one without references goes. Fails with `ENOMEM`.
     pub fn set_inline(&mut self, kind: RefKind, count: u32) -> Result {
         match self.find(&kind) {
             Ok(at) if count == 0 => {
@@ -321,7 +323,8 @@ pub const fn is_keyed_ref(typ: u8) -> bool {
     )
 }
 
-/// Parses a reference that is an item of its own; its key's type is one for which [`is_keyed_ref`] holds.
+/// Parses a reference that is an item of its own; its key's type is one for which [`is_keyed_ref`]
+/// holds.
 pub fn parse_keyed(
     key: &Key,
     bytes: &[u8],

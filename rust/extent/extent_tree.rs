@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Running delayed references: the edits of the extent tree.
 //!
-//! Whatever contradicts the extent tree (a reference to be given up that is not there, a count below zero, a tree
-//! block referred to twice by one holder) is reported with both sides of the contradiction and aborts the transaction.
+//! Whatever contradicts the extent tree (a reference to be given up that is not there, a count
+//! below zero, a tree block referred to twice by one holder) is reported with both sides of the
+//! contradiction and aborts the transaction.
 
 use super::backref::{self, find_extent, for_each_keyed, FoundExtent};
 use super::delayed_ref::{NewExtent, RefDelta, RefHead};
@@ -39,7 +40,8 @@ impl Transaction<'_> {
     ///
     /// # Errors
     ///
-    /// `ENOENT` if there is no such extent, `EUCLEAN` for a bad item or a count below zero; errors of reading.
+    /// `ENOENT` if there is no such extent, `EUCLEAN` for a bad item or a count below zero; errors
+    /// of reading.
     pub fn extent_info(&self, bytenr: u64) -> Result<ExtentInfo> {
         let queued = self.refs.get(bytenr);
         let mut info = match (self.find_extent(bytenr)?, queued) {
@@ -120,11 +122,12 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Gives an extent of this transaction its extent item, or forgets it if nobody uses it any more.
+    /// Gives an extent of this transaction its extent item, or forgets it if nobody uses it any
+    /// more.
     fn insert_extent(&mut self, bytenr: u64, head: &RefHead, new: NewExtent) -> Result {
         if head.deltas.is_empty() {
-            // Allocated and given up: its space was never accounted as used. Pinned rather than handed out again at
-            // once, because data may have been written there already.
+            // Allocated and given up: its space was never accounted as used. Pinned rather than
+            // handed out again at once, because data may have been written there already.
             if new == NewExtent::Data {
                 self.delete_csums(bytenr, head.num_bytes)?;
             }
@@ -223,7 +226,8 @@ impl Transaction<'_> {
         }
     }
 
-    /// Changes references and flags of an extent that has an extent item, and frees it with its last reference.
+    /// Changes references and flags of an extent that has an extent item, and frees it with its
+    /// last reference.
     fn update_extent(&mut self, bytenr: u64, head: &RefHead) -> Result {
         let mut found = self.expect_extent(bytenr, head.num_bytes)?;
         let record = &mut found.record;
@@ -246,7 +250,8 @@ impl Transaction<'_> {
                 record.set_inline(kind, have.checked_add(count).ok_or(EUCLEAN)?)?;
                 continue;
             }
-            // Once there are keyed references, all new ones are: else one holder could come to have both.
+            // Once there are keyed references, all new ones are: else one holder could come to have
+            // both.
             let inline = match &mut inline {
                 Some(inline) => inline,
                 None => inline.insert(!self.has_keyed(bytenr)?),
@@ -286,7 +291,8 @@ impl Transaction<'_> {
         Err(EUCLEAN)
     }
 
-    /// Takes the references that `delta` gives up out of `record`, or out of the item that holds them.
+    /// Takes the references that `delta` gives up out of `record`, or out of the item that holds
+    /// them.
     fn drop_ref(&mut self, bytenr: u64, record: &mut ExtentRecord, delta: &RefDelta) -> Result {
         let kind = delta.kind;
         let inline = record.inline_count(&kind);
@@ -357,8 +363,8 @@ impl Transaction<'_> {
         Ok(any)
     }
 
-    /// The item that holds references of `kind`, and their count. Data references whose hashes collide stand at
-    /// keys further on.
+    /// The item that holds references of `kind`, and their count. Data references whose hashes
+    /// collide stand at keys further on.
     fn find_keyed(&self, bytenr: u64, kind: &RefKind) -> Result<Option<(Key, u32)>> {
         let root = self.root(tree_id::EXTENT)?;
         let from = kind.key(bytenr);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Extents: extent items and their back references, delayed references, the extent tree and the checksum tree.
+//! Extents: extent items and their back references, delayed references, the extent tree and the
+//! checksum tree.
 //!
 //! All of this is changed by the running transaction alone, under the writer's mutex.
 

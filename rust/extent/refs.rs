@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Back references as values: who holds a reference to an extent, and in which order the extent tree keeps them.
+//! Back references as values: who holds a reference to an extent, and in which order the extent
+//! tree keeps them.
 
 use crate::format::crc::data_ref_hash;
 use crate::format::{item_type, Key};
@@ -7,8 +8,9 @@ use core::fmt;
 
 /// One holder of references to an extent.
 ///
-/// Metadata is referred to by a tree or by a parent block, data by an inode of a tree or by a leaf. A reference "by a
-/// block" (shared) belongs to whoever holds that block, so that a snapshot need not touch the extents below it.
+/// Metadata is referred to by a tree or by a parent block, data by an inode of a tree or by a leaf.
+/// A reference "by a block" (shared) belongs to whoever holds that block, so that a snapshot need
+/// not touch the extents below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RefKind {
     /// A tree block that the tree `root` points at.
@@ -48,8 +50,9 @@ impl RefKind {
         }
     }
 
-    /// The number by which references of one type are ordered: the hash of a data reference, the tree or the parent
-    /// of any other. As an item of its own, this is the key's offset (of a data reference, unless hashes collide).
+    /// The number by which references of one type are ordered: the hash of a data reference, the
+    /// tree or the parent of any other. As an item of its own, this is the key's offset (of a data
+    /// reference, unless hashes collide).
     pub fn sequence(&self) -> u64 {
         match *self {
             RefKind::TreeBlock { root } => root,

@@ -3,7 +3,8 @@
 
 use core::ops::{Div, Rem};
 
-/// The size of a sector or a tree block, in bytes: a power of two, so that dividing by it cannot fail.
+/// The size of a sector or a tree block, in bytes: a power of two, so that dividing by it cannot
+/// fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockSize {
     /// The logarithm to base 2, less than 32.

@@ -12,7 +12,8 @@ pub const FLAG_TREE_BLOCK: u64 = 1 << 1;
 /// The tree block's children are referred to by its address, not by its owner.
 pub const FLAG_FULL_BACKREF: u64 = 1 << 8;
 
-/// An extent item, 24 bytes; [`TreeBlockInfo`] for a tree block that is not skinny, then inline references follow.
+/// An extent item, 24 bytes; [`TreeBlockInfo`] for a tree block that is not skinny, then inline
+/// references follow.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct ExtentItem {
@@ -34,8 +35,8 @@ pub struct TreeBlockInfo {
     pub level: u8,
 }
 
-/// An inline reference's head, 9 bytes. `EXTENT_DATA_REF` has an [`ExtentDataRef`] in place of `offset`, and
-/// `SHARED_DATA_REF` a [`SharedDataRef`] after it.
+/// An inline reference's head, 9 bytes. `EXTENT_DATA_REF` has an [`ExtentDataRef`] in place of
+/// `offset`, and `SHARED_DATA_REF` a [`SharedDataRef`] after it.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct InlineRef {

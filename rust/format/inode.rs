@@ -86,7 +86,8 @@ pub struct InodeItem {
     pub otime: Timespec,
 }
 
-/// One name of an inode, 10 bytes and the name; keyed by (inode number, parent). Several may share an item.
+/// One name of an inode, 10 bytes and the name; keyed by (inode number, parent). Several may share
+/// an item.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct InodeRef {

@@ -7,7 +7,8 @@ use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 /// A key in native byte order. Keys compare by object id, then type, then offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
-    /// The object that the item belongs to: an inode, a tree, an address; what it means depends on the type.
+    /// The object that the item belongs to: an inode, a tree, an address; what it means depends on
+    /// the type.
     pub objectid: u64,
     /// The item type, one of [`crate::format::item_type`].
     pub typ: u8,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! On-disk structures, keys, items and checksums of btrfs. No I/O and no locks.
 //!
-//! Every structure is a plain, unaligned, little-endian picture of the bytes, with the field names of
-//! `uapi/linux/btrfs_tree.h`; reading one copies it out of its item and checks its size.
+//! Every structure is a plain, unaligned, little-endian picture of the bytes, with the field names
+//! of `uapi/linux/btrfs_tree.h`; reading one copies it out of its item and checks its size.
 
 use kernel::prelude::*;
 use zerocopy::{FromBytes, Immutable, KnownLayout};

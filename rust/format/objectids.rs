@@ -66,7 +66,8 @@ pub mod objectid {
     pub const FREE_INO: u64 = (-12i64) as u64;
     /// Device statistics.
     pub const DEV_STATS: u64 = 0;
-    /// The placeholder inode of a subvolume that is not there: what a snapshot shows for a nested subvolume.
+    /// The placeholder inode of a subvolume that is not there: what a snapshot shows for a nested
+    /// subvolume.
     pub const EMPTY_SUBVOL_DIR: u64 = 2;
 }
 
@@ -106,7 +107,8 @@ pub mod item_type {
     pub const ROOT_REF: u8 = 156;
     /// [`crate::format::extent::ExtentItem`] with the extent's length as key offset.
     pub const EXTENT_ITEM: u8 = 168;
-    /// [`crate::format::extent::ExtentItem`] of a tree block with the level as key offset ("skinny").
+    /// [`crate::format::extent::ExtentItem`] of a tree block with the level as key offset
+    /// ("skinny").
     pub const METADATA_ITEM: u8 = 169;
     /// The owner of an extent, for simple quotas.
     pub const EXTENT_OWNER_REF: u8 = 172;

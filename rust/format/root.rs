@@ -93,7 +93,8 @@ pub struct RootBlock {
 }
 
 impl RootItem {
-    /// As [`Self::parse`], into memory of its own: for all but a short look, a root item is too large for the stack.
+    /// As [`Self::parse`], into memory of its own: for all but a short look, a root item is too
+    /// large for the stack.
     ///
     /// # Errors
     ///

@@ -10,7 +10,8 @@ use kernel::prelude::*;
 
 pub(super) type Args = IoctlBalanceArgs;
 
-/// What the ioctl returns while another exclusive operation runs: `BTRFS_ERROR_DEV_EXCL_RUN_IN_PROGRESS`.
+/// What the ioctl returns while another exclusive operation runs:
+/// `BTRFS_ERROR_DEV_EXCL_RUN_IN_PROGRESS`.
 const EXCLUSIVE_RUNS: isize = 8;
 
 const PAUSE: i32 = 1;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The commands of `/dev/btrfs-control`: is this device part of a volume, and are all of its devices there?
+//! The commands of `/dev/btrfs-control`: is this device part of a volume, and are all of its
+//! devices there?
 //!
 //! A volume has one device here, so that nothing is remembered of those that were scanned.
 
@@ -21,8 +22,9 @@ const _: () = {
 ///
 /// # Errors
 ///
-/// `EPERM` for all but root; `ENOTTY` for a command that is not known; `EINVAL` for a device without a volume; `ENOENT`
-/// and `EBUSY` where there is nothing to forget; those of opening the device.
+/// `EPERM` for all but root; `ENOTTY` for a command that is not known; `EINVAL` for a device
+/// without a volume; `ENOENT` and `EBUSY` where there is nothing to forget; those of opening the
+/// device.
 pub(crate) fn control(devices: &Devices<'_>, cmd: u32, arg: UserArg) -> Result<isize> {
     if !capable_sys_admin() {
         return Err(EPERM);

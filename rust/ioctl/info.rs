@@ -222,8 +222,8 @@ pub(super) fn dev_stats(file: &OpenFile<'_>, arg: UserArg) -> Result {
     Ok(())
 }
 
-/// Commits the counts that were set to zero, as there may be no other commit before the volume is unmounted. What is
-/// mounted read-only keeps them in memory.
+/// Commits the counts that were set to zero, as there may be no other commit before the volume is
+/// unmounted. What is mounted read-only keeps them in memory.
 fn store_stats(file: &OpenFile<'_>) -> Result {
     let Ok(_writing) = file.want_write() else {
         return Ok(());

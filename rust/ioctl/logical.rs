@@ -108,7 +108,8 @@ impl Container {
 
     /// Adds a string, ended by a zero, and its offset after the head.
     fn add_string(&mut self, string: &[u8]) -> Result {
-        // The string is put at the end of what is left behind its number; as in btrfs, not to the last byte.
+        // The string is put at the end of what is left behind its number; as in btrfs, not to the
+        // last byte.
         let left = (self.head.bytes_left as usize).saturating_sub(NUMBER);
         let size = string.len().saturating_add(1);
         if size >= left {

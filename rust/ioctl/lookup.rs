@@ -56,7 +56,8 @@ pub(super) fn ino_lookup(file: &OpenFile<'_>, arg: UserArg) -> Result {
     arg.write(&*args)
 }
 
-/// Name and path of a subvolume below the open directory, for anybody who may search the directories on the way.
+/// Name and path of a subvolume below the open directory, for anybody who may search the
+/// directories on the way.
 pub(super) fn ino_lookup_user(file: &OpenFile<'_>, arg: UserArg) -> Result {
     let mut args: KBox<UserArgs> = arg.read_boxed()?;
     if args.dirid == ROOT_DIR && file.ino() != ROOT_DIR {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The ioctls: numbers, structures as user space lays them out, and one line per command.
 //!
-//! Commands are told apart by the whole number, size and direction included, as two share the lower part. What user
-//! space gives is copied in once and checked; the work is the engine's. No lock is owned here.
+//! Commands are told apart by the whole number, size and direction included, as two share the lower
+//! part. What user space gives is copied in once and checked; the work is the engine's. No lock is
+//! owned here.
 
 mod balance;
 mod btrfs_control;
@@ -114,7 +115,8 @@ const _: () = {
 ///
 /// # Errors
 ///
-/// `ENOTTY` for a command that is not known, `EOPNOTSUPP` for one that is not supported, and those of the command.
+/// `ENOTTY` for a command that is not known, `EOPNOTSUPP` for one that is not supported, and those
+/// of the command.
 pub(crate) fn dispatch(
     file: &OpenFile<'_>,
     cmd: u32,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Commands of btrfs that are not carried out yet, so that user space can tell them from those that do not exist.
+//! Commands of btrfs that are not carried out yet, so that user space can tell them from those that
+//! do not exist.
 
 use super::subvol_modify::VolArgs;
 use super::{both, none, read, sized, write};

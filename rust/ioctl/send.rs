@@ -52,7 +52,8 @@ pub(super) fn send_32(file: &OpenFile<'_>, arg: UserArg) -> Result {
     run(file, &wide)
 }
 
-/// Sends the subvolume that the file is in. The token comes before any work, and its drop after all of it.
+/// Sends the subvolume that the file is in. The token comes before any work, and its drop after all
+/// of it.
 fn run(file: &OpenFile<'_>, args: &Args) -> Result {
     if !capable_sys_admin() {
         return Err(EPERM);
@@ -72,7 +73,8 @@ fn run(file: &OpenFile<'_>, args: &Args) -> Result {
         flags: args.flags,
         version: args.version,
     };
-    // The number of clone sources is checked before any memory is used for them, and goes before flags and version.
+    // The number of clone sources is checked before any memory is used for them, and goes before
+    // flags and version.
     if args.clone_sources_count > MAX_CLONE_SOURCES as u64 {
         return Err(EINVAL);
     }
@@ -81,7 +83,8 @@ fn run(file: &OpenFile<'_>, args: &Args) -> Result {
     let clones = clone_sources(args)?;
     wanted.clones = &clones;
     token.set_sources(sources(&wanted)?);
-    // What was read-only when the token did not name it yet may be no more: a reader of now shows it.
+    // What was read-only when the token did not name it yet may be no more: a reader of now shows
+    // it.
     drop(reader);
     let reader = fs.reader()?;
     send::run(reader, &wanted, &mut out)

@@ -12,7 +12,8 @@ pub(super) fn shutdown(file: &OpenFile<'_>, arg: UserArg) -> Result {
     if !capable_sys_admin() {
         return Err(EPERM);
     }
-    // As in the C driver: without a log there is nothing between losing what is in memory and writing all of it.
+    // As in the C driver: without a log there is nothing between losing what is in memory and
+    // writing all of it.
     let flush = match arg.read::<u32>()? {
         DEFAULT | LOGFLUSH => true,
         NOLOGFLUSH => false,

@@ -13,7 +13,8 @@ pub(super) const READ_ONLY: u64 = 1 << 1;
 const NAME_MAX: usize = 255;
 const MAX_REFS: usize = 255;
 
-/// `struct btrfs_ioctl_timespec`, and where user space is 32 bits wide, the same without its padding.
+/// `struct btrfs_ioctl_timespec`, and where user space is 32 bits wide, the same without its
+/// padding.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(super) struct Time {

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Who shares a data extent: the walk from an extent up to the subvolumes that lead to it.
 //!
-//! First all leaves with a file extent item of the extent are found, from its back references; then the trees that
-//! each of these leaves belongs to, from the back references of the leaf and of the nodes above. Candidates are
-//! offered in the C driver's order, which decides what is cloned: references by inode before those by leaf, larger
-//! numbers before smaller ones; within a leaf in key order for the former, and against it for the latter.
+//! First all leaves with a file extent item of the extent are found, from its back references; then
+//! the trees that each of these leaves belongs to, from the back references of the leaf and of the
+//! nodes above. Candidates are offered in the C driver's order, which decides what is cloned:
+//! references by inode before those by leaf, larger numbers before smaller ones; within a leaf in
+//! key order for the former, and against it for the latter.
 
 use super::lookup::Finder;
 use super::number_set::NumberSet;
@@ -87,7 +88,8 @@ impl Walk<'_, '_> {
     ///
     /// # Errors
     ///
-    /// `ENOENT` if the extent has no item, `EUCLEAN` if its references do not add up, errors of reading.
+    /// `ENOENT` if the extent has no item, `EUCLEAN` if its references do not add up, errors of
+    /// reading.
     pub(super) fn run(&mut self, judge: &mut dyn Candidates) -> Result {
         let key = Key::new(self.bytenr, item_type::EXTENT_ITEM, 0);
         let found = self.extents.at_or_after(&key)?;
@@ -148,8 +150,8 @@ impl Walk<'_, '_> {
         self.offer_all(found, judge)
     }
 
-    /// Finds the leaves that `data_ref` stands for. Leaves that others allocated, or that have a reference of their
-    /// own, are not among them.
+    /// Finds the leaves that `data_ref` stands for. Leaves that others allocated, or that have a
+    /// reference of their own, are not among them.
     fn leaves_of(
         &mut self,
         data_ref: &DataRef,
@@ -388,8 +390,9 @@ fn block(bytenr: u64, level: u8) -> NodePtr {
     }
 }
 
-/// The trees that the leaf at `leaf` belongs to, in the order in which the C driver comes upon them: level by level
-/// up, at each block its references by tree before those by parent, larger numbers first.
+/// The trees that the leaf at `leaf` belongs to, in the order in which the C driver comes upon
+/// them: level by level up, at each block its references by tree before those by parent, larger
+/// numbers first.
 pub(crate) fn roots_of(reader: &Reader, leaf: u64) -> Result<KVec<u64>> {
     let mut up = Ancestors {
         roots: KVec::new(),

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The checksum of a command that carries whole data sectors, from the checksums that the sectors have on disk.
+//! The checksum of a command that carries whole data sectors, from the checksums that the sectors
+//! have on disk.
 //!
-//! Both are crc32c, and a crc is linear: the crc of a head and a sector is the head's crc, moved on by the length
-//! of a sector of zeros, xor the sector's crc from 0. The checksum tree holds the latter, up to the inversions at
-//! its start and end, so that data is summed once, when it is verified, and not again for the stream.
+//! Both are crc32c, and a crc is linear: the crc of a head and a sector is the head's crc, moved on
+//! by the length of a sector of zeros, xor the sector's crc from 0. The checksum tree holds the
+//! latter, up to the inversions at its start and end, so that data is summed once, when it is
+//! verified, and not again for the stream.
 
 /// The sector size that the table is made for, in bytes.
 pub(super) const SECTOR: usize = 4096;

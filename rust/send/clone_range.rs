@@ -24,9 +24,9 @@ impl Send<'_> {
         format::read(source.finder.exact(&key)?.ok_or(ENOENT)?)
     }
 
-    /// Whether an extent that ends at `end` in the current inode can be cloned from the candidate in `source`. An
-    /// end within a sector can be cloned only from the end of a file to the end of a file, and makes the file as short
-    /// as is needed for that at the receiver.
+    /// Whether an extent that ends at `end` in the current inode can be cloned from the candidate
+    /// in `source`. An end within a sector can be cloned only from the end of a file to the end of
+    /// a file, and makes the file as short as is needed for that at the receiver.
     pub(super) fn may_clone_to(
         &mut self,
         end: u64,
@@ -87,7 +87,8 @@ impl Send<'_> {
 struct SourceExtent {
     offset: u64,
     len: u64,
-    /// The extent's address and where in it the file's part starts, in bytes; `None` for inline data.
+    /// The extent's address and where in it the file's part starts, in bytes; `None` for inline
+    /// data.
     disk: Option<(u64, u64)>,
 }
 
@@ -109,7 +110,8 @@ impl SourceExtent {
     }
 }
 
-/// A clone under way: what of the current inode is still to be sent, and where that is in the source.
+/// A clone under way: what of the current inode is still to be sent, and where that is in the
+/// source.
 struct Range {
     /// In the current inode.
     offset: u64,
@@ -131,8 +133,8 @@ impl Range {
 }
 
 impl<'a> Send<'a> {
-    /// Sends the part of the current inode in `extent` that ends at `end`: clones what the candidate in source
-    /// `index` shares of it, and writes the rest.
+    /// Sends the part of the current inode in `extent` that ends at `end`: clones what the
+    /// candidate in source `index` shares of it, and writes the rest.
     pub(super) fn clone_range(
         &mut self,
         here: Here<'_>,
@@ -150,7 +152,8 @@ impl<'a> Send<'a> {
             from: best.offset,
             data_offset: regular.extent_offset,
         };
-        // A receiver may have this sector inline, and inline data cannot be cloned to just anywhere.
+        // A receiver may have this sector inline, and inline data cannot be cloned to just
+        // anywhere.
         if range.from == 0 && range.len == u64::from(self.sectorsize) {
             return self.send_data(here, extent, range.offset, range.len);
         }
@@ -253,7 +256,8 @@ impl<'a> Send<'a> {
         Ok(!(own && range.from >= current.next_write))
     }
 
-    /// Clones `len` bytes, except the end of a file whose last sector would come to lie within the current one.
+    /// Clones `len` bytes, except the end of a file whose last sector would come to lie within the
+    /// current one.
     fn clone_piece(
         &mut self,
         here: Here<'_>,

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Clones: data that is shared with something the receiver has already is shared there, too.
 //!
-//! Sources are the subvolume being sent, as far as it has been sent, and those that the caller says the receiver
-//! has. Which of several candidates is taken decides what the stream looks like, and follows the C driver: the
-//! first that covers the whole extent, in the order in which [`super::backrefs`] finds them, or else the largest.
+//! Sources are the subvolume being sent, as far as it has been sent, and those that the caller says
+//! the receiver has. Which of several candidates is taken decides what the stream looks like, and
+//! follows the C driver: the first that covers the whole extent, in the order in which
+//! [`super::backrefs`] finds them, or else the largest.
 
 use super::backrefs::{Candidate, Candidates, Walk};
 use super::data::Here;
@@ -128,7 +129,8 @@ impl Candidates for Judge<'_, '_> {
     }
 
     fn is_own(&self, root: u64, ino: u64, offset: u64, own: (u64, u64)) -> bool {
-        // With other sources about, the subvolume's own reference may lead to them, if they share its leaf.
+        // With other sources about, the subvolume's own reference may lead to them, if they share
+        // its leaf.
         self.sources.len() == 1 && ino == self.ino && (root, offset) == own
     }
 
@@ -138,8 +140,8 @@ impl Candidates for Judge<'_, '_> {
 }
 
 impl Send<'_> {
-    /// Looks for something to clone the current inode's `extent` from: the index of the source, whose `best` it is.
-    /// The item at `here` is that of the extent.
+    /// Looks for something to clone the current inode's `extent` from: the index of the source,
+    /// whose `best` it is. The item at `here` is that of the extent.
     ///
     /// # Errors
     ///

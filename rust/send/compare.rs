@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What differs between two snapshots: a walk over both trees at once, which passes by what they share.
+//! What differs between two snapshots: a walk over both trees at once, which passes by what they
+//! share.
 //!
-//! A block that both trees have at the same place, by address and generation, is the same with all below it. Which
-//! of the items that are equal are come upon all the same depends on how the blocks of the two trees lie against each
-//! other, and some of these items matter to the stream; the steps are therefore those of the C driver.
+//! A block that both trees have at the same place, by address and generation, is the same with all
+//! below it. Which of the items that are equal are come upon all the same depends on how the blocks
+//! of the two trees lie against each other, and some of these items matter to the stream; the steps
+//! are therefore those of the C driver.
 
 use super::data::Here;
 use super::read_ahead::{self, Row};
@@ -164,7 +166,8 @@ impl<'a> Side<'a> {
         }
     }
 
-    /// The current node from the current place on, and the first key to the right of it; nothing at the end.
+    /// The current node from the current place on, and the first key to the right of it; nothing at
+    /// the end.
     fn row(&self) -> Result<(Row, Key)> {
         let mut row = Row::new(self.root.id);
         if self.ended {
@@ -250,7 +253,8 @@ impl<'a> Compare<'a> {
         }
     }
 
-    /// Reads ahead what differs in the current nodes and below, and answers from which key on there may be more.
+    /// Reads ahead what differs in the current nodes and below, and answers from which key on there
+    /// may be more.
     #[inline(never)]
     fn read_differing(&self) -> Result<Key> {
         let (sent, sent_end) = self.sent.row()?;
@@ -258,7 +262,8 @@ impl<'a> Compare<'a> {
         read_ahead::read(self.reader, sent, parent, sent_end.min(parent_end))
     }
 
-    /// Decides on the next steps from where the sides are, and returns what is there if both are in leaves.
+    /// Decides on the next steps from where the sides are, and returns what is there if both are in
+    /// leaves.
     fn look(&mut self) -> Result<Option<(Change, Key)>> {
         let (sent, parent) = (&self.sent, &self.parent);
         let in_leaf = |side: &Side<'_>| side.level == 0;
@@ -321,8 +326,8 @@ impl<'a> Compare<'a> {
         }
     }
 
-    /// Whether the sides, which are at the same key above the leaves, have the same block there. If they do, both move
-    /// to the last one of those that follow and are the same as well.
+    /// Whether the sides, which are at the same key above the leaves, have the same block there. If
+    /// they do, both move to the last one of those that follow and are the same as well.
     fn pass_shared(&mut self) -> Result<bool> {
         let (sent, at) = self.sent.place().ok_or(EUCLEAN)?;
         let (parent, other) = self.parent.place().ok_or(EUCLEAN)?;

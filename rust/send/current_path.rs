@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What inodes are called at the receiver, at the point that an incremental stream has reached.
 //!
-//! A path goes up directory by directory. One that was processed has the first name that it has in the subvolume
-//! being sent, and one that was not has that in the parent; one that does not exist yet, does not exist any more, or
-//! whose name was taken is at the top under its orphan name, as is a directory that waits to be removed. A directory
-//! that waits to be moved still has the name of the parent, whatever its number.
+//! A path goes up directory by directory. One that was processed has the first name that it has in
+//! the subvolume being sent, and one that was not has that in the parent; one that does not exist
+//! yet, does not exist any more, or whose name was taken is at the top under its orphan name, as is
+//! a directory that waits to be removed. A directory that waits to be moved still has the name of
+//! the parent, whatever its number.
 
 use super::full::Send;
 use super::name_cache::Known;
@@ -64,7 +65,8 @@ impl Send<'_> {
     ///
     /// # Errors
     ///
-    /// `ENAMETOOLONG` for a path that is too long or goes in circles, `ENOENT` and `EUCLEAN` for damage.
+    /// `ENAMETOOLONG` for a path that is too long or goes in circles, `ENOENT` and `EUCLEAN` for
+    /// damage.
     pub(super) fn get_cur_path(&mut self, ino: u64, generation: u64, path: &mut FsPath) -> Result {
         let is_current = self
             .inode
@@ -123,8 +125,8 @@ impl Send<'_> {
         Ok(())
     }
 
-    /// Whether `ino`, if it were called what it is to be called, would be above itself: the directory that has to be
-    /// moved first then.
+    /// Whether `ino`, if it were called what it is to be called, would be above itself: the
+    /// directory that has to be moved first then.
     pub(super) fn path_loop(&mut self, ino: u64, generation: u64) -> Result<Option<u64>> {
         let start = ino;
         let (mut ino, mut generation) = (ino, generation);
@@ -138,7 +140,8 @@ impl Send<'_> {
             }
             let above = if self.dir_moves.is_waiting_for_move(ino) {
                 first_waiting = first_waiting.or(Some(ino));
-                // One that the parent does not have waits under its orphan name; the C driver gives up on it.
+                // One that the parent does not have waits under its orphan name; the C driver gives
+                // up on it.
                 match self.first_name_in(Snapshot::Parent, ino, &mut known.name)? {
                     Some(above) => above,
                     None => break,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! File data for the stream: read ahead in large pieces, verified piece by piece as it is used.
 //!
-//! What is wanted is read together with the extents that follow in the same leaf, so that small files do not cost
-//! one read each. A sector that does not match its checksum is read again through [`crate::subvol::data`], which
-//! looks for a good mirror and knows how to complain.
+//! What is wanted is read together with the extents that follow in the same leaf, so that small
+//! files do not cost one read each. A sector that does not match its checksum is read again through
+//! [`crate::subvol::data`], which looks for a good mirror and knows how to complain.
 
 use super::checksum::SECTOR;
 use crate::device::{ChunkMap, ReadIo};
@@ -52,7 +52,8 @@ pub(super) struct DataReader<'a> {
     reader: &'a Reader,
     sectorsize: BlockSize,
     csum_root: Option<TreeRoot>,
-    /// The receiver has what this transaction and those before it wrote, as far as it can be expected.
+    /// The receiver has what this transaction and those before it wrote, as far as it can be
+    /// expected.
     known_to: u64,
     /// Of the current file it has nothing.
     is_new: bool,
@@ -67,7 +68,8 @@ pub(super) struct DataReader<'a> {
 }
 
 impl<'a> DataReader<'a> {
-    /// A reader of what a receiver gets that has a subvolume of transaction `known_to`, which is 0 if it has none.
+    /// A reader of what a receiver gets that has a subvolume of transaction `known_to`, which is 0
+    /// if it has none.
     pub(super) fn new(reader: &'a Reader, known_to: u64) -> Self {
         DataReader {
             reader,
@@ -88,8 +90,9 @@ impl<'a> DataReader<'a> {
         self.is_new = is_new;
     }
 
-    /// The `size` bytes at `logical`, which the file has at `file_offset` and of which it will want `left` in all;
-    /// with the checksums of their sectors, or without any where those are not known to be right.
+    /// The `size` bytes at `logical`, which the file has at `file_offset` and of which it will want
+    /// `left` in all; with the checksums of their sectors, or without any where those are not known
+    /// to be right.
     ///
     /// # Errors
     ///
@@ -298,7 +301,8 @@ impl<'a> DataReader<'a> {
         })
     }
 
-    /// Decompresses an extent, whose first byte the file has at `file_offset`, for [`DataReader::plain`].
+    /// Decompresses an extent, whose first byte the file has at `file_offset`, for
+    /// [`DataReader::plain`].
     pub(super) fn load_packed(
         &mut self,
         here: Here<'_>,

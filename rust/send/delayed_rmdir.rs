@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Directories that are to be removed once they are empty.
 //!
-//! A directory goes when all that was in it has been processed: inodes with higher numbers must have had their turn,
-//! and directories that wait to be moved out must have been. Until then it is at the top under its orphan name.
+//! A directory goes when all that was in it has been processed: inodes with higher numbers must
+//! have had their turn, and directories that wait to be moved out must have been. Until then it is
+//! at the top under its orphan name.
 
 use super::full::Send;
 use super::snapshots::Snapshot;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Directories that cannot be moved yet.
 //!
-//! A directory that is to be moved below another one, which has a higher number and is to be moved itself, waits for
-//! that one: the receiver could not make the move before, as the directory may be above its own new place. Two
-//! directories may have changed places any number of levels apart, so that a directory that had waited may have to
-//! wait again, for another one.
+//! A directory that is to be moved below another one, which has a higher number and is to be moved
+//! itself, waits for that one: the receiver could not make the move before, as the directory may be
+//! above its own new place. Two directories may have changed places any number of levels apart, so
+//! that a directory that had waited may have to wait again, for another one.
 
 use super::full::Send;
 use super::path::{FsPath, NameBuf};
@@ -70,7 +70,8 @@ impl DirMoves {
         }
     }
 
-    /// Notes that `rmdir` can only go when `ino` has been moved, if it waits; returns whether it does.
+    /// Notes that `rmdir` can only go when `ino` has been moved, if it waits; returns whether it
+    /// does.
     pub(super) fn set_rmdir(&mut self, ino: u64, rmdir: Dir) -> bool {
         match self.waiting.get_mut(&ino) {
             Some(waiting) => {
@@ -143,8 +144,8 @@ impl Send<'_> {
             .add(parent_ino, PendingDirMove { dir, touched }, waiting)
     }
 
-    /// Lets the current inode wait if the name that it is to get in `dir` is still that of a directory that waits.
-    /// Returns whether it does.
+    /// Lets the current inode wait if the name that it is to get in `dir` is still that of a
+    /// directory that waits. Returns whether it does.
     pub(super) fn wait_for_dest_dir_move(
         &mut self,
         dir: u64,
@@ -171,8 +172,8 @@ impl Send<'_> {
         Ok(true)
     }
 
-    /// Lets the current inode wait if a directory above its new place, `dir`, has yet to be moved. Returns whether it
-    /// does.
+    /// Lets the current inode wait if a directory above its new place, `dir`, has yet to be moved.
+    /// Returns whether it does.
     pub(super) fn wait_for_parent_move(&mut self, dir: Dir, is_orphan: bool) -> Result<bool> {
         let inode = self.inode.as_ref().ok_or(EINVAL)?;
         let current = (inode.ino, inode.generation());
@@ -181,8 +182,8 @@ impl Send<'_> {
         let (mut name, mut old_name) = (NameBuf::empty(), NameBuf::empty());
         while ino > objectid::FIRST_FREE {
             climb.to(ino)?;
-            // A directory that waits itself matters only where the current one was above it, or else two could
-            // wait for each other.
+            // A directory that waits itself matters only where the current one was above it, or
+            // else two could wait for each other.
             if self.dir_moves.is_waiting_for_move(ino) && self.was_above(current, ino)? {
                 self.add_pending_dir_move(ino, is_orphan)?;
                 return Ok(true);
@@ -245,7 +246,8 @@ impl Send<'_> {
         result
     }
 
-    /// [`Send::apply_dir_move`], which undoes what this does to the progress. Uses `from` for a path.
+    /// [`Send::apply_dir_move`], which undoes what this does to the progress. Uses `from` for a
+    /// path.
     #[inline(never)]
     fn apply_dir_move_from(&mut self, pending: PendingDirMove, from: &mut FsPath) -> Result<bool> {
         let (ino, generation) = pending.dir;

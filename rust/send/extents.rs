@@ -162,7 +162,8 @@ impl Send<'_> {
         Ok(Owner::new(self.root.id, inode.ino, &inode.item))
     }
 
-    /// Writes `len` bytes of what was decompressed, from `skip` on, to `offset`; zeros where it ends before that.
+    /// Writes `len` bytes of what was decompressed, from `skip` on, to `offset`; zeros where it
+    /// ends before that.
     fn write_plain(&mut self, skip: u64, offset: u64, len: u64) -> Result {
         let piece = self.stream.version().max_data();
         let mut done = 0u64;
@@ -180,7 +181,8 @@ impl Send<'_> {
         Ok(())
     }
 
-    /// Writes `len` bytes of an extent that is not compressed, from `into` its part of the file on, to `offset`.
+    /// Writes `len` bytes of an extent that is not compressed, from `into` its part of the file on,
+    /// to `offset`.
     fn write_raw(
         &mut self,
         here: Here<'_>,
@@ -271,7 +273,8 @@ impl Send<'_> {
         match method {
             compression::ZLIB => Ok(encoded::ZLIB),
             compression::ZSTD => Ok(encoded::ZSTD),
-            // The segments of LZO are as long as a sector, so that each sector size is a format of its own.
+            // The segments of LZO are as long as a sector, so that each sector size is a format of
+            // its own.
             compression::LZO => {
                 let steps = u32::from(self.sectorsize)
                     .checked_ilog2()

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The full send: one walk over the subvolume's items in key order, each handed to what knows its type.
+//! The full send: one walk over the subvolume's items in key order, each handed to what knows its
+//! type.
 
 use super::clones::CloneSources;
 use super::data::{DataReader, Here};

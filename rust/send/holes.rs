@@ -59,7 +59,8 @@ impl Raw {
 }
 
 impl<'a> Send<'a> {
-    /// Whether what an item of the current file refers to is what the parent has there, if cut in other pieces.
+    /// Whether what an item of the current file refers to is what the parent has there, if cut in
+    /// other pieces.
     pub(super) fn is_unchanged(&mut self, key: &Key, data: &[u8]) -> Result<bool> {
         let sectorsize = self.sectorsize;
         let sent = Raw::parse(key, data, sectorsize)?;
@@ -136,7 +137,8 @@ impl<'a> Send<'a> {
         self.hole_before(here, key, data)
     }
 
-    /// Makes the hole before an item of the current file, if there is one, and was not in the parent.
+    /// Makes the hole before an item of the current file, if there is one, and was not in the
+    /// parent.
     pub(super) fn hole_before(&mut self, here: Here<'_>, key: &Key, data: &[u8]) -> Result {
         if !self.makes_holes() {
             return Ok(());
@@ -177,7 +179,8 @@ impl<'a> Send<'a> {
         Ok(())
     }
 
-    /// Where the extent of the current file ends that starts at or before `offset`, 0 if there is none.
+    /// Where the extent of the current file ends that starts at or before `offset`, 0 if there is
+    /// none.
     fn end_of_extent_at(&mut self, offset: u64) -> Result<u64> {
         let reader: &'a Reader = self.reader;
         let ino = self.inode.as_ref().ok_or(EINVAL)?.ino;

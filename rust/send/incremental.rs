@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The incremental send: one walk over what differs between the subvolume and its parent, in key order.
+//! The incremental send: one walk over what differs between the subvolume and its parent, in key
+//! order.
 
 use super::compare::{Change, Compare};
 use super::data::Here;
@@ -107,8 +108,8 @@ impl<'a> Send<'a> {
         }
     }
 
-    /// Whether a directory that names in an item are in was replaced by another one of the same number, so that names
-    /// that did not change are new all the same.
+    /// Whether a directory that names in an item are in was replaced by another one of the same
+    /// number, so that names that did not change are new all the same.
     fn parents_changed(&mut self, key: &Key, data: &[u8]) -> Result<bool> {
         let mut last = 0;
         let mut changed = false;
@@ -232,7 +233,8 @@ impl<'a> Send<'a> {
         Ok(())
     }
 
-    /// Creates the current inode under its orphan name, unless it is a directory that others needed earlier.
+    /// Creates the current inode under its orphan name, unless it is a directory that others needed
+    /// earlier.
     fn create_if_needed(&mut self, here: Here<'_>, ino: u64, item: &InodeItem) -> Result {
         if mode::kind(item.mode.get()) == mode::DIR && self.was_created_early(ino)? {
             return Ok(());
@@ -240,8 +242,8 @@ impl<'a> Send<'a> {
         self.create(Some(here.leaf), ino, item)
     }
 
-    /// To be called before each change, and at the end of the walk: sends what was waiting for the last change of the
-    /// current inode.
+    /// To be called before each change, and at the end of the walk: sends what was waiting for the
+    /// last change of the current inode.
     fn finish_change(&mut self, next: Option<&Key>) -> Result {
         let Some(inode) = &self.inode else {
             return Ok(());

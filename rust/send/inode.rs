@@ -145,7 +145,8 @@ impl Send<'_> {
         }
     }
 
-    /// Puts what a symbolic link says into `self.other`. Its item comes after the inode's, mostly in the same leaf.
+    /// Puts what a symbolic link says into `self.other`. Its item comes after the inode's, mostly
+    /// in the same leaf.
     fn read_link(&mut self, leaf: Option<&Node>, ino: u64) -> Result {
         let key = Key::new(ino, item_type::EXTENT_DATA, 0);
         let near = leaf.and_then(|leaf| {
@@ -190,8 +191,8 @@ impl Send<'_> {
         self.other.push(target)
     }
 
-    /// To be called before each item, and at the end of the walk: sends what was waiting for the last item of the
-    /// current inode.
+    /// To be called before each item, and at the end of the walk: sends what was waiting for the
+    /// last item of the current inode.
     pub(super) fn finish(&mut self, next: Option<&Key>) -> Result {
         let Some(inode) = &self.inode else {
             return Ok(());
@@ -204,8 +205,8 @@ impl Send<'_> {
         if inode.names_pending && !more_names {
             self.names_done()?;
         }
-        // An item of no inode, such as an orphan item, does not take the current inode's place: the C driver
-        // finishes that one again before each of them.
+        // An item of no inode, such as an orphan item, does not take the current inode's place: the
+        // C driver finishes that one again before each of them.
         if same.is_none() {
             self.finish_inode()?;
         }
@@ -259,7 +260,8 @@ impl Send<'_> {
         }
         self.apply_children_dir_moves()?;
         self.progress = ino.saturating_add(1);
-        // What is made in a directory later changes its times again, so those of a directory with entries wait.
+        // What is made in a directory later changes its times again, so those of a directory with
+        // entries wait.
         let dir = (ino, item.generation.get());
         if kind == mode::DIR && size > 0 {
             self.utimes.touch(dir)

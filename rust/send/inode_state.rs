@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Whether inodes and names are there at the receiver, at the point that the stream has reached.
 //!
-//! An inode is known by number and generation. Inodes are processed in the order of their numbers: those below
-//! [`super::full::Send::progress`] are as in the subvolume being sent, the others as in the parent. A name of the
-//! parent may be taken by then, though, by an inode that was processed earlier and has this name now; the inode
-//! that had it before got an orphan name at that point.
+//! An inode is known by number and generation. Inodes are processed in the order of their numbers:
+//! those below [`super::full::Send::progress`] are as in the subvolume being sent, the others as in
+//! the parent. A name of the parent may be taken by then, though, by an inode that was processed
+//! earlier and has this name now; the inode that had it before got an orphan name at that point.
 
 use super::full::Send;
 use super::inode::Fate;
@@ -24,8 +24,8 @@ pub(super) enum InodeState {
     DidDelete,
 }
 
-/// A standing, with the generations that the inode's number has in the two snapshots: 0 where there is no such
-/// inode, or it has no names.
+/// A standing, with the generations that the inode's number has in the two snapshots: 0 where there
+/// is no such inode, or it has no names.
 pub(super) struct Found {
     pub(super) state: InodeState,
     pub(super) sent: u64,
@@ -67,7 +67,8 @@ impl Send<'_> {
         })
     }
 
-    /// As [`Send::get_inode_state`], if the inode is at the receiver now. The top directory always is.
+    /// As [`Send::get_inode_state`], if the inode is at the receiver now. The top directory always
+    /// is.
     fn existing_inode_state(&mut self, ino: u64, generation: u64) -> Result<Option<Found>> {
         let found = self.get_inode_state(ino, generation)?;
         let there = matches!(
@@ -115,8 +116,8 @@ impl Send<'_> {
         }))
     }
 
-    /// Whether an inode that was processed earlier, or is being processed, has taken `name` in `dir` from inode
-    /// `ino`.
+    /// Whether an inode that was processed earlier, or is being processed, has taken `name` in
+    /// `dir` from inode `ino`.
     pub(super) fn did_overwrite_ref(
         &mut self,
         (dir, dir_generation): (u64, u64),
@@ -150,7 +151,8 @@ impl Send<'_> {
         }
     }
 
-    /// Whether the first name that the current inode had was taken, so that it has an orphan name now.
+    /// Whether the first name that the current inode had was taken, so that it has an orphan name
+    /// now.
     pub(super) fn did_overwrite_first_ref(&mut self) -> Result<bool> {
         let current = self.inode.as_ref().ok_or(EINVAL)?;
         if current.fate == Fate::New {

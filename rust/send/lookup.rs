@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Single look-ups that are usually near each other: the leaf found last is tried before the tree is searched.
+//! Single look-ups that are usually near each other: the leaf found last is tried before the tree
+//! is searched.
 
 use crate::format::Key;
 use crate::tree::{Cursor, Node, Nodes, TreeRoot};

@@ -1,22 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The send stream: a subvolume as commands that make the same tree elsewhere.
 //!
-//! [`run`] reads one commit through a [`Reader`], whose epoch keeps everything in place however long the other end
-//! takes, and holds no lock while it writes. For the same volume the stream equals the C driver's byte for byte,
-//! so that much of what looks arbitrary here (which directory's times come when, what is cloned from where) is a
-//! rule of the format in all but name; where a file follows such a rule it says so.
+//! [`run`] reads one commit through a [`Reader`], whose epoch keeps everything in place however
+//! long the other end takes, and holds no lock while it writes. For the same volume the stream
+//! equals the C driver's byte for byte, so that much of what looks arbitrary here (which
+//! directory's times come when, what is cloned from where) is a rule of the format in all but name;
+//! where a file follows such a rule it says so.
 //!
-//! `full` walks the items; `inode`, `refs`, `xattrs` and `extents` turn them into commands, which `stream` encodes
-//! and batches. `path` and `names` know what things are called at the point that the stream has reached. `clones`
-//! and `backrefs` find data that the receiver has already. `data` reads and verifies the rest.
+//! `full` walks the items; `inode`, `refs`, `xattrs` and `extents` turn them into commands, which
+//! `stream` encodes and batches. `path` and `names` know what things are called at the point that
+//! the stream has reached. `clones` and `backrefs` find data that the receiver has already. `data`
+//! reads and verifies the rest.
 //!
-//! With a parent, `compare` finds what differs from it, which `ahead` has read by then, and `incremental` hands that
-//! out. `recorded_refs` gathers the names that an inode got and lost, and `process_recorded_refs` handles them; `state` and `present`
-//! know what is at the receiver by then and what it is called, `dir_moves` and `removal` what has to wait. `holes` tells
-//! data that changed from data that did not.
+//! With a parent, `compare` finds what differs from it, which `ahead` has read by then, and
+//! `incremental` hands that out. `recorded_refs` gathers the names that an inode got and lost, and
+//! `process_recorded_refs` handles them; `state` and `present` know what is at the receiver by then
+//! and what it is called, `dir_moves` and `removal` what has to wait. `holes` tells data that
+//! changed from data that did not.
 //!
-//! A kernel's stack is small: names and items that a function holds would add up with those of the functions that it
-//! calls if these were inlined into it, so that some of them are marked not to be.
+//! A kernel's stack is small: names and items that a function holds would add up with those of the
+//! functions that it calls if these were inlined into it, so that some of them are marked not to
+//! be.
 
 pub(crate) mod backrefs;
 mod checksum;
@@ -94,7 +98,8 @@ pub struct SendArgs<'a> {
     pub clones: &'a [u64],
     /// [`flags`].
     pub flags: u64,
-    /// The version of the stream if `flags` has [`flags::VERSION`], where 0 is the highest there is.
+    /// The version of the stream if `flags` has [`flags::VERSION`], where 0 is the highest there
+    /// is.
     pub version: u32,
 }
 
@@ -103,8 +108,8 @@ impl SendArgs<'_> {
     ///
     /// # Errors
     ///
-    /// `EINVAL` for too many clone sources or compressed data in version 1, `EOPNOTSUPP` for an unknown flag,
-    /// `EPROTO` for an unknown version.
+    /// `EINVAL` for too many clone sources or compressed data in version 1, `EOPNOTSUPP` for an
+    /// unknown flag, `EPROTO` for an unknown version.
     pub fn check(&self) -> Result<Version> {
         if self.clones.len() > MAX_CLONE_SOURCES {
             return Err(EINVAL);
@@ -124,13 +129,14 @@ impl SendArgs<'_> {
     }
 }
 
-/// Sends a subvolume to `out`. The caller holds a [`crate::state::SendToken`] and took `reader` after that.
+/// Sends a subvolume to `out`. The caller holds a [`crate::state::SendToken`] and took `reader`
+/// after that.
 ///
 /// # Errors
 ///
-/// Those of [`SendArgs::check`]; `EPERM` for a subvolume, a parent, or a clone source, that can be written to or is being
-/// deleted; `ENOENT` for one that is not there; `EINTR` for a signal; what `out` gives;
-/// `EIO`, `EUCLEAN`, `ENOENT` and `ENAMETOOLONG` for damage, which the log names.
+/// Those of [`SendArgs::check`]; `EPERM` for a subvolume, a parent, or a clone source, that can be
+/// written to or is being deleted; `ENOENT` for one that is not there; `EINTR` for a signal; what
+/// `out` gives; `EIO`, `EUCLEAN`, `ENOENT` and `ENAMETOOLONG` for damage, which the log names.
 pub fn run(reader: Reader, args: &SendArgs<'_>, out: &mut dyn Sink) -> Result {
     let version = args.check()?;
     let mut send = start(&reader, args, Stream::new(out, version)?)?;
@@ -170,7 +176,8 @@ fn start<'a>(
     if !has(flags::OMIT_STREAM_HEADER) {
         stream.header()?;
     }
-    // All at once, as each alone would be waited for. What is wrong with one is found out when its turn comes.
+    // All at once, as each alone would be waited for. What is wrong with one is found out when its
+    // turn comes.
     if let Ok(blocks) = root_blocks(reader, &clones, parent.as_ref()) {
         reader.prefetch(&blocks);
     }
@@ -203,7 +210,8 @@ fn root_blocks(
 /// A subvolume that may be read by a send.
 struct Sendable {
     root: TreeRoot,
-    /// The UUID that a receiver looks for: that of the original, if the subvolume was received itself.
+    /// The UUID that a receiver looks for: that of the original, if the subvolume was received
+    /// itself.
     uuid: [u8; 16],
     ctransid: u64,
 }
@@ -229,7 +237,8 @@ impl Sendable {
     }
 }
 
-/// Sends the command that makes the subvolume, from a snapshot of `parent` if there is one, by the name it has in the first directory that holds it.
+/// Sends the command that makes the subvolume, from a snapshot of `parent` if there is one, by the
+/// name it has in the first directory that holds it.
 fn begin(
     reader: &Reader,
     sent: &Sendable,

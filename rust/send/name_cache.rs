@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What inodes were called when somebody asked last.
 //!
-//! The size and the order of replacement are the C driver's, whose streams depend on them in rare cases: a name that
-//! is remembered is not always the one that would be found now.
+//! The size and the order of replacement are the C driver's, whose streams depend on them in rare
+//! cases: a name that is remembered is not always the one that would be found now.
 
 use super::number_set::spread;
 use super::path::NameBuf;

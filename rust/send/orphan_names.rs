@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Orphan names: what an inode is called in the stream until it gets a real name.
 //!
-//! `o<inode>-<generation>-<n>` at the top of the subvolume, with the lowest `n` such that no entry of the top
-//! directory has that name. The walk passes the top directory's entries before it needs the first orphan name, so
-//! that it suffices to remember the few that look like one.
+//! `o<inode>-<generation>-<n>` at the top of the subvolume, with the lowest `n` such that no entry
+//! of the top directory has that name. The walk passes the top directory's entries before it needs
+//! the first orphan name, so that it suffices to remember the few that look like one.
 
 use super::lookup::Finder;
 use crate::format::crc::name_hash;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Paths: what an inode is called at the point that the stream has reached.
 //!
-//! Inodes are sent in the order of their numbers, and those below [`super::full::Send::progress`] have their
-//! names. A path goes through the first name of each directory up to the top; a directory that has not got its
-//! name yet is found at the top under its orphan name. So a path either is final, or holds until the one such
-//! directory on it is reached.
+//! Inodes are sent in the order of their numbers, and those below [`super::full::Send::progress`]
+//! have their names. A path goes through the first name of each directory up to the top; a
+//! directory that has not got its name yet is found at the top under its orphan name. So a path
+//! either is final, or holds until the one such directory on it is reached.
 
 use super::full::Send;
 use super::lookup::Finder;
@@ -99,7 +99,8 @@ impl FsPath {
 ///
 /// # Errors
 ///
-/// `ENAMETOOLONG` when the names make more than a path, which a loop of directories comes to; `ENOMEM`.
+/// `ENAMETOOLONG` when the names make more than a path, which a loop of directories comes to;
+/// `ENOMEM`.
 pub(super) fn push_name(names: &mut KVec<u8>, name: &[u8]) -> Result {
     // Each name's length takes a byte after it, like a slash in a path.
     if names.len().saturating_add(name.len()) > MAX {
@@ -224,7 +225,8 @@ impl NameBuf {
     }
 }
 
-/// Puts the first name of an inode into `first`, and returns the directory that it is in, if it has one.
+/// Puts the first name of an inode into `first`, and returns the directory that it is in, if it has
+/// one.
 pub(super) fn first_name<S: Nodes>(
     finder: &mut Finder<'_, S>,
     ino: u64,
@@ -251,8 +253,8 @@ impl Send<'_> {
     ///
     /// # Errors
     ///
-    /// `ENOENT` for an inode that is not there or has no names, `ENAMETOOLONG` for a path that is too long or goes
-    /// in circles, `EUCLEAN` for a name that cannot be one.
+    /// `ENOENT` for an inode that is not there or has no names, `ENAMETOOLONG` for a path that is
+    /// too long or goes in circles, `EUCLEAN` for a name that cannot be one.
     pub(super) fn path_of(&mut self, ino: u64, path: &mut FsPath) -> Result<u64> {
         path.clear();
         // From the inode up, the names that are not known yet, back to front.
@@ -269,8 +271,8 @@ impl Send<'_> {
         result
     }
 
-    /// Climbs from `ino` to the top or to a directory whose path is known, which is put into `path`. The names
-    /// passed are appended to `names`, each with its length after it.
+    /// Climbs from `ino` to the top or to a directory whose path is known, which is put into
+    /// `path`. The names passed are appended to `names`, each with its length after it.
     fn climb(&mut self, mut ino: u64, path: &mut FsPath, names: &mut KVec<u8>) -> Result<u64> {
         while ino != objectid::FIRST_FREE {
             if let Some(dir) = self.dirs.get(ino, self.progress) {

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The names of an inode that changed: renames, links, unlinks and removals, in an order that the receiver can follow.
+//! The names of an inode that changed: renames, links, unlinks and removals, in an order that the
+//! receiver can follow.
 //!
-//! First whoever has one of the new names and is not processed yet makes space, by an orphan name. Then the inode
-//! gets its new names, for which directories are created early and moves of directories put off, and loses the old
-//! ones. In the end directories that waited to be empty may be.
+//! First whoever has one of the new names and is not processed yet makes space, by an orphan name.
+//! Then the inode gets its new names, for which directories are created early and moves of
+//! directories put off, and loses the old ones. In the end directories that waited to be empty may
+//! be.
 
 use super::full::Send;
 use super::inode::{mode, Fate};
@@ -126,7 +128,8 @@ impl<'a> Send<'a> {
         Ok(())
     }
 
-    /// Sends what makes the names noted those of the current inode. Returns whether its move has to wait.
+    /// Sends what makes the names noted those of the current inode. Returns whether its move has to
+    /// wait.
     pub(super) fn process_recorded_refs(&mut self) -> Result<bool> {
         let result = self.process_new_and_deleted_refs();
         self.recorded_refs.clear();
@@ -344,15 +347,16 @@ impl<'a> Send<'a> {
                 .recorded_refs
                 .at_or_after(Side::Deleted, index.saturating_add(1));
         }
-        // An inode whose first name was taken, and that gets no other, may still have further names.
+        // An inode whose first name was taken, and that gets no other, may still have further
+        // names.
         if work.is_orphan {
             send_unlink(&mut self.stream, work.path.as_bytes())?;
         }
         Ok(())
     }
 
-    /// Notes new times for the directories that the current inode is or was in, and removes those that only waited
-    /// for it to go.
+    /// Notes new times for the directories that the current inode is or was in, and removes those
+    /// that only waited for it to go.
     #[inline(never)]
     fn process_check_dirs(&mut self, work: &mut RecordedRefsWork) -> Result {
         for (dir, made) in work.check_dirs.iter().copied() {

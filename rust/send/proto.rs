@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The numbers of the send stream, as in `fs/btrfs/send.h` of Linux, and what differs between its versions.
+//! The numbers of the send stream, as in `fs/btrfs/send.h` of Linux, and what differs between its
+//! versions.
 
 use kernel::prelude::*;
 
 /// What a stream starts with; the version follows as a little-endian `u32`.
 pub const MAGIC: &[u8; 13] = b"btrfs-stream\0";
 
-/// The size in bytes of a command's head: the length of what follows (4), the command (2), the crc (4).
+/// The size in bytes of a command's head: the length of what follows (4), the command (2), the crc
+/// (4).
 pub const COMMAND_HEAD: usize = 10;
 
 /// Commands.

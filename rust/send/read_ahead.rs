@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Reading ahead what two trees do not share: of both at once, and level by level, so that the few blocks that lead to
-//! a small change are read in as many steps as the trees have levels. And then what is needed to send the change.
+//! Reading ahead what two trees do not share: of both at once, and level by level, so that the few
+//! blocks that lead to a small change are read in as many steps as the trees have levels. And then
+//! what is needed to send the change.
 
 use super::data::Here;
 use super::lookup::Finder;
@@ -86,8 +87,8 @@ impl Row {
 struct Apart {
     sent: KVec<NodePtr>,
     parent: KVec<NodePtr>,
-    /// Children of the sent tree to the left of one that begins within a file: to know what is a hole, it has to be known
-    /// where the extent before ends.
+    /// Children of the sent tree to the left of one that begins within a file: to know what is a
+    /// hole, it has to be known where the extent before ends.
     before: KVec<NodePtr>,
 }
 
@@ -129,7 +130,8 @@ impl Apart {
         Ok(())
     }
 
-    /// Gathers them, as far as their keys are below `end`. Returns the first key that was not reached.
+    /// Gathers them, as far as their keys are below `end`. Returns the first key that was not
+    /// reached.
     fn gather(&mut self, sent: &mut Row, parent: &mut Row, end: Key) -> Result<Key> {
         loop {
             let ours = sent.child().filter(|(_, key)| *key < end);
@@ -166,8 +168,9 @@ impl Apart {
     }
 }
 
-/// Reads ahead what only one of the two rows, which are of the same level, has below it, as far as its keys are below
-/// `end`. Returns from which key on there may be more. What fails is left for the walk to report.
+/// Reads ahead what only one of the two rows, which are of the same level, has below it, as far as
+/// its keys are below `end`. Returns from which key on there may be more. What fails is left for
+/// the walk to report.
 ///
 /// # Errors
 ///
@@ -189,8 +192,9 @@ pub(super) fn read(reader: &Reader, mut sent: Row, mut parent: Row, mut end: Key
     }
 }
 
-/// Reads ahead what a search for those who share an extent comes by, and the extent's checksums. The item at `here` is
-/// the one that refers to the extent. What fails is left for the search to report.
+/// Reads ahead what a search for those who share an extent comes by, and the extent's checksums.
+/// The item at `here` is the one that refers to the extent. What fails is left for the search to
+/// report.
 #[inline(never)]
 pub(super) fn read_for_clone(
     reader: &Reader,

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The names that the current inode got and lost, gathered before any of them is processed.
 //!
-//! The walk comes upon new and deleted names in the order of their keys. Items that hold several names differ as a
-//! whole where one of these does, so that most of what is found is in both snapshots and cancels out.
+//! The walk comes upon new and deleted names in the order of their keys. Items that hold several
+//! names differ as a whole where one of these does, so that most of what is found is in both
+//! snapshots and cancels out.
 
 use super::number_set::spread;
 use core::ops::Range;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Names of inodes: a new inode moves from its orphan name to its first name, and gets links for the others.
+//! Names of inodes: a new inode moves from its orphan name to its first name, and gets links for
+//! the others.
 //!
-//! A name may lie in a directory that is sent later, having a higher inode number. That directory is then created
-//! early, under its orphan name.
+//! A name may lie in a directory that is sent later, having a higher inode number. That directory
+//! is then created early, under its orphan name.
 
 use super::full::Send;
 use super::inode::mode;
@@ -25,7 +26,8 @@ pub(super) struct EarlyDirs {
     overflow: bool,
     /// Those that did not fit, of the current inode.
     just_now: NumberSet,
-    /// The directories that hold names of the current inode, without repetition, with their generations.
+    /// The directories that hold names of the current inode, without repetition, with their
+    /// generations.
     check_dirs: KVec<(u64, u64)>,
     /// The same as a set, from the second one on.
     check_dirs_seen: NumberSet,
@@ -180,8 +182,8 @@ impl Send<'_> {
         Ok(())
     }
 
-    /// All names of the current inode are sent: the directories that hold them have new times, and from now on
-    /// paths go by these names.
+    /// All names of the current inode are sent: the directories that hold them have new times, and
+    /// from now on paths go by these names.
     pub(super) fn names_done(&mut self) -> Result {
         let Some(inode) = &mut self.inode else {
             return Ok(());

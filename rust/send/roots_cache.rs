@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Which clone sources a leaf belongs to, remembered for the leaves asked for last.
 //!
-//! The size and the order of replacement are the C driver's. They are not only a matter of speed: places in a
-//! leaf that is remembered are considered earlier than others, and so may become the source of a clone.
+//! The size and the order of replacement are the C driver's. They are not only a matter of speed:
+//! places in a leaf that is remembered are considered earlier than others, and so may become the
+//! source of a clone.
 
 use kernel::prelude::*;
 

@@ -5,9 +5,10 @@ use kernel::prelude::*;
 
 /// Takes the bytes of a stream: in the kernel the file descriptor of the ioctl, usually a pipe.
 ///
-/// Calls may block for as long as the other end likes, and nothing that others wait for is held meanwhile. An
-/// error ends the send and becomes its result, so an implementation answers `EPIPE` for a closed pipe and
-/// `EINTR` for a signal (not `ERESTARTSYS`: a send that started over would put a second stream after the first).
+/// Calls may block for as long as the other end likes, and nothing that others wait for is held
+/// meanwhile. An error ends the send and becomes its result, so an implementation answers `EPIPE`
+/// for a closed pipe and `EINTR` for a signal (not `ERESTARTSYS`: a send that started over would
+/// put a second stream after the first).
 pub trait Sink {
     /// Writes all of `bytes`.
     ///

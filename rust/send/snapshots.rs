@@ -114,7 +114,8 @@ impl<'a> Send<'a> {
         }
     }
 
-    /// Puts the first name of an inode into `name`, and returns the directory that it is in, if it has one.
+    /// Puts the first name of an inode into `name`, and returns the directory that it is in, if it
+    /// has one.
     pub(super) fn first_name_in(
         &mut self,
         snapshot: Snapshot,
@@ -195,8 +196,8 @@ impl<'a> Send<'a> {
             .map(|key| key.objectid))
     }
 
-    /// Whether the directory `upper`, an inode number and a generation, is above `ino` in the parent, by any of the
-    /// names of `ino`.
+    /// Whether the directory `upper`, an inode number and a generation, is above `ino` in the
+    /// parent, by any of the names of `ino`.
     pub(super) fn was_above(&mut self, upper: Dir, ino: u64) -> Result<bool> {
         let reader: &'a Reader = self.reader;
         let root = self.parent.as_ref().ok_or(EINVAL)?.root;

@@ -11,8 +11,8 @@ use kernel::prelude::*;
 /// Bytes of commands that are gathered before they are written.
 const BATCH: usize = 256 << 10;
 
-/// Space for commands at first. Most of what changes often is sent in less, and a large buffer would take longer to get
-/// than that takes to send.
+/// Space for commands at first. Most of what changes often is sent in less, and a large buffer
+/// would take longer to get than that takes to send.
 const FIRST: usize = 16 << 10;
 
 /// File data of this length or more goes to the sink from where it is, without another copy.
@@ -176,8 +176,8 @@ impl Builder<'_, '_> {
         self.stream.finished(self.at)
     }
 
-    /// Finishes a command by its file data. `sums` are the checksums of whole sectors from the start of `data` on,
-    /// as far as they are known; they must be right.
+    /// Finishes a command by its file data. `sums` are the checksums of whole sectors from the
+    /// start of `data` on, as far as they are known; they must be right.
     pub(super) fn data(mut self, data: &[u8], sums: &[Option<u32>]) -> Result {
         let kind = (Attr::Data as u16).to_le_bytes();
         if self.stream.version == Version::V1 {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Directories whose times are still to be sent.
 //!
-//! Everything made in a directory changes its times again, so they are sent late. The order is that of the C
-//! driver, whose list is shared with nothing else: used most recently last; when an inode is done, the front goes
-//! until 64 are left; and at the end of the stream the list is sent from its back.
+//! Everything made in a directory changes its times again, so they are sent late. The order is that
+//! of the C driver, whose list is shared with nothing else: used most recently last; when an inode
+//! is done, the front goes until 64 are left; and at the end of the stream the list is sent from
+//! its back.
 
 use kernel::prelude::*;
 

@@ -10,7 +10,8 @@ use crate::format::{item_type, Key};
 use crate::subvol::dir::{Entries, Entry};
 use kernel::prelude::*;
 
-/// Sent when everything else of the inode is done: writing to a file and changing its owner drop it.
+/// Sent when everything else of the inode is done: writing to a file and changing its owner drop
+/// it.
 const CAPABILITY: &[u8] = b"security.capability";
 
 const ACLS: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default"];
@@ -39,8 +40,8 @@ impl Send<'_> {
             value.extend_from_slice(entry.value, GFP_KERNEL)?;
             self.capability = Some(value);
         }
-        // The C driver compares only as many bytes as the name has, so that a name which these begin with
-        // is taken for them; streams are to be the same in this, too.
+        // The C driver compares only as many bytes as the name has, so that a name which these
+        // begin with is taken for them; streams are to be the same in this, too.
         if CAPABILITY.starts_with(entry.name) {
             return Ok(());
         }

@@ -125,8 +125,8 @@ impl BlockGroup {
         Ok(group)
     }
 
-    /// Superblocks lie within chunks: the stripe of each is never allocated. Copies of a chunk may hold different
-    /// superblocks, and the same one never twice at one logical address.
+    /// Superblocks lie within chunks: the stripe of each is never allocated. Copies of a chunk may
+    /// hold different superblocks, and the same one never twice at one logical address.
     fn find_supers(&mut self, range: Extent, devices: &DevExtents) -> Result {
         if let Some(len) = COPIES[0].checked_sub(self.start).filter(|len| *len != 0) {
             self.exclude(Extent {
@@ -199,7 +199,8 @@ impl BlockGroup {
         self.pending || self.used != self.item_used
     }
 
-    /// The bytes that can be allocated, read-only or not. Known whether or not the free space is loaded.
+    /// The bytes that can be allocated, read-only or not. Known whether or not the free space is
+    /// loaded.
     pub fn available(&self) -> u64 {
         self.length
             .saturating_sub(self.super_bytes)
@@ -285,12 +286,13 @@ pub(crate) fn load<V: Volume>(
     Ok(groups)
 }
 
-/// Counts an extent of `len` bytes whose extent item was made (`len` above 0) or removed (below 0), in its block
-/// group and in the superblock.
+/// Counts an extent of `len` bytes whose extent item was made (`len` above 0) or removed (below 0),
+/// in its block group and in the superblock.
 ///
 /// # Errors
 ///
-/// `ENOENT` if there is no block group, `EUCLEAN` if more would be used than there is or less than nothing.
+/// `ENOENT` if there is no block group, `EUCLEAN` if more would be used than there is or less than
+/// nothing.
 pub fn account<C: SpaceContext>(cx: &mut C, start: u64, len: i64) -> Result {
     let group = cx
         .space_mut()
@@ -307,8 +309,8 @@ pub fn account<C: SpaceContext>(cx: &mut C, start: u64, len: i64) -> Result {
     Ok(())
 }
 
-/// Writes the items of all block groups whose use changed. That changes trees and may so dirty block groups again:
-/// commit calls it until [`super::space_info::Space::is_dirty`] says no.
+/// Writes the items of all block groups whose use changed. That changes trees and may so dirty
+/// block groups again: commit calls it until [`super::space_info::Space::is_dirty`] says no.
 ///
 /// # Errors
 ///

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Making and removing chunks, and with them block groups.
 //!
-//! A chunk is made in two steps. [`make`] chooses its place on the device and puts it into memory: blocks can be
-//! allocated from it at once, even while a tree is being changed. [`write_new_block_groups`] then writes its items,
-//! when no tree is being changed; doing so may allocate blocks, and make further chunks.
+//! A chunk is made in two steps. [`make`] chooses its place on the device and puts it into memory:
+//! blocks can be allocated from it at once, even while a tree is being changed.
+//! [`write_new_block_groups`] then writes its items, when no tree is being changed; doing so may
+//! allocate blocks, and make further chunks.
 
 use kernel::prelude::*;
 
@@ -37,7 +38,8 @@ fn limits(kind: Kind, total: u64) -> (u64, u64) {
     (tenth.min(size), size.min(1 << 30))
 }
 
-/// Chooses a place on the device: the range of all copies, one after the other, and the size of one.
+/// Chooses a place on the device: the range of all copies, one after the other, and the size of
+/// one.
 fn place(space: &Space, kind: Kind, copies: u64) -> Result<(Extent, u64)> {
     let total = space.devices.total_bytes();
     let (max_chunk, max_stripe) = limits(kind, total);
@@ -59,11 +61,13 @@ fn place(space: &Space, kind: Kind, copies: u64) -> Result<(Extent, u64)> {
     Ok((hole, size))
 }
 
-/// Makes a chunk of at least `least` bytes in memory and its block group, all of it free. Returns the logical start.
+/// Makes a chunk of at least `least` bytes in memory and its block group, all of it free. Returns
+/// the logical start.
 ///
 /// # Errors
 ///
-/// `EINVAL` for flags that name no kind or an unsupported profile; `ENOSPC` if the device has no space; `ENOMEM`.
+/// `EINVAL` for flags that name no kind or an unsupported profile; `ENOSPC` if the device has no
+/// space; `ENOMEM`.
 pub(crate) fn make<V: Volume>(space: &mut Space, vol: &V, flags: u64, least: u64) -> Result<u64> {
     let kind = Kind::of(flags).ok_or(EINVAL)?;
     let copies = copies(flags).ok_or(EINVAL)?;
@@ -121,7 +125,8 @@ fn new_group(space: &Space, range: Extent, flags: u64) -> Result<BlockGroup> {
     Ok(group)
 }
 
-/// Has all chunks of `space`, those removed and not released included, and `new` found by their addresses; no others.
+/// Has all chunks of `space`, those removed and not released included, and `new` found by their
+/// addresses; no others.
 pub(crate) fn publish<V: Volume>(space: &Space, vol: &V, new: Option<&BlockGroup>) -> Result {
     let starts = space.devices.chunk_starts()?;
     let keep = |start| starts.binary_search(&start).is_ok();
@@ -140,8 +145,8 @@ pub(crate) fn publish<V: Volume>(space: &Space, vol: &V, new: Option<&BlockGroup
 ///
 /// # Errors
 ///
-/// As for [`write_new_block_groups`], `EINVAL` for flags that name no kind or an unsupported profile, and `ENOSPC` if
-/// the device has no space.
+/// As for [`write_new_block_groups`], `EINVAL` for flags that name no kind or an unsupported
+/// profile, and `ENOSPC` if the device has no space.
 pub fn create_chunk<C: SpaceContext>(cx: &mut C, flags: u64) -> Result<u64> {
     let (space, vol) = cx.allocator();
     let start = make(space, vol, flags, 0)?;
@@ -218,13 +223,14 @@ fn insert_chunk_item<C: SpaceContext>(cx: &mut C, start: u64) -> Result {
     Ok(())
 }
 
-/// Removes an empty, read-only block group and its chunk. Its place on the device, and its addresses, are not used
-/// again before [`Space::release_up_to`]. No delayed ref within it may be queued.
+/// Removes an empty, read-only block group and its chunk. Its place on the device, and its
+/// addresses, are not used again before [`Space::release_up_to`]. No delayed ref within it may be
+/// queued.
 ///
 /// # Errors
 ///
-/// `ENOENT` without such a block group; `EBUSY` if it is not read-only, not empty, or was made by this transaction;
-/// `ENOSPC`; those of changing trees.
+/// `ENOENT` without such a block group; `EBUSY` if it is not read-only, not empty, or was made by
+/// this transaction; `ENOSPC`; those of changing trees.
 pub fn remove_chunk<C: SpaceContext>(cx: &mut C, start: u64) -> Result {
     let group = cx.space().group_at(start)?;
     if !group.is_read_only() || group.used() != 0 || group.reserved() != 0 || group.fresh {

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Which ranges of the device belong to chunks: the `DEV_EXTENT` items of the device tree, kept in memory as well.
+//! Which ranges of the device belong to chunks: the `DEV_EXTENT` items of the device tree, kept in
+//! memory as well.
 //!
-//! A range whose chunk was removed stays in the list, marked, until the removal is committed and every reader that
-//! may still use the chunk's addresses has left; so neither its physical nor its logical addresses come back early.
+//! A range whose chunk was removed stays in the list, marked, until the removal is committed and
+//! every reader that may still use the chunk's addresses has left; so neither its physical nor its
+//! logical addresses come back early.
 
 use kernel::prelude::*;
 use zerocopy::FromZeros as _;
@@ -198,8 +200,8 @@ impl DevExtents {
         }
     }
 
-    /// Drops the ranges of chunks that transactions up to `transid` removed: they may be used again. Returns whether
-    /// there were any.
+    /// Drops the ranges of chunks that transactions up to `transid` removed: they may be used
+    /// again. Returns whether there were any.
     pub fn release_up_to(&mut self, transid: u64) -> bool {
         let before = self.ranges.len();
         self.ranges
@@ -207,8 +209,8 @@ impl DevExtents {
         self.ranges.len() != before
     }
 
-    /// The logical starts of all chunks, those that were removed and not released yet included, in order; once for
-    /// each copy.
+    /// The logical starts of all chunks, those that were removed and not released yet included, in
+    /// order; once for each copy.
     ///
     /// # Errors
     ///
@@ -222,8 +224,8 @@ impl DevExtents {
         Ok(starts)
     }
 
-    /// Takes over from `old`, the list before a transaction was rolled back, what transactions up to `committed`
-    /// removed and readers may still use.
+    /// Takes over from `old`, the list before a transaction was rolled back, what transactions up
+    /// to `committed` removed and readers may still use.
     ///
     /// # Errors
     ///

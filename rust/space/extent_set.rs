@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Sets of extents in memory: the free space of a block group, and extents that must not be reused yet.
+//! Sets of extents in memory: the free space of a block group, and extents that must not be reused
+//! yet.
 //!
-//! A set is a sorted list of sorted leaves of at most [`LEAF_MAX`] extents. Every leaf knows its longest extent, so
-//! that a search passes leaves in which nothing fits. Looking up costs two binary searches, changing moves at most
-//! one leaf's extents, and no allocation is larger than the list of leaves.
+//! A set is a sorted list of sorted leaves of at most [`LEAF_MAX`] extents. Every leaf knows its
+//! longest extent, so that a search passes leaves in which nothing fits. Looking up costs two
+//! binary searches, changing moves at most one leaf's extents, and no allocation is larger than the
+//! list of leaves.
 
 use kernel::prelude::*;
 
@@ -42,7 +44,8 @@ impl Extent {
         self.start <= other.start && other.end() <= self.end()
     }
 
-    /// The first address from `from` on, a multiple of `align`, at which `len` bytes fit into this extent.
+    /// The first address from `from` on, a multiple of `align`, at which `len` bytes fit into this
+    /// extent.
     fn fit(&self, from: u64, len: u64, align: u64) -> Option<u64> {
         let start = self.start.max(from).checked_next_multiple_of(align)?;
         (start.checked_add(len)? <= self.end()).then_some(start)
@@ -51,7 +54,8 @@ impl Extent {
 
 #[derive(Debug)]
 struct Leaf {
-    /// Sorted and disjoint. Only a leaf that [`ExtentSet::reserve`] has made is empty while it is in a set.
+    /// Sorted and disjoint. Only a leaf that [`ExtentSet::reserve`] has made is empty while it is
+    /// in a set.
     extents: KVec<Extent>,
     /// The length of the longest extent.
     longest: u64,
@@ -144,7 +148,8 @@ impl ExtentSet {
             .is_some_and(|e| e.covers(extent))
     }
 
-    /// The first address from `from` on, a multiple of `align`, at which `len` bytes are in the set.
+    /// The first address from `from` on, a multiple of `align`, at which `len` bytes are in the
+    /// set.
     pub fn find(&self, from: u64, len: u64, align: u64) -> Option<u64> {
         if align == 0 {
             return None;
@@ -212,7 +217,8 @@ impl ExtentSet {
         Ok(())
     }
 
-    /// Makes [`Self::insert`] of this extent unable to fail for want of memory, as long as nothing else changes.
+    /// Makes [`Self::insert`] of this extent unable to fail for want of memory, as long as nothing
+    /// else changes.
     ///
     /// # Errors
     ///
@@ -257,7 +263,8 @@ impl ExtentSet {
             (Some(rest), None) | (None, Some(rest)) => self.set(place, rest),
             (Some(head), Some(tail)) => {
                 let (leaf, slot) = place;
-                // What can fail goes first. The old extent is cut after: it may have moved to another leaf.
+                // What can fail goes first. The old extent is cut after: it may have moved to
+                // another leaf.
                 self.put((leaf, slot.saturating_add(1)), tail)?;
                 if let Some(place) = self.at_or_before(extent.start) {
                     self.set(place, head);
@@ -333,7 +340,8 @@ impl ExtentSet {
         }
     }
 
-    /// Makes a place fit for one extent more, splitting a full leaf. Returns where the place is then.
+    /// Makes a place fit for one extent more, splitting a full leaf. Returns where the place is
+    /// then.
     fn make_place(&mut self, (mut leaf, mut slot): SetIndex) -> Result<SetIndex> {
         if self.leaves.is_empty() {
             let extents = KVec::with_capacity(1, GFP_KERNEL)?;
@@ -403,8 +411,8 @@ impl ExtentSet {
         }
     }
 
-    /// Moves a small leaf's extents after those of the leaf before it, if they fit. Only saves memory, so that
-    /// it may be skipped when memory is short.
+    /// Moves a small leaf's extents after those of the leaf before it, if they fit. Only saves
+    /// memory, so that it may be skipped when memory is short.
     fn merge(&mut self, at: usize) {
         let Some(before) = at.checked_sub(1) else {
             return;

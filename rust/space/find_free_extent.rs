@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Which free extent an allocation gets, and when a new chunk is made for it.
 //!
-//! Allocations of a kind follow each other: the next one starts where the last one ended, so that what is written
-//! together lies together. Where that is not free, tree blocks look for a stretch of free space that has space for many.
+//! Allocations of a kind follow each other: the next one starts where the last one ended, so that
+//! what is written together lies together. Where that is not free, tree blocks look for a stretch
+//! of free space that has space for many.
 
 use kernel::prelude::*;
 
@@ -17,8 +18,8 @@ use crate::format::tree_id;
 const LEAST_CHUNK: u64 = 1 << 20;
 
 impl Space {
-    /// Bytes of metadata that commits need whatever happens: changes of the extent, free space, root, and checksum
-    /// trees that follow from any other change.
+    /// Bytes of metadata that commits need whatever happens: changes of the extent, free space,
+    /// root, and checksum trees that follow from any other change.
     pub fn global_reserve(&self, kind: Kind) -> u64 {
         match kind {
             Kind::Data => 0,
@@ -33,8 +34,9 @@ impl Space {
         }
     }
 
-    /// Makes sure that `bytes` of a kind can be allocated and the global reserve is left, making chunks if need be.
-    /// Who asks for nothing frees space, most likely, and may eat into the reserve.
+    /// Makes sure that `bytes` of a kind can be allocated and the global reserve is left, making
+    /// chunks if need be. Who asks for nothing frees space, most likely, and may eat into the
+    /// reserve.
     ///
     /// # Errors
     ///
@@ -76,12 +78,14 @@ impl Space {
         Ok(self.alloc(vol, want, from)?.start)
     }
 
-    /// Allocates space for data: `want` bytes, or less if there is no free extent of that size and no chunk can be
-    /// made, but at least `min`. The search starts at `hint`, or after the last allocation if that is 0.
+    /// Allocates space for data: `want` bytes, or less if there is no free extent of that size and
+    /// no chunk can be made, but at least `min`. The search starts at `hint`, or after the last
+    /// allocation if that is 0.
     ///
     /// # Errors
     ///
-    /// `EINVAL` unless both are multiples of the sector size; `ENOSPC`; as for [`Self::alloc_tree_block`].
+    /// `EINVAL` unless both are multiples of the sector size; `ENOSPC`; as for
+    /// [`Self::alloc_tree_block`].
     pub fn alloc_data<V: Volume>(
         &mut self,
         vol: &V,
@@ -145,7 +149,8 @@ impl Space {
         self.take(&want, start)
     }
 
-    /// Finds space in block groups whose profile will do, first at `from`, then after it, then from the start.
+    /// Finds space in block groups whose profile will do, first at `from`, then after it, then from
+    /// the start.
     fn search<V: Volume>(
         &mut self,
         vol: &V,
@@ -176,7 +181,8 @@ impl Space {
         Ok(None)
     }
 
-    /// Looks for space in one block group: exactly at `from`, or in an extent of at least `cluster` bytes.
+    /// Looks for space in one block group: exactly at `from`, or in an extent of at least `cluster`
+    /// bytes.
     fn search_group<V: Volume>(
         &mut self,
         vol: &V,
@@ -240,8 +246,8 @@ impl Space {
         Ok(longest)
     }
 
-    /// Makes sure that the free space of a block group is in memory: what the last commit left free, less what
-    /// readers may still use.
+    /// Makes sure that the free space of a block group is in memory: what the last commit left
+    /// free, less what readers may still use.
     fn load_free<V: Volume>(&mut self, vol: &V, index: usize) -> Result {
         let Some(group) = self.groups.get(index).filter(|g| g.free.is_none()) else {
             return Ok(());
@@ -263,8 +269,8 @@ impl Space {
         Ok(())
     }
 
-    /// Makes a chunk of at least `least` bytes in memory and returns its logical start. Its items follow by
-    /// [`chunk_alloc::write_new_block_groups`].
+    /// Makes a chunk of at least `least` bytes in memory and returns its logical start. Its items
+    /// follow by [`chunk_alloc::write_new_block_groups`].
     fn grow<V: Volume>(&mut self, vol: &V, kind: Kind, least: u64) -> Result<u64> {
         let flags = kind.flag() | self.profile(kind);
         chunk_alloc::make(self, vol, flags, least)

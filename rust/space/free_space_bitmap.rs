@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Bitmaps of the free space tree: bit `n` of an item, lowest bit of each byte first, is its `n`th sector.
+//! Bitmaps of the free space tree: bit `n` of an item, lowest bit of each byte first, is its `n`th
+//! sector.
 
 use kernel::prelude::*;
 
@@ -9,7 +10,8 @@ pub fn test(bitmap: &[u8], bit: u64) -> Result<bool> {
     Ok((bitmap.get(byte).ok_or(EUCLEAN)? >> (bit % 8)) & 1 != 0)
 }
 
-/// Sets or clears `count` bits from `first` on; `EUCLEAN` if the bitmap is shorter, or one of them is so already.
+/// Sets or clears `count` bits from `first` on; `EUCLEAN` if the bitmap is shorter, or one of them
+/// is so already.
 pub fn change(bitmap: &mut [u8], first: u64, count: u64, set: bool) -> Result {
     let end = first.checked_add(count).ok_or(EUCLEAN)?;
     let mut bit = first;

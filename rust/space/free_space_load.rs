@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The free space of one block group as of the last commit: read from the free space tree, or computed from the
-//! extent tree.
+//! The free space of one block group as of the last commit: read from the free space tree, or
+//! computed from the extent tree.
 
 use kernel::prelude::*;
 
@@ -12,11 +12,13 @@ use crate::format::free_space::{FreeSpaceInfo, USING_BITMAPS};
 use crate::format::{self, item_type, tree_id, BlockSize, Key};
 use crate::tree::{Cursor, Nodes, TreeRoot};
 
-/// Reads the free space of a block group from where the volume keeps it. Superblocks within are part of it.
+/// Reads the free space of a block group from where the volume keeps it. Superblocks within are
+/// part of it.
 ///
 /// # Errors
 ///
-/// `EUCLEAN` if what is read contradicts itself or the block group's item; errors of reading; `ENOMEM`.
+/// `EUCLEAN` if what is read contradicts itself or the block group's item; errors of reading;
+/// `ENOMEM`.
 pub(crate) fn load<V: Volume>(vol: &V, space: &Space, group: &BlockGroup) -> Result<ExtentSet> {
     let range = Extent::new(group.start, group.length)?;
     let (tree, free) = match space.tracking() {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Keeping the free space tree: what extent items do not cover, block group by block group.
 //!
-//! A block group's free space is a list of `FREE_SPACE_EXTENT` items, or, once that would be larger, of
-//! `FREE_SPACE_BITMAP` items; its `FREE_SPACE_INFO` says which, and how many free extents there are.
+//! A block group's free space is a list of `FREE_SPACE_EXTENT` items, or, once that would be
+//! larger, of `FREE_SPACE_BITMAP` items; its `FREE_SPACE_INFO` says which, and how many free
+//! extents there are.
 
 use kernel::prelude::*;
 
@@ -34,8 +35,8 @@ impl Group {
         u64::from(self.sectorsize).saturating_mul(BITMAP_BITS)
     }
 
-    /// The number of free extents above which bitmaps take less space, and the one below which extents do. They
-    /// differ, lest the block group goes back and forth between the two.
+    /// The number of free extents above which bitmaps take less space, and the one below which
+    /// extents do. They differ, lest the block group goes back and forth between the two.
     fn thresholds(&self) -> (u64, u64) {
         let bitmaps = self.range.len.div_ceil(self.bitmap_range());
         let size = (ITEM_SIZE + BITMAP_SIZE) as u64;
@@ -52,7 +53,8 @@ fn extent_key(extent: Extent) -> Key {
 ///
 /// # Errors
 ///
-/// `ENOENT` without a block group; `EUCLEAN` if the tree does not have them as free; those of changing the tree.
+/// `ENOENT` without a block group; `EUCLEAN` if the tree does not have them as free; those of
+/// changing the tree.
 pub fn remove_free<C: SpaceContext>(cx: &mut C, start: u64, len: u64) -> Result {
     update(cx, Extent::new(start, len)?, false)
 }
@@ -61,7 +63,8 @@ pub fn remove_free<C: SpaceContext>(cx: &mut C, start: u64, len: u64) -> Result 
 ///
 /// # Errors
 ///
-/// `ENOENT` without a block group; `EUCLEAN` if the tree has some as free; those of changing the tree.
+/// `ENOENT` without a block group; `EUCLEAN` if the tree has some as free; those of changing the
+/// tree.
 pub fn add_free<C: SpaceContext>(cx: &mut C, start: u64, len: u64) -> Result {
     update(cx, Extent::new(start, len)?, true)
 }
@@ -162,7 +165,8 @@ pub fn untrack<C: SpaceContext>(cx: &mut C, start: u64) -> Result {
 
 /// Builds a free space tree that is not valid anew from the extent tree, and marks it as valid.
 ///
-/// To be called when no delayed ref is queued: what is queued while it runs brings the new tree up to date later.
+/// To be called when no delayed ref is queued: what is queued while it runs brings the new tree up
+/// to date later.
 ///
 /// # Errors
 ///
@@ -245,7 +249,8 @@ fn read_info<C: SpaceContext>(cx: &C, group: &Group) -> Result<FreeSpaceInfo> {
     format::read(&info)
 }
 
-/// Takes `used` out of the free extent that holds it. Returns by how much the number of extents changed.
+/// Takes `used` out of the free extent that holds it. Returns by how much the number of extents
+/// changed.
 fn remove_extent<C: SpaceContext>(cx: &mut C, group: &Group, used: Extent) -> Result<i64> {
     let old = extent_at(cx, group, used.start)?
         .filter(|old| old.covers(&used))
@@ -346,8 +351,8 @@ fn change_bitmaps<C: SpaceContext>(
     Ok(if set { 1 - neighbours } else { neighbours - 1 })
 }
 
-/// Adds `change` to the number of free extents, and turns extents into bitmaps or back where that is due. Returns
-/// whether the block group has bitmaps now.
+/// Adds `change` to the number of free extents, and turns extents into bitmaps or back where that
+/// is due. Returns whether the block group has bitmaps now.
 fn count<C: SpaceContext>(cx: &mut C, group: &Group, change: i64) -> Result<bool> {
     let mut info = read_info(cx, group)?;
     let by_bitmaps = info.flags.get() & USING_BITMAPS != 0;

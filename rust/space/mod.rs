@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Space: block groups, free space, allocation, reservations and ordered extents.
 //!
-//! What is free and what is pinned is in [`space_info::Space`], which the writer's mutex protects. What is reserved
-//! for delayed allocation is in [`reservation`], behind a leaf lock.
+//! What is free and what is pinned is in [`space_info::Space`], which the writer's mutex protects.
+//! What is reserved for delayed allocation is in [`reservation`], behind a leaf lock.
 
 pub mod block_group;
 pub mod chunk_alloc;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Space for data that is on its way to the device.
 //!
-//! Data is written first, to space that is allocated and that no tree knows of; once it is there, an operation puts
-//! the extent into the trees. Power that fails in between leaves the space free. Such space is in no transaction: it
-//! outlives commits, and transactions that are given up.
+//! Data is written first, to space that is allocated and that no tree knows of; once it is there,
+//! an operation puts the extent into the trees. Power that fails in between leaves the space free.
+//! Such space is in no transaction: it outlives commits, and transactions that are given up.
 
 use super::extent_set::Extent;
 use super::ordered_space::{DeferredFree, FreeKind};
@@ -22,8 +22,8 @@ use kernel::prelude::*;
 /// The largest data extent, in bytes.
 pub const MAX_EXTENT: u64 = 128 << 20;
 
-/// Data space that is allocated and in no tree yet; given back when this is dropped, which takes the writer's mutex.
-/// Writes to it must have ended by then.
+/// Data space that is allocated and in no tree yet; given back when this is dropped, which takes
+/// the writer's mutex. Writes to it must have ended by then.
 #[must_use = "the space is given back when this is dropped"]
 pub struct OrderedExtent {
     fs: Fs,
@@ -31,18 +31,20 @@ pub struct OrderedExtent {
     len: u64,
     /// Taken by the drop, which must not fail.
     deferred_free: Option<KBox<DeferredFree>>,
-    /// A file has this space already, preallocated; if it loses it, the space is not used again as long as this lives.
+    /// A file has this space already, preallocated; if it loses it, the space is not used again as
+    /// long as this lives.
     nocow_epoch: Option<EpochGuard>,
 }
 
 impl Fs {
-    /// Allocates up to `want` bytes of data space, a multiple of the sector size and at most [`MAX_EXTENT`]; fewer if
-    /// there is no free extent of that size. `reservation` shrinks by what is allocated. Takes the writer's mutex.
+    /// Allocates up to `want` bytes of data space, a multiple of the sector size and at most
+    /// [`MAX_EXTENT`]; fewer if there is no free extent of that size. `reservation` shrinks by what
+    /// is allocated. Takes the writer's mutex.
     ///
     /// # Errors
     ///
-    /// `ENOSPC`, which cannot be where the reservation covers it; `EINVAL` if `want` is 0 or not aligned; `EROFS`;
-    /// those of reading; `ENOMEM`.
+    /// `ENOSPC`, which cannot be where the reservation covers it; `EINVAL` if `want` is 0 or not
+    /// aligned; `EROFS`; those of reading; `ENOMEM`.
     pub fn alloc_data(
         &self,
         reservation: Option<&mut DataReservation>,
@@ -65,8 +67,9 @@ impl Fs {
         })
     }
 
-    /// Makes space that a file has, and that nothing was written to yet, a place for data. `find` returns address and
-    /// size in bytes, or nothing. Returns nothing as well if the space is about to be moved, or written to already.
+    /// Makes space that a file has, and that nothing was written to yet, a place for data. `find`
+    /// returns address and size in bytes, or nothing. Returns nothing as well if the space is about
+    /// to be moved, or written to already.
     ///
     /// # Errors
     ///
@@ -116,8 +119,9 @@ impl Transaction<'_> {
         Ok((extent, deferred_free))
     }
 
-    /// Makes data space in an ordered extent an extent of this transaction, with its extent item queued and without references
-    /// yet. Nothing is left to be given back. Space that a file has already only ceases to be in an ordered extent.
+    /// Makes data space in an ordered extent an extent of this transaction, with its extent item
+    /// queued and without references yet. Nothing is left to be given back. Space that a file has
+    /// already only ceases to be in an ordered extent.
     ///
     /// # Errors
     ///
@@ -163,7 +167,8 @@ impl OrderedExtent {
     ///
     /// # Errors
     ///
-    /// `EINVAL` unless that leaves something of both, and for space that a file has already; `ENOMEM`.
+    /// `EINVAL` unless that leaves something of both, and for space that a file has already;
+    /// `ENOMEM`.
     pub fn split(&mut self, len: u64) -> Result<OrderedExtent> {
         let sectorsize = self.fs.geometry.sectorsize;
         if len == 0 || len >= self.len || len % sectorsize != 0 || self.is_nocow() {
@@ -181,7 +186,8 @@ impl OrderedExtent {
         Ok(first)
     }
 
-    /// Where `len` bytes at `offset` in the extent are on the device: the data has to be written to every copy.
+    /// Where `len` bytes at `offset` in the extent are on the device: the data has to be written to
+    /// every copy.
     ///
     /// # Errors
     ///
@@ -195,8 +201,8 @@ impl OrderedExtent {
         self.fs.chunk_map().mirrors(logical, len)
     }
 
-    /// Writes `buf` to `offset` in the extent, to all copies. Both are multiples of the sector size. Nothing is
-    /// flushed: the commit does that.
+    /// Writes `buf` to `offset` in the extent, to all copies. Both are multiples of the sector
+    /// size. Nothing is flushed: the commit does that.
     ///
     /// # Errors
     ///

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Space for data that is on its way to the device: allocated, or had by a file already, and in no transaction.
+//! Space for data that is on its way to the device: allocated, or had by a file already, and in no
+//! transaction.
 //!
-//! Whoever gives it back cannot fail. What that takes is made beforehand: a [`DeferredFree`] per extent, which waits in a list
-//! if there is no memory to change the sets of extents, until the next operation tries again.
+//! Whoever gives it back cannot fail. What that takes is made beforehand: a [`DeferredFree`] per
+//! extent, which waits in a list if there is no memory to change the sets of extents, until the
+//! next operation tries again.
 
 use super::extent_set::Extent;
 use super::space_info::{covering_mut, Space};
@@ -57,7 +59,8 @@ impl DeferredFrees {
         self.0 = Some(first);
     }
 
-    /// Takes all, to be given back in a space that was read anew: there, what was only allocated is free.
+    /// Takes all, to be given back in a space that was read anew: there, what was only allocated is
+    /// free.
     pub(super) fn take_for_reload(&mut self) -> Self {
         let mut kept = DeferredFrees::none();
         while let Some(one) = self.pop() {
@@ -83,7 +86,8 @@ impl Drop for DeferredFrees {
 }
 
 impl Space {
-    /// Lets an extent of data that was just allocated outlive the transaction, until [`Self::finish_ordered`].
+    /// Lets an extent of data that was just allocated outlive the transaction, until
+    /// [`Self::finish_ordered`].
     ///
     /// # Errors
     ///
@@ -109,8 +113,8 @@ impl Space {
         })
     }
 
-    /// Notes that data is on its way to space that a file has, which must not move meanwhile. Returns whether that can
-    /// be: not in a block group that is to be emptied.
+    /// Notes that data is on its way to space that a file has, which must not move meanwhile.
+    /// Returns whether that can be: not in a block group that is to be emptied.
     ///
     /// # Errors
     ///

@@ -17,13 +17,14 @@ pub struct ReadOnlyBlockGroup<'f> {
 }
 
 impl Fs {
-    /// Stops allocation from the block group at `start`, a logical address in bytes, and makes sure that what is in
-    /// it fits elsewhere.
+    /// Stops allocation from the block group at `start`, a logical address in bytes, and makes sure
+    /// that what is in it fits elsewhere.
     ///
     /// # Errors
     ///
-    /// `ENOENT` if there is no such block group, `ENOSPC` if its contents have no space elsewhere, those of committing
-    /// the chunks that were made for them, `EINTR` if a signal came while data was on its way to the block group.
+    /// `ENOENT` if there is no such block group, `ENOSPC` if its contents have no space elsewhere,
+    /// those of committing the chunks that were made for them, `EINTR` if a signal came while data
+    /// was on its way to the block group.
     pub fn set_block_group_read_only(&self, start: u64) -> Result<ReadOnlyBlockGroup<'_>> {
         let mut trans = self.begin(Reserve::default())?;
         let bytes_may_use = self.reservations.lock().bytes_may_use();
@@ -62,7 +63,8 @@ impl Fs {
             drop(trans);
             Ok(())
         };
-        // The transaction is over in either case, so that dropping `read_only` may take the writer's mutex.
+        // The transaction is over in either case, so that dropping `read_only` may take the
+        // writer's mutex.
         committed?;
         read_only.wait_for_data()?;
         Ok(read_only)
@@ -70,11 +72,13 @@ impl Fs {
 }
 
 impl ReadOnlyBlockGroup<'_> {
-    /// Waits until no data is on its way to the block group: as nothing is allocated from it, none comes after that.
+    /// Waits until no data is on its way to the block group: as nothing is allocated from it, none
+    /// comes after that.
     ///
     /// # Errors
     ///
-    /// `EINTR` if a signal came first, `ENOMEM` where space in the block group cannot be given back.
+    /// `EINTR` if a signal came first, `ENOMEM` where space in the block group cannot be given
+    /// back.
     fn wait_for_data(&self) -> Result {
         let mut writer = self.fs.writer.lock();
         loop {

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Space that is reserved for writers, so that data which was accepted finds its place when it is written back.
+//! Space that is reserved for writers, so that data which was accepted finds its place when it is
+//! written back.
 //!
-//! A reservation counts bytes; which bytes is decided when they are allocated. What is reserved is compared with what the
-//! last operation left free, under a leaf lock, so that a writer waits for nobody as long as there is enough. Where
-//! there is not, it makes chunks, and commits, which makes usable again what was freed.
+//! A reservation counts bytes; which bytes is decided when they are allocated. What is reserved is
+//! compared with what the last operation left free, under a leaf lock, so that a writer waits for
+//! nobody as long as there is enough. Where there is not, it makes chunks, and commits, which makes
+//! usable again what was freed.
 
 use super::block_group::Kind;
 use super::usage::Usages;
@@ -36,8 +38,9 @@ pub(crate) struct BytesMayUse {
 const COPIED: u64 = 64 << 20;
 
 impl BytesMayUse {
-    /// The metadata that putting this much data in place takes, in bytes, if every sector gets an extent of its own:
-    /// the new items, and copies of the tree blocks that they go to, of which there are `used` bytes in all.
+    /// The metadata that putting this much data in place takes, in bytes, if every sector gets an
+    /// extent of its own: the new items, and copies of the tree blocks that they go to, of which
+    /// there are `used` bytes in all.
     pub(crate) fn metadata(&self, used: u64) -> u64 {
         let items = self.data / 16;
         let copies = self.data.saturating_mul(8).min(used).min(COPIED);
@@ -83,8 +86,8 @@ pub struct DataReservation {
 }
 
 impl Fs {
-    /// Reserves space for `bytes` of data, a multiple of the sector size, and for the metadata that goes with it. May
-    /// commit; no lock of the engine may be held.
+    /// Reserves space for `bytes` of data, a multiple of the sector size, and for the metadata that
+    /// goes with it. May commit; no lock of the engine may be held.
     ///
     /// # Errors
     ///

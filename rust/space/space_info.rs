@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The space of a volume that is mounted for writing: which block groups there are, what is free in them, and what
-//! was freed but may not be used again yet.
+//! The space of a volume that is mounted for writing: which block groups there are, what is free in
+//! them, and what was freed but may not be used again yet.
 //!
-//! Allocation touches memory alone. Extent items, the free space tree, block group items, and the items of chunks
-//! made on the way follow later, when delayed refs run and the transaction commits; so allocating a block for a
-//! change of the free space tree never recurses into that tree. There is one writer at a time, who holds the only
-//! reference to [`Space`]: no locks here.
+//! Allocation touches memory alone. Extent items, the free space tree, block group items, and the
+//! items of chunks made on the way follow later, when delayed refs run and the transaction commits;
+//! so allocating a block for a change of the free space tree never recurses into that tree. There
+//! is one writer at a time, who holds the only reference to [`Space`]: no locks here.
 //!
-//! A freed extent goes through three states: *pinned* by the transaction that freed it, *held* once that is
-//! committed and readers older than the commit may still use the address, and then free.
+//! A freed extent goes through three states: *pinned* by the transaction that freed it, *held* once
+//! that is committed and readers older than the commit may still use the address, and then free.
 
 use kernel::prelude::*;
 
@@ -23,8 +23,8 @@ use crate::format::BlockSize;
 use crate::tree::edit::EditContext;
 use crate::tree::{Nodes, TreeRoot};
 
-/// The volume as of the last commit. Its nodes never change, so that they may be read whatever the running
-/// transaction is doing.
+/// The volume as of the last commit. Its nodes never change, so that they may be read whatever the
+/// running transaction is doing.
 pub trait Volume: Nodes {
     /// The root of a tree as of the last commit.
     ///
@@ -33,8 +33,8 @@ pub trait Volume: Nodes {
     /// `ENOENT` if there is no such tree; errors of reading.
     fn commit_root(&self, tree: u64) -> Result<TreeRoot>;
 
-    /// Puts a new chunk map into use: of the chunks in use now those whose logical start `keep` approves, and `new`,
-    /// given as logical start and chunk item.
+    /// Puts a new chunk map into use: of the chunks in use now those whose logical start `keep`
+    /// approves, and `new`, given as logical start and chunk item.
     ///
     /// # Errors
     ///
@@ -70,7 +70,8 @@ pub enum Tracking {
     Tree,
     /// By a free space tree that is not complete: nobody reads it, and it is not kept up.
     Stale,
-    /// By a free space tree that the running transaction has rebuilt, and that is not committed yet.
+    /// By a free space tree that the running transaction has rebuilt, and that is not committed
+    /// yet.
     Rebuilt,
 }
 
@@ -115,7 +116,8 @@ pub struct Space {
     pub(super) cursors: [u64; 3],
     pinned: ExtentSet,
     pinned_extents: KVec<PinnedExtents>,
-    /// Data space that was allocated for data on its way to the device, which no transaction knows of yet.
+    /// Data space that was allocated for data on its way to the device, which no transaction knows
+    /// of yet.
     pub(super) ordered: ExtentSet,
     /// Data space that files have already, and that data is on its way to.
     pub(crate) nocow: ExtentSet,
@@ -184,8 +186,8 @@ impl Space {
         Ok(space)
     }
 
-    /// To be called when a transaction begins: reads everything, if that was never done or the transaction before was
-    /// rolled back.
+    /// To be called when a transaction begins: reads everything, if that was never done or the
+    /// transaction before was rolled back.
     ///
     /// # Errors
     ///
@@ -226,7 +228,8 @@ impl Space {
         Ok(())
     }
 
-    /// To be called when a transaction is given up. Cannot fail; extents that earlier transactions freed stay held.
+    /// To be called when a transaction is given up. Cannot fail; extents that earlier transactions
+    /// freed stay held.
     pub fn rolled_back(&mut self) {
         if self.touched {
             self.pinned = ExtentSet::new();
@@ -257,13 +260,14 @@ impl Space {
         if !self.pinned.is_empty() {
             let extents = core::mem::take(&mut self.pinned);
             let pinned_extents = PinnedExtents { transid, extents };
-            // Without `prepare_commit` and memory, what was freed stays unused until the next mount.
+            // Without `prepare_commit` and memory, what was freed stays unused until the next
+            // mount.
             let _ = self.pinned_extents.push(pinned_extents, GFP_KERNEL);
         }
     }
 
-    /// Makes what transactions up to `transid` freed and removed usable again: every reader older than that commit
-    /// has left.
+    /// Makes what transactions up to `transid` freed and removed usable again: every reader older
+    /// than that commit has left.
     ///
     /// # Errors
     ///
@@ -296,7 +300,8 @@ impl Space {
         Ok(())
     }
 
-    /// All extents that may not be used yet though no extent item covers them: freed ones, and those of data on its way.
+    /// All extents that may not be used yet though no extent item covers them: freed ones, and
+    /// those of data on its way.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = &ExtentSet> {
         let pinned_extents = self
             .pinned_extents
@@ -305,7 +310,8 @@ impl Space {
         Iterator::chain(pinned_extents, [&self.pinned, &self.ordered])
     }
 
-    /// The extents that [`Self::release_up_to`] would free: what may be discarded on the device just before.
+    /// The extents that [`Self::release_up_to`] would free: what may be discarded on the device
+    /// just before.
     pub fn pinned_up_to(&self, transid: u64) -> impl Iterator<Item = Extent> + '_ {
         self.pinned_extents
             .iter()
@@ -313,8 +319,8 @@ impl Space {
             .flat_map(|pinned_extents| pinned_extents.extents.iter())
     }
 
-    /// Keeps an extent whose extent item the running transaction removed from being used again, until
-    /// [`Self::release_up_to`].
+    /// Keeps an extent whose extent item the running transaction removed from being used again,
+    /// until [`Self::release_up_to`].
     ///
     /// # Errors
     ///
@@ -328,8 +334,8 @@ impl Space {
         Ok(())
     }
 
-    /// Pins an extent that the running transaction allocated and that never had an extent item, but may have been
-    /// written to.
+    /// Pins an extent that the running transaction allocated and that never had an extent item, but
+    /// may have been written to.
     ///
     /// # Errors
     ///
@@ -341,7 +347,8 @@ impl Space {
         Ok(())
     }
 
-    /// Gives back an extent that the running transaction allocated and that never had an extent item.
+    /// Gives back an extent that the running transaction allocated and that never had an extent
+    /// item.
     ///
     /// # Errors
     ///
@@ -421,13 +428,15 @@ impl Space {
         starting_mut(&mut self.groups, start)
     }
 
-    /// The block group that holds all of `extent`, to be changed by the transaction; `ENOENT` if there is none.
+    /// The block group that holds all of `extent`, to be changed by the transaction; `ENOENT` if
+    /// there is none.
     pub(super) fn group_mut(&mut self, extent: Extent) -> Result<&mut BlockGroup> {
         self.touched = true;
         covering_mut(&mut self.groups, extent).ok_or(ENOENT)
     }
 
-    /// The first block group from `start` on whose item on disk is out of date, pending ones excepted.
+    /// The first block group from `start` on whose item on disk is out of date, pending ones
+    /// excepted.
     pub(super) fn next_dirty(&self, start: u64) -> Option<&BlockGroup> {
         let first = self.groups.partition_point(|g| g.start < start);
         let rest = self.groups.get(first..)?;
@@ -467,12 +476,13 @@ impl Space {
         self.groups.iter().any(BlockGroup::is_dirty)
     }
 
-    /// Stops allocation from a block group, once more for every call, so that it can be emptied. What is in it must
-    /// fit elsewhere; new chunks are made for that if need be.
+    /// Stops allocation from a block group, once more for every call, so that it can be emptied.
+    /// What is in it must fit elsewhere; new chunks are made for that if need be.
     ///
     /// # Errors
     ///
-    /// `ENOENT` without such a block group; `ENOSPC` if its contents would not fit elsewhere; those of allocating.
+    /// `ENOENT` without such a block group; `ENOSPC` if its contents would not fit elsewhere; those
+    /// of allocating.
     pub fn set_read_only<V: Volume>(&mut self, vol: &V, start: u64) -> Result {
         let group = starting_mut(&mut self.groups, start)?;
         group.read_only = group.read_only.checked_add(1).ok_or(EOVERFLOW)?;
@@ -495,8 +505,8 @@ impl Space {
         Ok(())
     }
 
-    /// The profile that new space of a kind gets: what balance converts to, or else the profile with the most copies
-    /// that is in use.
+    /// The profile that new space of a kind gets: what balance converts to, or else the profile
+    /// with the most copies that is in use.
     pub fn profile(&self, kind: Kind) -> u64 {
         self.targets
             .get(kind as usize)
@@ -572,8 +582,8 @@ fn each_part(
     }
 }
 
-/// The part of `extent` that lies in the block group, or in the gap between block groups, that it starts in. Extents
-/// that were freed side by side may reach over the end of a block group.
+/// The part of `extent` that lies in the block group, or in the gap between block groups, that it
+/// starts in. Extents that were freed side by side may reach over the end of a block group.
 fn first_part(groups: &mut [BlockGroup], extent: Extent) -> (Extent, Option<&mut BlockGroup>) {
     let at = groups.partition_point(|g| g.end() <= extent.start);
     let Some(group) = groups.get_mut(at) else {

@@ -6,7 +6,8 @@ use super::space_info::Space;
 use crate::format::chunk::block_group_flags as bg;
 use crate::volume::fs::Fs;
 
-/// The block groups of one type and profile. All but their number is in bytes; what is kept twice counts once.
+/// The block groups of one type and profile. All but their number is in bytes; what is kept twice
+/// counts once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
     /// Type and profile.
@@ -63,8 +64,8 @@ impl Usage {
         }
     }
 
-    /// What is in use, in bytes. Data counts from when it has its place. Tree blocks count with the commit: until then
-    /// each stands beside the one that it replaces.
+    /// What is in use, in bytes. Data counts from when it has its place. Tree blocks count with the
+    /// commit: until then each stands beside the one that it replaces.
     pub fn in_use(&self) -> u64 {
         if self.flags & bg::DATA != 0 {
             self.used.saturating_add(self.reserved)
@@ -119,8 +120,8 @@ pub fn allocated(sums: &Usages) -> u64 {
 }
 
 impl Fs {
-    /// What is in use as of the last operation. Nothing if the last commit tells: since the mount there was no operation,
-    /// or one has failed. Takes a leaf lock alone.
+    /// What is in use as of the last operation. Nothing if the last commit tells: since the mount
+    /// there was no operation, or one has failed. Takes a leaf lock alone.
     pub fn usages(&self) -> Option<Usages> {
         self.check_failed().ok()?;
         self.reservations.lock().usages

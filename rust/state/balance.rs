@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What balance is doing, and its start, pause, resume and cancel as far as they are state.
 //!
-//! A balance exists from its start until its item is gone from disk. It is *running* while its owner holds a
-//! [`BalanceRun`], which includes a relocation token, from before the item is written until after it is
-//! deleted; *paused* while only memory and the item tell of it; and *being removed* while a cancel deletes the
-//! item of a paused one. Requests to pause and to cancel belong to one run of one balance: a later run never
-//! sees them, and whoever waits for the run to end waits for that very one.
+//! A balance exists from its start until its item is gone from disk. It is *running* while its
+//! owner holds a [`BalanceRun`], which includes a relocation token, from before the item is written
+//! until after it is deleted; *paused* while only memory and the item tell of it; and *being
+//! removed* while a cancel deletes the item of a paused one. Requests to pause and to cancel belong
+//! to one run of one balance: a later run never sees them, and whoever waits for the run to end
+//! waits for that very one.
 
 use kernel::prelude::*;
 
@@ -124,7 +125,8 @@ pub enum Ending {
 pub enum CancelBalance<'a> {
     /// Nothing more: the balance is gone.
     Done,
-    /// The balance was paused: its item is to be deleted, and then [`PausedBalance::removed`] called.
+    /// The balance was paused: its item is to be deleted, and then [`PausedBalance::removed`]
+    /// called.
     Remove(PausedBalance<'a>),
 }
 
@@ -164,14 +166,14 @@ impl FsState {
 }
 
 impl State {
-    /// A first look, before the arguments are: whether a balance could start or, with `resume`, be resumed. The
-    /// decision falls in [`State::start_balance`] and [`State::resume_balance`].
+    /// A first look, before the arguments are: whether a balance could start or, with `resume`, be
+    /// resumed. The decision falls in [`State::start_balance`] and [`State::resume_balance`].
     ///
     /// # Errors
     ///
-    /// [`Refusal::Exclusive`] while another exclusive operation runs; `EINPROGRESS` while a balance runs;
-    /// `ENOTCONN` if there is none to resume. That one is paused is no answer yet: its turn comes after the
-    /// arguments.
+    /// [`Refusal::Exclusive`] while another exclusive operation runs; `EINPROGRESS` while a balance
+    /// runs; `ENOTCONN` if there is none to resume. That one is paused is no answer yet: its turn
+    /// comes after the arguments.
     pub fn look_at_balance(&self, resume: bool) -> core::result::Result<(), Refusal> {
         let inner = self.inner.lock();
         match inner.balance() {
@@ -184,9 +186,10 @@ impl State {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Exclusive`] while another exclusive operation runs; `EINPROGRESS` while a balance runs or is
-    /// paused; `EAGAIN`, with a rate-limited warning, while sends run; `EINVAL` while the volume is being
-    /// unmounted; `EINTR` on a signal while a cancelled balance is being removed.
+    /// [`Refusal::Exclusive`] while another exclusive operation runs; `EINPROGRESS` while a balance
+    /// runs or is paused; `EAGAIN`, with a rate-limited warning, while sends run; `EINVAL` while
+    /// the volume is being unmounted; `EINTR` on a signal while a cancelled balance is being
+    /// removed.
     pub fn start_balance(
         &self,
         log: &dyn Log,
@@ -301,7 +304,8 @@ impl State {
         })
     }
 
-    /// Asks the running balance to pause and waits until its run is over, be it by this or otherwise.
+    /// Asks the running balance to pause and waits until its run is over, be it by this or
+    /// otherwise.
     ///
     /// # Errors
     ///
@@ -323,12 +327,13 @@ impl State {
         Ok(())
     }
 
-    /// Asks for the end of the balance, running or paused, and waits while another thread sees to it.
+    /// Asks for the end of the balance, running or paused, and waits while another thread sees to
+    /// it.
     ///
     /// # Errors
     ///
-    /// `ENOTCONN` if there is none; `EROFS` if the volume is read-only, so that the item cannot be deleted;
-    /// `EINTR` on a signal, where a request to a running balance stays.
+    /// `ENOTCONN` if there is none; `EROFS` if the volume is read-only, so that the item cannot be
+    /// deleted; `EINTR` on a signal, where a request to a running balance stays.
     pub fn cancel_balance(&self, read_only: bool) -> Result<CancelBalance<'_>> {
         let mut inner = self.inner.lock();
         let id = inner.balance().ok_or(ENOTCONN)?.id;
@@ -347,7 +352,8 @@ impl State {
                     removed: false,
                 }));
             }
-            // A run that was about to pause may miss the request: hence asked again after each wait.
+            // A run that was about to pause may miss the request: hence asked again after each
+            // wait.
             balance.request_cancel();
             if self.changed.wait_interruptible(&mut inner) {
                 return Err(EINTR);
@@ -358,8 +364,8 @@ impl State {
 
 /// A run of a balance: the right to relocate, and the way to tell how far it is and how it ended.
 ///
-/// Dropped without [`BalanceRun::finish`], a balance that was being started is forgotten, since its item did
-/// not get to disk, and one that was being resumed is paused again.
+/// Dropped without [`BalanceRun::finish`], a balance that was being started is forgotten, since its
+/// item did not get to disk, and one that was being resumed is paused again.
 pub struct BalanceRun<'a> {
     relocation: RelocationToken<'a>,
 }
@@ -435,7 +441,8 @@ impl<'a> BalanceRun<'a> {
         }
     }
 
-    /// The item is safely on disk: whatever happens to this run, the balance is not to be forgotten.
+    /// The item is safely on disk: whatever happens to this run, the balance is not to be
+    /// forgotten.
     pub fn item_written(&mut self) {
         self.relocation.on_drop = OnDrop::Pause;
     }
@@ -449,7 +456,8 @@ impl<'a> BalanceRun<'a> {
     }
 }
 
-/// A paused balance that is being cancelled. Dropped without [`PausedBalance::removed`], it is paused again.
+/// A paused balance that is being cancelled. Dropped without [`PausedBalance::removed`], it is
+/// paused again.
 #[must_use = "the balance is paused again when this is dropped"]
 pub struct PausedBalance<'a> {
     state: &'a State,

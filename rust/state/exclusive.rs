@@ -52,7 +52,8 @@ impl ExclusiveOperation {
 /// Why an exclusive operation was not begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Another one runs. Ioctls do not fail for this: they return 8, `BTRFS_ERROR_DEV_EXCL_RUN_IN_PROGRESS`.
+    /// Another one runs. Ioctls do not fail for this: they return 8,
+    /// `BTRFS_ERROR_DEV_EXCL_RUN_IN_PROGRESS`.
     Exclusive,
     /// An error as any other.
     Error(Error),
@@ -69,8 +70,8 @@ impl State {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Exclusive`] while another one runs or a balance is paused; `EINVAL` while the volume is being
-    /// unmounted.
+    /// [`Refusal::Exclusive`] while another one runs or a balance is paused; `EINVAL` while the
+    /// volume is being unmounted.
     pub fn begin_exclusive(
         &self,
         operation: Operation,

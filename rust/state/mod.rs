@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `FsState` behind its mutex: who sends, who relocates, and which exclusive operation runs.
 //!
-//! Sends and relocations exclude each other. Whoever starts one asks for a token here, and the drop of the
-//! token undoes what it stands for, whichever way its owner leaves. The mutex is taken to look and to change,
-//! never across I/O, a commit, an allocation or a wait for user space, and it is a leaf: no other lock is
-//! taken under it. So a send that is stuck on a full pipe holds up nobody: it owns a token, not a lock.
+//! Sends and relocations exclude each other. Whoever starts one asks for a token here, and the drop
+//! of the token undoes what it stands for, whichever way its owner leaves. The mutex is taken to
+//! look and to change, never across I/O, a commit, an allocation or a wait for user space, and it
+//! is a leaf: no other lock is taken under it. So a send that is stuck on a full pipe holds up
+//! nobody: it owns a token, not a lock.
 //!
-//! One condition variable tells of every end: of a relocation, and of a change of the exclusive operation.
+//! One condition variable tells of every end: of a relocation, and of a change of the exclusive
+//! operation.
 
 use core::pin::Pin;
 
@@ -99,9 +101,9 @@ impl State {
         self.inner.lock().balance_running
     }
 
-    /// The number of sends that use subvolume `root` as what they send, as parent or as clone source. While it
-    /// is not zero the subvolume must not be deleted or made writable (`EPERM`) nor be deduplicated into
-    /// (`EAGAIN`).
+    /// The number of sends that use subvolume `root` as what they send, as parent or as clone
+    /// source. While it is not zero the subvolume must not be deleted or made writable (`EPERM`)
+    /// nor be deduplicated into (`EAGAIN`).
     pub fn sends_of(&self, root: u64) -> usize {
         let inner = self.inner.lock();
         inner.sends.iter().filter(|send| send.uses(root)).count()
@@ -117,8 +119,8 @@ impl State {
         }
     }
 
-    /// Ends the life of the state at unmount: nothing new starts, and a balance that runs (one that the mount
-    /// resumed; any other holds the mount busy) is paused. Returns when it has.
+    /// Ends the life of the state at unmount: nothing new starts, and a balance that runs (one that
+    /// the mount resumed; any other holds the mount busy) is paused. Returns when it has.
     pub fn close(&self) {
         let mut inner = self.inner.lock();
         inner.closing = true;

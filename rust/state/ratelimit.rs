@@ -3,7 +3,8 @@
 
 use crate::platform;
 
-/// The window's length in milliseconds, and the warnings let through in one: what `printk` itself takes.
+/// The window's length in milliseconds, and the warnings let through in one: what `printk` itself
+/// takes.
 const INTERVAL_MS: u64 = 5_000;
 const BURST: u32 = 10;
 

@@ -35,8 +35,8 @@ impl State {
     ///
     /// # Errors
     ///
-    /// `EAGAIN`, with a rate-limited warning, while sends run; `EINPROGRESS` while another relocation does;
-    /// `EINVAL` while the volume is being unmounted.
+    /// `EAGAIN`, with a rate-limited warning, while sends run; `EINPROGRESS` while another
+    /// relocation does; `EINVAL` while the volume is being unmounted.
     pub fn begin_relocation(&self, log: &dyn Log) -> Result<RelocationToken<'_>> {
         let mut inner = self.inner.lock();
         match inner.start_relocation() {

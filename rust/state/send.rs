@@ -21,8 +21,8 @@ impl RunningSend {
 }
 
 impl State {
-    /// Enters a send of subvolume `root`, to be called before any work and any byte of stream. Sends run side by
-    /// side; the token's drop leaves.
+    /// Enters a send of subvolume `root`, to be called before any work and any byte of stream.
+    /// Sends run side by side; the token's drop leaves.
     ///
     /// # Errors
     ///
@@ -50,7 +50,8 @@ impl State {
         Ok(SendToken { state: self, id })
     }
 
-    /// Locks the state with space in its list for one more send, which is allocated while it is not locked.
+    /// Locks the state with space in its list for one more send, which is allocated while it is not
+    /// locked.
     fn lock_with_memory_for_send(&self) -> Result<MutexGuard<'_, FsState>> {
         let mut spare = KVec::new();
         loop {
@@ -81,7 +82,8 @@ pub struct SendToken<'a> {
 }
 
 impl SendToken<'_> {
-    /// Makes known that this send also reads the subvolumes `sources`: its parent and its clone sources.
+    /// Makes known that this send also reads the subvolumes `sources`: its parent and its clone
+    /// sources.
     pub fn set_sources(&self, mut sources: KVec<u64>) {
         crate::sort::sort(&mut sources);
         let mut inner = self.state.inner.lock();

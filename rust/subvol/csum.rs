@@ -8,7 +8,8 @@ use kernel::prelude::*;
 /// The size of a checksum in bytes.
 pub const CSUM_SIZE: usize = 4;
 
-/// Appends the checksums of the sectors of `logical..logical + len` to `sums`, `None` where there is none.
+/// Appends the checksums of the sectors of `logical..logical + len` to `sums`, `None` where there
+/// is none.
 ///
 /// `logical` and `len` are multiples of `sectorsize`, in bytes.
 ///
@@ -37,7 +38,8 @@ pub fn lookup<S: Nodes>(
         };
         if key.typ != item_type::EXTENT_CSUM || key.offset >= end {
             if key < start {
-                // `seek_before` may have stopped at an item of another kind, before the first checksum.
+                // `seek_before` may have stopped at an item of another kind, before the first
+                // checksum.
                 cursor.next()?;
                 continue;
             }

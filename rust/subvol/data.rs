@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! File data: read in large pieces, checked against its checksums, decompressed.
 //!
-//! A read is planned over all extents it touches, sent to the device at once, and only then looked at, so that
-//! one call keeps the device busy. A sector whose checksum does not match is read from the other mirror, and written over
-//! the bad copy.
+//! A read is planned over all extents it touches, sent to the device at once, and only then looked
+//! at, so that one call keeps the device busy. A sector whose checksum does not match is read from
+//! the other mirror, and written over the bad copy.
 
 use super::csum;
 use super::decompress::decompress;
@@ -95,7 +95,8 @@ fn read_with_sums(
             let io = ReadIo::new(mirrors.first(), piece.buf);
             ios.push(io, GFP_KERNEL)?;
         }
-        // The call's own result says no more than those of its pieces, which are looked at one by one.
+        // The call's own result says no more than those of its pieces, which are looked at one by
+        // one.
         let _ = reader.fs().device.read_many(&mut ios);
         for io in ios.iter() {
             failed.push(io.result.is_err(), GFP_KERNEL)?;
@@ -190,7 +191,8 @@ impl Sector {
         fs.stats.count(Stat::Corruption, &*fs.device);
     }
 
-    /// Tries each mirror by itself; the first that is good wins, and is written over the bad ones before it.
+    /// Tries each mirror by itself; the first that is good wins, and is written over the bad ones
+    /// before it.
     fn recover(&self, reader: &Reader, owner: &Owner, sector: &mut [u8], failed: bool) -> Result {
         if !failed {
             self.warn(reader, owner, sector, 1);
@@ -216,9 +218,9 @@ impl Sector {
 }
 
 impl Sector {
-    /// Makes the copies before the mirror `good` like this one, if the volume may be written to. If that fails, nothing
-    /// is worse than before. The reader keeps the place from being used for anything else; data without a checksum,
-    /// which may be overwritten where it is, is left alone.
+    /// Makes the copies before the mirror `good` like this one, if the volume may be written to. If
+    /// that fails, nothing is worse than before. The reader keeps the place from being used for
+    /// anything else; data without a checksum, which may be overwritten where it is, is left alone.
     fn repair(&self, reader: &Reader, owner: &Owner, sector: &[u8], good: u32) {
         let fs = reader.fs();
         let chunks = fs.chunk_map();
@@ -273,9 +275,9 @@ struct Plan {
     sums: Option<KVec<Sums>>,
 }
 
-/// Reads file data at `offset` into the whole of `buf`; what lies after the end of the file's extents reads as
-/// zeros. `offset` and `buf.len()`, and the size of each slice of a [`Scatter`], are multiples of the sector size, in
-/// bytes.
+/// Reads file data at `offset` into the whole of `buf`; what lies after the end of the file's
+/// extents reads as zeros. `offset` and `buf.len()`, and the size of each slice of a [`Scatter`],
+/// are multiples of the sector size, in bytes.
 ///
 /// # Errors
 ///
@@ -292,8 +294,8 @@ pub fn read_sectors(
     plan.run(reader, owner, offset, &mut buf)
 }
 
-/// As [`read_sectors`], of the file as it is now, committed or not. Takes the writer's mutex if the subvolume was
-/// changed since the last commit, and lets go of it before it reads data.
+/// As [`read_sectors`], of the file as it is now, committed or not. Takes the writer's mutex if the
+/// subvolume was changed since the last commit, and lets go of it before it reads data.
 ///
 /// # Errors
 ///
@@ -501,7 +503,8 @@ fn read_inline(
     buf.zero(len, end.saturating_sub(len))
 }
 
-/// Reads what the file has at `offset`, up to `buf.len()` bytes and its end; returns the number of bytes.
+/// Reads what the file has at `offset`, up to `buf.len()` bytes and its end; returns the number of
+/// bytes.
 ///
 /// # Errors
 ///

@@ -31,8 +31,9 @@ fn length(src: &[u8], at: usize) -> Result<usize> {
     Ok(u32::from_le_bytes(bytes) as usize)
 }
 
-/// LZO data is a total length and then segments, each a length and a block that holds one sector at most. No
-/// length crosses the end of a sector: where fewer than four bytes are left in one, the next one goes on.
+/// LZO data is a total length and then segments, each a length and a block that holds one sector at
+/// most. No length crosses the end of a sector: where fewer than four bytes are left in one, the
+/// next one goes on.
 fn lzo(src: &[u8], dst: &mut [u8], sectorsize: BlockSize) -> Result<usize> {
     let total = length(src, 0)?;
     let src = src.get(..total).ok_or(EIO)?;
@@ -58,8 +59,8 @@ fn lzo(src: &[u8], dst: &mut [u8], sectorsize: BlockSize) -> Result<usize> {
     Ok(made)
 }
 
-/// The block of a sector of which only the start is wanted. Unlike the other methods LZO cannot stop early, and
-/// the C driver compresses whole sectors even where the data is inline and shorter.
+/// The block of a sector of which only the start is wanted. Unlike the other methods LZO cannot
+/// stop early, and the C driver compresses whole sectors even where the data is inline and shorter.
 fn lzo_last(segment: &[u8], dst: &mut [u8], sector: usize) -> Result<usize> {
     let mut block = KVec::from_elem(0u8, sector, GFP_KERNEL)?;
     let len = platform::lzo1x(segment, &mut block)?.min(dst.len());

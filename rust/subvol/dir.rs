@@ -108,8 +108,8 @@ pub fn lookup<S: Nodes>(
     Ok(None)
 }
 
-/// Calls `each` with the index and the entry of everything in directory `dir`, from index `from` on and in
-/// order, until it answers `false`.
+/// Calls `each` with the index and the entry of everything in directory `dir`, from index `from` on
+/// and in order, until it answers `false`.
 ///
 /// # Errors
 ///

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The map of a file's extents that users are shown (`FIEMAP`), a part at a time.
 //!
-//! It is that of the running transaction, with what is only in memory besides, and nothing is committed for it.
+//! It is that of the running transaction, with what is only in memory besides, and nothing is
+//! committed for it.
 
 use super::file_extent::{self, Extent, Kind, Regular};
 use super::sharing::Sharing;
@@ -114,9 +115,10 @@ pub struct Part {
     pub next: Option<u64>,
 }
 
-/// The part of the map of inode `ino` of subvolume `tree` that starts at `from` and reaches up to `until`, or not as far
-/// if there is much. `dirty` are the ranges in it that have data in memory. Whether extents are shared is only looked up if
-/// `sharing` says so. The first extent may start before `from`.
+/// The part of the map of inode `ino` of subvolume `tree` that starts at `from` and reaches up to
+/// `until`, or not as far if there is much. `dirty` are the ranges in it that have data in memory.
+/// Whether extents are shared is only looked up if `sharing` says so. The first extent may start
+/// before `from`.
 ///
 /// # Errors
 ///
@@ -164,7 +166,8 @@ pub fn part(
     })
 }
 
-/// Adds what is dirty in a range that reads as zeros from disk, and what there is of `mapped` around it.
+/// Adds what is dirty in a range that reads as zeros from disk, and what there is of `mapped`
+/// around it.
 fn push_around(
     extents: &mut KVec<Mapped>,
     mapped: Option<Mapped>,

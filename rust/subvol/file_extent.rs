@@ -94,7 +94,8 @@ pub fn parse<'a>(key: &Key, data: &'a [u8], sectorsize: BlockSize) -> Result<Ext
     let ram_bytes = head.ram_bytes.get();
     if head.typ == TYPE_INLINE {
         let bytes = data.get(INLINE_HEAD_SIZE..).ok_or(EUCLEAN)?;
-        // Old kernels left a wrong ram_bytes after inline truncation; what is stored is what counts there.
+        // Old kernels left a wrong ram_bytes after inline truncation; what is stored is what counts
+        // there.
         let len = if head.compression == compression::NONE {
             bytes.len() as u64
         } else {
@@ -153,9 +154,9 @@ pub fn parse<'a>(key: &Key, data: &'a [u8], sectorsize: BlockSize) -> Result<Ext
     }
 }
 
-/// Calls `each` for the parts of inode `ino` that touch `from..to`, in order and without gaps or overlaps,
-/// until it answers `false`. Holes that have no item are made up; parts are whole, so that the first may
-/// start before `from` and the last may end behind `to`.
+/// Calls `each` for the parts of inode `ino` that touch `from..to`, in order and without gaps or
+/// overlaps, until it answers `false`. Holes that have no item are made up; parts are whole, so
+/// that the first may start before `from` and the last may end behind `to`.
 ///
 /// # Errors
 ///

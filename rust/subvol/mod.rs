@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What lives in a subvolume's tree: inodes, directories, file extents, xattrs, and data checksums.
 //!
-//! [`write`](mod@write) changes inodes and files; all else here reads. Functions that only need nodes take any
-//! [`crate::tree::Nodes`], so that they serve the last commit and the running transaction alike; those that read file
-//! data take a [`crate::trans::Reader`], whose epoch keeps the extents in place meanwhile.
+//! [`write`](mod@write) changes inodes and files; all else here reads. Functions that only need
+//! nodes take any [`crate::tree::Nodes`], so that they serve the last commit and the running
+//! transaction alike; those that read file data take a [`crate::trans::Reader`], whose epoch keeps
+//! the extents in place meanwhile.
 
 pub mod csum;
 pub mod data;

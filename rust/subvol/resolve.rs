@@ -52,8 +52,8 @@ impl<'b> PathBuf<'b> {
     }
 }
 
-/// The last name of inode `ino` that is in an `INODE_REF` item: calls `each` with it, and returns the directory. A
-/// directory has one name only.
+/// The last name of inode `ino` that is in an `INODE_REF` item: calls `each` with it, and returns
+/// the directory. A directory has one name only.
 ///
 /// # Errors
 ///
@@ -79,12 +79,13 @@ pub fn last_parent(
     Ok(key.offset)
 }
 
-/// Puts the path of directory `dir`, from the subvolume's root directory and with a slash at its end, before what
-/// `path` has.
+/// Puts the path of directory `dir`, from the subvolume's root directory and with a slash at its
+/// end, before what `path` has.
 ///
 /// # Errors
 ///
-/// `ENOENT` if an inode on the way has no name, `ENAMETOOLONG` if the path has no space, and what reading nodes gives.
+/// `ENOENT` if an inode on the way has no name, `ENAMETOOLONG` if the path has no space, and what
+/// reading nodes gives.
 pub fn prepend_dir(
     reader: &Reader,
     root: TreeRoot,
@@ -105,8 +106,8 @@ pub fn prepend_dir(
 ///
 /// # Errors
 ///
-/// `ENOENT` if the inode has no name, `ENAMETOOLONG` for a path of more than 4,095 bytes, `EUCLEAN` for damaged
-/// items, `ENOMEM`, and what reading nodes or `each` gives.
+/// `ENOENT` if the inode has no name, `ENAMETOOLONG` for a path of more than 4,095 bytes, `EUCLEAN`
+/// for damaged items, `ENOMEM`, and what reading nodes or `each` gives.
 pub fn for_each_path(
     reader: &Reader,
     root: TreeRoot,
@@ -177,8 +178,8 @@ pub fn with_root_backref<T>(
     })
 }
 
-/// Calls `each` with the tree and directory of every subvolume that `parent` holds, from tree `from` on, until it
-/// answers false.
+/// Calls `each` with the tree and directory of every subvolume that `parent` holds, from tree
+/// `from` on, until it answers false.
 ///
 /// # Errors
 ///
@@ -204,7 +205,8 @@ pub fn for_each_child(
 ///
 /// # Errors
 ///
-/// `ENOENT` if it is not there, `EUCLEAN` for a damaged item, or what reading nodes or `each` gives.
+/// `ENOENT` if it is not there, `EUCLEAN` for a damaged item, or what reading nodes or `each`
+/// gives.
 pub fn with_child<T>(
     reader: &Reader,
     parent: u64,

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A part of a file in memory that need not be contiguous there, such as the folios of a page cache.
+//! A part of a file in memory that need not be contiguous there, such as the folios of a page
+//! cache.
 
 use kernel::prelude::*;
 
-/// Consecutive bytes of a file, in slices that follow one another in the file. All positions count from the first byte
-/// of the first slice.
+/// Consecutive bytes of a file, in slices that follow one another in the file. All positions count
+/// from the first byte of the first slice.
 pub struct Scatter<'b> {
     slices: KVec<&'b mut [u8]>,
     len: usize,
@@ -96,7 +97,8 @@ pub struct Taker<'t, 'b> {
 }
 
 impl<'t> Taker<'t, '_> {
-    /// What is contiguous from `from` on, up to `to`. Nothing if that is empty, not there, or was given out before.
+    /// What is contiguous from `from` on, up to `to`. Nothing if that is empty, not there, or was
+    /// given out before.
     pub fn next(&mut self, from: usize, to: usize) -> Option<&'t mut [u8]> {
         while self.at.saturating_add(self.current.len()) <= from {
             self.at = self.at.saturating_add(self.current.len());

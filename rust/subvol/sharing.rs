@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Whether others use a file's extents, too.
 //!
-//! An extent is shared directly, by references of other files or of other places in the same one, or because a block
-//! on the way from the subvolume's root down to the file extent item has more than one parent, as all of them
-//! have below the root of a snapshot. The way is found from the top, so that what is known of its blocks serves the
-//! next extent, too.
+//! An extent is shared directly, by references of other files or of other places in the same one,
+//! or because a block on the way from the subvolume's root down to the file extent item has more
+//! than one parent, as all of them have below the root of a snapshot. The way is found from the
+//! top, so that what is known of its blocks serves the next extent, too.
 //!
-//! In the running transaction, the extent tree is behind: what is queued for it counts as if it were there.
+//! In the running transaction, the extent tree is behind: what is queued for it counts as if it
+//! were there.
 
 use super::file_extent::{Extent, Kind};
 use crate::extent::backref::{find_extent, for_each_keyed, FoundExtent};
@@ -106,12 +107,13 @@ impl<'v, V: View> Sharing<'v, V> {
         })
     }
 
-    /// Whether anything but this place of the file refers to the extent that `part` lies in. Parts of one extent that
-    /// the file has kept after some of it was overwritten count as one place.
+    /// Whether anything but this place of the file refers to the extent that `part` lies in. Parts
+    /// of one extent that the file has kept after some of it was overwritten count as one place.
     ///
     /// # Errors
     ///
-    /// `EUCLEAN` for damaged items of the extent tree, after a line in the log; `ENOMEM`; errors of reading.
+    /// `EUCLEAN` for damaged items of the extent tree, after a line in the log; `ENOMEM`; errors of
+    /// reading.
     pub fn is_shared(&mut self, part: &Extent<'_>) -> Result<bool> {
         let (Kind::Regular(extent) | Kind::Prealloc(extent)) = part.kind else {
             return Ok(false);
@@ -180,7 +182,8 @@ impl<'v, V: View> Sharing<'v, V> {
         Ok(direct)
     }
 
-    /// Whether one of the paths to the items is shared that a reference with this offset stands for.
+    /// Whether one of the paths to the items is shared that a reference with this offset stands
+    /// for.
     fn any_path_is_shared(&mut self, known: &Known<'_>, offset: u64) -> Result<bool> {
         // The offset is that of the extent's first byte, which may lie before the file's.
         let mut at = if offset > i64::MAX as u64 { 0 } else { offset };

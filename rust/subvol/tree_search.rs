@@ -10,8 +10,9 @@ use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// `struct btrfs_ioctl_search_key`, 104 bytes: what to search for.
 ///
-/// The bounds are keys and are compared as such: between them lie items of any type and offset, except at the two
-/// ends. User space relies on that, and gives a smallest type above the largest one.
+/// The bounds are keys and are compared as such: between them lie items of any type and offset,
+/// except at the two ends. User space relies on that, and gives a smallest type above the largest
+/// one.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SearchKey {
@@ -72,12 +73,13 @@ impl SearchKey {
 pub enum Found {
     /// This many items; there may be more, for which there was no space.
     Items(u32),
-    /// The first item is larger than the buffer, and would need this many bytes. Its header was put without it.
+    /// The first item is larger than the buffer, and would need this many bytes. Its header was put
+    /// without it.
     TooLarge(u64),
 }
 
-/// Puts header and bytes of all items between the bounds of `key` into a buffer of `buf_size` bytes, through `put`, which
-/// takes an offset in the buffer and bytes.
+/// Puts header and bytes of all items between the bounds of `key` into a buffer of `buf_size`
+/// bytes, through `put`, which takes an offset in the buffer and bytes.
 ///
 /// # Errors
 ///

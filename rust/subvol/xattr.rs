@@ -7,11 +7,13 @@ use crate::format::{item_type, Key};
 use crate::tree::{Cursor, Nodes, TreeRoot};
 use kernel::prelude::*;
 
-/// Gives `found` the value of the attribute `name` (with its prefix, such as `user.`) of inode `ino`.
+/// Gives `found` the value of the attribute `name` (with its prefix, such as `user.`) of inode
+/// `ino`.
 ///
 /// # Errors
 ///
-/// `ENODATA` if there is none, `EUCLEAN` for a damaged item, or what reading nodes or `found` gives.
+/// `ENODATA` if there is none, `EUCLEAN` for a damaged item, or what reading nodes or `found`
+/// gives.
 pub fn get<S: Nodes, T>(
     nodes: &S,
     root: TreeRoot,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The memory of the node cache: never more than its limit, however many nodes pass through, and less when asked.
+//! The memory of the node cache: never more than its limit, however many nodes pass through, and
+//! less when asked.
 
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, Arc};

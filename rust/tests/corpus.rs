@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Damaged and odd volumes from the tests of btrfs-progs: opening and walking one ends in an error or in an answer.
+//! Damaged and odd volumes from the tests of btrfs-progs: opening and walking one ends in an error
+//! or in an answer.
 
 mod images;
 

@@ -56,7 +56,8 @@ struct Victim {
 }
 
 impl Victim {
-    /// The second child of the root's first child, so that it has neighbours, or that child's parent.
+    /// The second child of the root's first child, so that it has neighbours, or that child's
+    /// parent.
     fn find(image: &MemDevice, leaf: bool) -> Self {
         let fs = open(image).unwrap();
         let reader = fs.reader().unwrap();
@@ -316,7 +317,8 @@ fn each_kind_of_damage_has_its_error() {
     }
 }
 
-/// A leaf whose last key lies beyond the next leaf's first one is right in itself; the walk must not go back.
+/// A leaf whose last key lies beyond the next leaf's first one is right in itself; the walk must
+/// not go back.
 #[test]
 fn leaves_that_overlap_end_a_walk() {
     let image = make_in_memory(&["-n", "4096", "-m", "single"]);
@@ -386,7 +388,8 @@ fn walk_what_there_is(image: &MemDevice) -> Result {
     all
 }
 
-/// Damage that nobody thought of, with checksums that fit: an error or an answer, and never anything else.
+/// Damage that nobody thought of, with checksums that fit: an error or an answer, and never
+/// anything else.
 #[test]
 fn random_damage_ends_in_an_error_or_an_answer() {
     let good = make_in_memory(&["-n", "4096", "-m", "dup"]);
@@ -555,7 +558,8 @@ fn what_cannot_be_mounted_is_named() {
             EINVAL,
             "super_total_bytes 0 mismatch",
         ),
-        // The stripe length of the first system chunk: 17 bytes of key, 16 bytes of chunk before it.
+        // The stripe length of the first system chunk: 17 bytes of key, 16 bytes of chunk before
+        // it.
         (
             |sb| sb.sys_chunk_array[33] = 1,
             EUCLEAN,
@@ -623,7 +627,8 @@ fn what_forbids_writing() {
 #[test]
 fn a_backup_root_serves_if_asked_for() {
     let good = make_in_memory(&["-m", "single"]);
-    // mkfs leaves backups; here the first one is made to be the present root, and the root to be nowhere.
+    // mkfs leaves backups; here the first one is made to be the present root, and the root to be
+    // nowhere.
     let image = with_superblock(&good, |sb| {
         let mut backup = sb.super_roots[0];
         backup.tree_root = sb.root;

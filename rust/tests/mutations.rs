@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Damaged volumes by the thousand, each with checksums that fit: all that can be done with one ends, without a panic.
+//! Damaged volumes by the thousand, each with checksums that fit: all that can be done with one
+//! ends, without a panic.
 //!
 //! The same each time; `RBTRFS_ROUNDS` asks for more of them, and `tools/fuzz` goes on from there.
 

@@ -489,7 +489,8 @@ fn scenario() -> (Memory, impl Fn(&mut Memory) -> Result) {
     (memory, change)
 }
 
-/// Runs the scenario with the n-th of something failing, for every n, and checks that aborting undoes it.
+/// Runs the scenario with the n-th of something failing, for every n, and checks that aborting
+/// undoes it.
 fn every_failure(error: Error, arm: impl Fn(&Memory, u64), disarm: impl Fn(&Memory) -> bool) {
     let (base, change) = scenario();
     let before = base.contents();

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Abort: a transaction that ends without a commit.
 //!
-//! Nothing that a transaction does is visible before its superblock is written, so there is nothing to undo on disk.
-//! In memory its blocks and roots are its own and go with it, and block groups, free space and chunks are read again
-//! by the next transaction. That one comes only after a new mount if anything had been changed: a change that failed
-//! half way, or a device that failed to write, is for an administrator to look at first.
+//! Nothing that a transaction does is visible before its superblock is written, so there is nothing
+//! to undo on disk. In memory its blocks and roots are its own and go with it, and block groups,
+//! free space and chunks are read again by the next transaction. That one comes only after a new
+//! mount if anything had been changed: a change that failed half way, or a device that failed to
+//! write, is for an administrator to look at first.
 
 use super::transaction::TransactionHandle;
 use crate::volume::fs::Fs;

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Commit: from memory to disk, in an order that leaves the old or the new state, whenever the power fails.
+//! Commit: from memory to disk, in an order that leaves the old or the new state, whenever the
+//! power fails.
 //!
-//! All that refers to each other is brought to rest first: delayed references, block groups and root items change
-//! trees, and changing trees makes more of them. That seals the commit; the writer's mutex is let go of, and the next
-//! transaction can start from it. Then the blocks are written to places that no committed state uses, and flushed; only
-//! then the superblock, which decides, is written past the device's cache.
+//! All that refers to each other is brought to rest first: delayed references, block groups and
+//! root items change trees, and changing trees makes more of them. That seals the commit; the
+//! writer's mutex is let go of, and the next transaction can start from it. Then the blocks are
+//! written to places that no committed state uses, and flushed; only then the superblock, which
+//! decides, is written past the device's cache.
 
 use super::abort;
 use super::sealed::{Sealed, SealedNodes};
@@ -29,13 +31,14 @@ const BATCH: usize = 256;
 const SUPER_FLAG_WRITTEN: u64 = 1;
 
 impl Transaction<'_> {
-    /// Writes the transaction to disk and makes it what everybody reads. Does nothing if nothing was changed. While the
-    /// device is at work, the next transaction can run already.
+    /// Writes the transaction to disk and makes it what everybody reads. Does nothing if nothing
+    /// was changed. While the device is at work, the next transaction can run already.
     ///
     /// # Errors
     ///
-    /// Any error aborts the transaction: the volume stays as the last commit left it, and turns read-only. If the
-    /// commit before this one, which this one starts from, fails meanwhile, its error; `EROFS` if it had failed.
+    /// Any error aborts the transaction: the volume stays as the last commit left it, and turns
+    /// read-only. If the commit before this one, which this one starts from, fails meanwhile, its
+    /// error; `EROFS` if it had failed.
     pub fn commit(mut self) -> Result {
         if !self.handle.is_changed() && !self.space().is_dirty() {
             self.handle.finished = true;
@@ -72,11 +75,12 @@ impl Transaction<'_> {
         written
     }
 
-    /// Brings the transaction to rest. From then on its blocks and its superblock do not change any more, and the next
-    /// transaction starts from them.
+    /// Brings the transaction to rest. From then on its blocks and its superblock do not change any
+    /// more, and the next transaction starts from them.
     fn seal(&mut self) -> Result<Sealed> {
         dev_stats::store(self)?;
-        // The superblock has no generation of its own for the tree of roots: that block must be of this commit, too.
+        // The superblock has no generation of its own for the tree of roots: that block must be of
+        // this commit, too.
         let top = self.root(tree_id::ROOT)?.level;
         cow_to(self, tree_id::ROOT, &Key::MIN, top)?;
         self.settle()?;
@@ -99,12 +103,13 @@ impl Transaction<'_> {
         Ok(sealed)
     }
 
-    /// Runs everything that changes trees until nothing changes any more. Nothing is written: who does this before
-    /// the commit can still cancel the transaction if it fails.
+    /// Runs everything that changes trees until nothing changes any more. Nothing is written: who
+    /// does this before the commit can still cancel the transaction if it fails.
     ///
     /// # Errors
     ///
-    /// `ENOSPC`, `ENOMEM`, `EUCLEAN` for references that the extent tree does not agree with; those of reading.
+    /// `ENOSPC`, `ENOMEM`, `EUCLEAN` for references that the extent tree does not agree with; those
+    /// of reading.
     pub fn settle(&mut self) -> Result {
         loop {
             chunk_alloc::write_new_block_groups(self)?;
@@ -204,7 +209,8 @@ impl Fs {
         superblock::write_copies(&*self.device, &mut superblock)
     }
 
-    /// Ends the time between a commit's sealing and its being on disk, and tells those who wait for that.
+    /// Ends the time between a commit's sealing and its being on disk, and tells those who wait for
+    /// that.
     fn unseal(&self, sealed: Sealed, written: Result) {
         match written {
             Ok(()) => {

@@ -92,7 +92,8 @@ impl CommitRoots {
 
     /// Looks an item up in the tree of roots.
     fn read_item(&self, nodes: &impl Nodes, tree: u64) -> Result<Arc<RootItem>> {
-        // A snapshot's item has its generation as key offset, so the offset is not known beforehand.
+        // A snapshot's item has its generation as key offset, so the offset is not known
+        // beforehand.
         let mut cursor = Cursor::new(nodes, self.root_tree());
         if !cursor.seek_before(&Key::new(tree, item_type::ROOT_ITEM, u64::MAX))? {
             return Err(ENOENT);

@@ -4,7 +4,8 @@
 use crate::platform::uptime_ms;
 use kernel::sync::atomic::{Atomic, Relaxed};
 
-/// Counters of a mounted volume, in milliseconds. Each is right by itself; a reader may see them at different times.
+/// Counters of a mounted volume, in milliseconds. Each is right by itself; a reader may see them at
+/// different times.
 pub struct CommitStats {
     /// When the commit began that runs now; 0 if none does.
     began: Atomic<u64>,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The tree blocks that the running transaction made, and how a transaction looks at any tree block.
+//! The tree blocks that the running transaction made, and how a transaction looks at any tree
+//! block.
 
 use super::reader::Reader;
 use crate::tree::node::{Node, NodePtr};
@@ -13,8 +14,8 @@ use kernel::sync::Arc;
 /// One block that the transaction made.
 struct Dirty {
     buf: NodeBuf,
-    /// The block may have other holders, or children that are referred to by its address: a tree edit has to copy
-    /// it like a committed one.
+    /// The block may have other holders, or children that are referred to by its address: a tree
+    /// edit has to copy it like a committed one.
     shared: bool,
 }
 

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Epochs: which commits somebody still reads.
 //!
-//! A reader enters at the last commit and holds its generation until it leaves. What transaction T freed is
-//! part of every commit before T and of none from T on. So the extent may be allocated again when T is
-//! committed and every guard is of T or later: [`Epochs::is_reusable`].
+//! A reader enters at the last commit and holds its generation until it leaves. What transaction T
+//! freed is part of every commit before T and of none from T on. So the extent may be allocated
+//! again when T is committed and every guard is of T or later: [`Epochs::is_reusable`].
 //!
-//! A reader enters first and looks for the last commit's roots then, and a commit publishes its roots first
-//! and advances then. So whatever the timing, nobody reads a commit older than the guard that it holds.
+//! A reader enters first and looks for the last commit's roots then, and a commit publishes its
+//! roots first and advances then. So whatever the timing, nobody reads a commit older than the
+//! guard that it holds.
 
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, Arc, Mutex};

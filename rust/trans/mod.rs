@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Transactions: the running transaction, its commit, and the views of what is committed.
 //!
-//! A change of the volume is made through a [`Transaction`], which holds the writer's mutex. A [`Reader`] is one
-//! consistent view: that of a commit. A [`View`] is either, or the running view: the newest commit with the changes
-//! of the running transaction. docs/LOCKING.md has the order of locks.
+//! A change of the volume is made through a [`Transaction`], which holds the writer's mutex. A
+//! [`Reader`] is one consistent view: that of a commit. A [`View`] is either, or the running view:
+//! the newest commit with the changes of the running transaction. docs/LOCKING.md has the order of
+//! locks.
 
 pub(crate) mod abort;
 pub(crate) mod commit;

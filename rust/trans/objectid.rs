@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Numbers for new objects: of inodes in the tree of a subvolume, of subvolumes in the tree of roots.
+//! Numbers for new objects: of inodes in the tree of a subvolume, of subvolumes in the tree of
+//! roots.
 //!
-//! A number that was in use at any time since the volume was opened is not given to another object: the inode cache, the
-//! subvolumes in memory, file handles and sends know objects by their numbers. Across mounts a number may come again;
-//! then nothing in memory knows the old object, and the generation tells file handles of the two apart.
+//! A number that was in use at any time since the volume was opened is not given to another object:
+//! the inode cache, the subvolumes in memory, file handles and sends know objects by their numbers.
+//! Across mounts a number may come again; then nothing in memory knows the old object, and the
+//! generation tells file handles of the two apart.
 //!
-//! The number to go on from is looked up in the tree when an object is made, or before the first one is removed: by then
-//! the tree still has every number that was in use. The C driver looks it up when it reads the root
-//! (`btrfs_init_root_free_objectid`).
+//! The number to go on from is looked up in the tree when an object is made, or before the first
+//! one is removed: by then the tree still has every number that was in use. The C driver looks it
+//! up when it reads the root (`btrfs_init_root_free_objectid`).
 
 use super::transaction::Transaction;
 use crate::format::{objectid, tree_id, Key};
@@ -15,8 +17,8 @@ use crate::tree::Cursor;
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
 
-/// The lowest number above all that were in use since the volume was opened, of each tree for which it was looked up
-/// (`free_objectid`). Behind the writer's mutex.
+/// The lowest number above all that were in use since the volume was opened, of each tree for which
+/// it was looked up (`free_objectid`). Behind the writer's mutex.
 pub(crate) struct FreeObjectids(RBTree<u64, u64>);
 
 impl FreeObjectids {
@@ -47,8 +49,8 @@ impl Transaction<'_> {
         Ok(number)
     }
 
-    /// Keeps the numbers that a tree has in use from being given again. To be called before an object is removed.
-    /// Changes nothing on disk.
+    /// Keeps the numbers that a tree has in use from being given again. To be called before an
+    /// object is removed. Changes nothing on disk.
     ///
     /// # Errors
     ///

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The orphan items that were added since the volume was opened.
 //!
-//! An inode that loses its last name while the volume is mounted is in use by the one who took the name away, at least;
-//! it is removed when it leaves memory. Orphan items that the set does not have are from an earlier mount: nothing in
-//! memory knows their inodes, and they can be removed at any time.
+//! An inode that loses its last name while the volume is mounted is in use by the one who took the
+//! name away, at least; it is removed when it leaves memory. Orphan items that the set does not
+//! have are from an earlier mount: nothing in memory knows their inodes, and they can be removed at
+//! any time.
 
 use super::transaction::Transaction;
 use kernel::prelude::*;
@@ -36,7 +37,8 @@ impl Transaction<'_> {
         self.handle.writer.orphans.0.remove(&(tree, number));
     }
 
-    /// Whether the orphan item was added since the volume was opened, so that the inode may be in use.
+    /// Whether the orphan item was added since the volume was opened, so that the inode may be in
+    /// use.
     pub fn may_use_orphan(&self, tree: u64, number: u64) -> bool {
         self.handle.writer.orphans.0.get(&(tree, number)).is_some()
     }

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What the running transaction keeps in memory, for the machine to weigh.
 //!
-//! Tree blocks that were changed are not given back before a commit has written them. Memory reclaim learns here how
-//! many there are; once it has asked in vain for as many, it is time to commit.
+//! Tree blocks that were changed are not given back before a commit has written them. Memory
+//! reclaim learns here how many there are; once it has asked in vain for as many, it is time to
+//! commit.
 
 use kernel::sync::atomic::{Atomic, Relaxed};
 
-/// The dirty blocks of a volume, and who asks for them. No locks: memory reclaim calls this while anything may be held.
+/// The dirty blocks of a volume, and who asks for them. No locks: memory reclaim calls this while
+/// anything may be held.
 pub struct Pressure {
     dirty: Atomic<usize>,
     /// How many reclaim has asked for since the last commit.
@@ -38,8 +40,9 @@ impl Pressure {
         self.owed.store(0, Relaxed);
     }
 
-    /// Asks for `blocks` more, which were not to be had otherwise. Returns whether a commit is due. Each asks in
-    /// proportion to its need, so that a machine that is merely busy does not commit all the time.
+    /// Asks for `blocks` more, which were not to be had otherwise. Returns whether a commit is due.
+    /// Each asks in proportion to its need, so that a machine that is merely busy does not commit
+    /// all the time.
     pub fn ask(&self, blocks: usize) -> bool {
         let dirty = self.dirty();
         if dirty == 0 {

@@ -15,8 +15,8 @@ use kernel::sync::Arc;
 /// What a reader consists of, less the reference to the volume.
 pub(crate) type ReaderParts = (Arc<CommitRoots>, EpochGuard, Option<Arc<SealedNodes>>);
 
-/// Reads the volume as of the last commit before it was made. Nothing that this commit refers to is overwritten as
-/// long as it lives. It holds no lock.
+/// Reads the volume as of the last commit before it was made. Nothing that this commit refers to is
+/// overwritten as long as it lives. It holds no lock.
 #[derive(Clone)]
 pub struct Reader {
     fs: Fs,
@@ -56,8 +56,8 @@ impl Reader {
         (self.roots, self._epoch, self.sealed)
     }
 
-    /// If the commit is on disk by now, makes this a reader like any other: blocks are where all look for them, and what
-    /// the commit freed need not be kept.
+    /// If the commit is on disk by now, makes this a reader like any other: blocks are where all
+    /// look for them, and what the commit freed need not be kept.
     pub(super) fn unseal(&mut self) {
         if self.sealed.is_none() || self.fs.generation() < self.generation() {
             return;
@@ -93,7 +93,8 @@ impl Reader {
     ///
     /// # Errors
     ///
-    /// `ENOENT` if there is no such tree, `EUCLEAN` for a bad root item, and what reading nodes gives.
+    /// `ENOENT` if there is no such tree, `EUCLEAN` for a bad root item, and what reading nodes
+    /// gives.
     pub fn root(&self, tree: u64) -> Result<TreeRoot> {
         self.roots.root(self, tree)
     }
@@ -117,8 +118,8 @@ impl Reader {
         self.sealed(ptr).or_else(|| self.fs.cache.cached(ptr))
     }
 
-    /// Reads the nodes that searches for these keys will come by, those of all trees at once. What fails is left for the
-    /// searches to report.
+    /// Reads the nodes that searches for these keys will come by, those of all trees at once. What
+    /// fails is left for the searches to report.
     pub fn prefetch_paths(&self, goals: impl Iterator<Item = (TreeRoot, Key)>) {
         // Of a sealed commit, all that is new is in memory.
         if self.sealed.is_none() {
@@ -126,12 +127,13 @@ impl Reader {
         }
     }
 
-    /// Fills `buf` with what is at a logical address, unchecked. Address and size are multiples of the sector size.
-    /// `mirror` counts from 1; 0 is any copy that the device can read.
+    /// Fills `buf` with what is at a logical address, unchecked. Address and size are multiples of
+    /// the sector size. `mirror` counts from 1; 0 is any copy that the device can read.
     ///
     /// # Errors
     ///
-    /// `EUCLEAN` if the range does not lie within one chunk, `EINVAL` if there is no such copy, `EIO`.
+    /// `EUCLEAN` if the range does not lie within one chunk, `EINVAL` if there is no such copy,
+    /// `EIO`.
     pub fn read_logical(&self, logical: u64, buf: &mut [u8], mirror: u32) -> Result {
         let chunks = self.fs.chunk_map();
         let mirrors = chunks.mirrors(logical, buf.len() as u64)?;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The roots of all trees as the running transaction has them, and their items in the root tree.
 //!
-//! The roots of the root tree and of the chunk tree are in the superblock; every other tree has a root item, which is
-//! written once, at commit.
+//! The roots of the root tree and of the chunk tree are in the superblock; every other tree has a
+//! root item, which is written once, at commit.
 
 use super::transaction::Transaction;
 use crate::format::root::RootItem;
@@ -18,14 +18,16 @@ use zerocopy::IntoBytes;
 pub struct RunningRoot {
     /// Its root.
     pub root: TreeRoot,
-    /// Its root item, but for what `root` tells better, and the item's key. The root and chunk trees have none.
+    /// Its root item, but for what `root` tells better, and the item's key. The root and chunk
+    /// trees have none.
     item: Option<(Key, KBox<RootItem>)>,
     /// The root item has to be written.
     dirty: bool,
 }
 
 impl RunningRoot {
-    /// The last transaction in which blocks of the tree came to be shared: younger ones have one holder.
+    /// The last transaction in which blocks of the tree came to be shared: younger ones have one
+    /// holder.
     pub fn last_snapshot(&self) -> u64 {
         self.item
             .as_ref()
@@ -58,13 +60,15 @@ impl RunningRoots {
         self.roots.get(&tree)
     }
 
-    /// The trees that this transaction has changed so far, unless their root items were written meanwhile.
+    /// The trees that this transaction has changed so far, unless their root items were written
+    /// meanwhile.
     pub(crate) fn changed(&self) -> impl Iterator<Item = u64> + '_ {
         let dirty = self.roots.iter().filter(|(_, running)| running.dirty);
         dirty.map(|(id, _)| *id)
     }
 
-    /// The root of a tree, which may not have been looked up yet: in that case the root tree is read through `nodes`.
+    /// The root of a tree, which may not have been looked up yet: in that case the root tree is
+    /// read through `nodes`.
     pub(crate) fn root<S: Nodes>(&self, nodes: &S, tree: u64) -> Result<TreeRoot> {
         match self.roots.get(&tree) {
             Some(running) => Ok(running.root),
@@ -147,7 +151,8 @@ impl Transaction<'_> {
         }
     }
 
-    /// Changes the root item of `tree`. What the tree's root tells (address, level, generation) is set at commit.
+    /// Changes the root item of `tree`. What the tree's root tells (address, level, generation) is
+    /// set at commit.
     ///
     /// # Errors
     ///
@@ -165,8 +170,9 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Tells that blocks of `tree` are shared by other holders as of this transaction: from now on, those of its
-    /// blocks that this transaction made have their references looked up, and are not changed in place any more.
+    /// Tells that blocks of `tree` are shared by other holders as of this transaction: from now on,
+    /// those of its blocks that this transaction made have their references looked up, and are not
+    /// changed in place any more.
     pub fn set_last_snapshot(&mut self, tree: u64) -> Result {
         let transid = self.transid();
         self.update_root_item(tree, |item| {
@@ -228,7 +234,8 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Writes the root items of all trees that changed. True if there were any; writing changes trees again.
+    /// Writes the root items of all trees that changed. True if there were any; writing changes
+    /// trees again.
     pub(super) fn write_root_items(&mut self) -> Result<bool> {
         let trees = self.roots.dirty()?;
         for tree in &trees {

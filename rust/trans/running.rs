@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The running transaction between operations.
 //!
-//! An operation of the filesystem (the making of a file, a rename, the insertion of an extent) joins the transaction
-//! that runs, or starts one, does all of its changes, and leaves the transaction open for the next. So a commit writes
-//! whole operations, many at a time. [`Fs::commit`] ends the transaction, as does whoever begins one for itself
-//! ([`Fs::begin`]), and an operation that finds it grown large.
+//! An operation of the filesystem (the making of a file, a rename, the insertion of an extent)
+//! joins the transaction that runs, or starts one, does all of its changes, and leaves the
+//! transaction open for the next. So a commit writes whole operations, many at a time.
+//! [`Fs::commit`] ends the transaction, as does whoever begins one for itself ([`Fs::begin`]), and
+//! an operation that finds it grown large.
 //!
-//! An operation checks whatever can be wrong before its first change. An error before that is the caller's alone; one
-//! after it leaves half an operation behind, and so aborts the transaction and turns the volume read-only.
+//! An operation checks whatever can be wrong before its first change. An error before that is the
+//! caller's alone; one after it leaves half an operation behind, and so aborts the transaction and
+//! turns the volume read-only.
 
 use super::abort;
 use super::dirty::DirtyNodes;
@@ -177,7 +179,8 @@ impl Fs {
         let mut trans = self.enter()?;
         match trans.reserve_space(reserve) {
             Ok(()) => Ok(trans),
-            // What frees space may use up what others have to leave, but for what the commit itself needs.
+            // What frees space may use up what others have to leave, but for what the commit itself
+            // needs.
             Err(ENOSPC) if reserve.freeing && !trans.is_tight() => Ok(trans),
             Err(error) => {
                 trans.leave();
@@ -200,14 +203,14 @@ impl Fs {
         }
     }
 
-    /// Runs `change` as one operation of the running transaction, which it leaves open. Waits for the operation before
-    /// it to end, and for a commit under way.
+    /// Runs `change` as one operation of the running transaction, which it leaves open. Waits for
+    /// the operation before it to end, and for a commit under way.
     ///
     /// # Errors
     ///
-    /// `EROFS` if the volume is read-only, `ENOSPC` if what is reserved does not fit, those of `change` and, if the
-    /// transaction has grown large, of a commit. If `change` fails after it changed something, the volume turns
-    /// read-only; else all is as it was.
+    /// `EROFS` if the volume is read-only, `ENOSPC` if what is reserved does not fit, those of
+    /// `change` and, if the transaction has grown large, of a commit. If `change` fails after it
+    /// changed something, the volume turns read-only; else all is as it was.
     pub fn operate<T>(
         &self,
         reserve: Reserve,
@@ -259,7 +262,8 @@ impl Fs {
     /// As for [`Self::commit`].
     pub fn commit_up_to(&self, transid: u64) -> Result {
         while self.generation() < transid {
-            // Not with the writer's mutex: who changes something until the device is free has it in the same commit.
+            // Not with the writer's mutex: who changes something until the device is free has it in
+            // the same commit.
             self.wait_for_sealed(transid.saturating_sub(1))?;
             let writer = self.writer.lock();
             let newest = self.newest_generation();
@@ -274,7 +278,8 @@ impl Fs {
         self.wait_for_sealed(transid)
     }
 
-    /// Commits the running transaction if it was started that many milliseconds ago, or if memory is short.
+    /// Commits the running transaction if it was started that many milliseconds ago, or if memory
+    /// is short.
     ///
     /// # Errors
     ///
@@ -309,13 +314,15 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// The bytes of metadata that running what is queued may take, of which `used` bytes are in use.
+    /// The bytes of metadata that running what is queued may take, of which `used` bytes are in
+    /// use.
     fn queued(&self, used: u64) -> u64 {
         let nodesize = u64::from(self.fs.geometry.nodesize);
         (self.refs.len() as u64).saturating_mul(nodesize).min(used)
     }
 
-    /// How many tree blocks can be allocated without a new chunk, and without using up what the commit needs.
+    /// How many tree blocks can be allocated without a new chunk, and without using up what the
+    /// commit needs.
     pub fn spare_nodes(&self) -> u64 {
         let space = self.space();
         let totals = space.totals(Kind::Metadata);
@@ -381,7 +388,8 @@ impl Transaction<'_> {
 }
 
 impl Fs {
-    /// Tells those who look without the writer's mutex that no transaction is left that changed anything.
+    /// Tells those who look without the writer's mutex that no transaction is left that changed
+    /// anything.
     pub(super) fn nothing_runs(&self) {
         self.running_trees.lock().clear();
         self.pressure.relieve();

@@ -72,8 +72,9 @@ impl View for Transaction<'_> {
     }
 }
 
-/// The volume as it is now. If that is more than the last commit, the writer's mutex is held: nobody changes anything
-/// meanwhile, so that it must be dropped before any wait, and before user memory is touched.
+/// The volume as it is now. If that is more than the last commit, the writer's mutex is held:
+/// nobody changes anything meanwhile, so that it must be dropped before any wait, and before user
+/// memory is touched.
 pub struct RunningView<'fs> {
     // Dropped before the reader, and before allocations may enter the filesystem again.
     writer: Option<MutexGuard<'fs, WriterState>>,
@@ -82,8 +83,9 @@ pub struct RunningView<'fs> {
 }
 
 impl Fs {
-    /// A view of `tree` as it is now. As long as no operation changed the tree since the last commit, that is a view of
-    /// the last commit and takes no lock. Of other trees, it may show an older state than this one's.
+    /// A view of `tree` as it is now. As long as no operation changed the tree since the last
+    /// commit, that is a view of the last commit and takes no lock. Of other trees, it may show an
+    /// older state than this one's.
     ///
     /// # Errors
     ///
@@ -105,7 +107,8 @@ impl Fs {
         self.running_view_if(changed)
     }
 
-    /// As [`Self::view`], of all trees, and of the references that operations of any tree gained or gave up.
+    /// As [`Self::view`], of all trees, and of the references that operations of any tree gained or
+    /// gave up.
     ///
     /// # Errors
     ///
@@ -150,8 +153,8 @@ impl RunningView<'_> {
         self.writer.as_ref()?.running.as_ref()
     }
 
-    /// Lets go of the writer's mutex, and keeps what was seen from being overwritten: data extents that were found
-    /// through the view can be read as long as the reader lives.
+    /// Lets go of the writer's mutex, and keeps what was seen from being overwritten: data extents
+    /// that were found through the view can be read as long as the reader lives.
     pub fn into_reader(self) -> Reader {
         self.base
     }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A commit between the moment when nothing of it changes any more and the one when it is on disk.
 //!
-//! Meanwhile the next transaction runs: it starts from the sealed commit, whose blocks it finds here and not on the
-//! device. For whoever asks for the last commit nothing has changed yet. There is one sealed commit at a time: the next
-//! one is sealed when this one is on disk, or has failed, and then there is no next one.
+//! Meanwhile the next transaction runs: it starts from the sealed commit, whose blocks it finds
+//! here and not on the device. For whoever asks for the last commit nothing has changed yet. There
+//! is one sealed commit at a time: the next one is sealed when this one is on disk, or has failed,
+//! and then there is no next one.
 
 use super::dirty::DirtyNodes;
 use super::epoch::EpochGuard;
@@ -74,7 +75,8 @@ impl Fs {
     ///
     /// `ENOMEM`.
     pub(super) fn newest(&self) -> Result<Reader> {
-        // The epoch is that of the last commit on disk, or of one before it: a sealed one does not need less than that.
+        // The epoch is that of the last commit on disk, or of one before it: a sealed one does not
+        // need less than that.
         let epoch = self.epochs.enter()?;
         let sealed = self.sealed.lock().clone();
         // A commit is published first, and is not sealed any more then.
@@ -90,8 +92,8 @@ impl Fs {
         sealed.unwrap_or_else(|| self.generation())
     }
 
-    /// Waits until no commit of a generation up to `transid` is sealed. Whoever holds the writer's mutex keeps the next
-    /// one from being sealed as well.
+    /// Waits until no commit of a generation up to `transid` is sealed. Whoever holds the writer's
+    /// mutex keeps the next one from being sealed as well.
     ///
     /// # Errors
     ///

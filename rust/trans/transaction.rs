@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The running transaction: the one writer of the volume, and all that it changed since the last commit.
+//! The running transaction: the one writer of the volume, and all that it changed since the last
+//! commit.
 //!
-//! A transaction lives in memory until [`Transaction::commit`] writes it. What it reads is the commit before it with its
-//! own changes on top; what others read is the last commit alone. Dropping it without a commit aborts it: nothing of
-//! it reaches the disk, and because a half-done change hints at trouble, the volume takes no more writes.
-//! [`Transaction::cancel`] is for changes that are given up on purpose.
+//! A transaction lives in memory until [`Transaction::commit`] writes it. What it reads is the
+//! commit before it with its own changes on top; what others read is the last commit alone.
+//! Dropping it without a commit aborts it: nothing of it reaches the disk, and because a half-done
+//! change hints at trouble, the volume takes no more writes. [`Transaction::cancel`] is for changes
+//! that are given up on purpose.
 
 use super::dirty::{DirtyNodes, NodeRef};
 use super::objectid::FreeObjectids;
@@ -32,15 +34,16 @@ use kernel::sync::{Arc, MutexGuard};
 /// How many tree blocks are allocated between two looks at the space that is left.
 const BUDGET: u64 = 32;
 
-/// How much a transaction is going to allocate, so that it is refused at its begin rather than in the middle.
+/// How much a transaction is going to allocate, so that it is refused at its begin rather than in
+/// the middle.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Reserve {
     /// Tree blocks, beyond those that every commit needs.
     pub nodes: u64,
     /// Bytes of data.
     pub data: u64,
-    /// The transaction frees more than it takes, such as a deletion: on a full volume it may use what others leave
-    /// for commits.
+    /// The transaction frees more than it takes, such as a deletion: on a full volume it may use
+    /// what others leave for commits.
     pub freeing: bool,
 }
 
@@ -90,7 +93,8 @@ pub struct Transaction<'fs> {
     pub(crate) roots: RunningRoots,
     pub(crate) dirty: DirtyNodes,
     pub(crate) refs: DelayedRefs,
-    /// Allocations may use up what others leave for commits: this is one, or frees more than it takes.
+    /// Allocations may use up what others leave for commits: this is one, or frees more than it
+    /// takes.
     pub(super) unchecked: bool,
     /// How many tree blocks may be allocated before it is asked again whether there is space.
     pub(super) budget: u64,
@@ -104,8 +108,8 @@ pub(crate) struct TransactionHandle<'fs> {
     pub(crate) fs: &'fs Fs,
     pub(crate) writer: MutexGuard<'fs, WriterState>,
     pub(crate) transid: u64,
-    /// Something was changed, since the transaction was begun or joined, that a commit has to write or that has to be
-    /// undone.
+    /// Something was changed, since the transaction was begun or joined, that a commit has to write
+    /// or that has to be undone.
     pub(crate) changed: bool,
     /// Operations before this one changed something.
     pub(super) carried: bool,
@@ -118,19 +122,22 @@ impl Fs {
     ///
     /// # Errors
     ///
-    /// `EROFS` if the volume is read-only; `ENOSPC` if what is reserved does not fit; errors of reading; `ENOMEM`.
+    /// `EROFS` if the volume is read-only; `ENOSPC` if what is reserved does not fit; errors of
+    /// reading; `ENOMEM`.
     pub fn begin(&self, reserve: Reserve) -> Result<Transaction<'_>> {
         let mut trans = self.start(self.lock_idle()?, reserve)?;
         if trans.space().tracking() == Tracking::Stale {
-            // A transaction of its own, so that whoever gives up the one it asked for gives up nothing else.
+            // A transaction of its own, so that whoever gives up the one it asked for gives up
+            // nothing else.
             self.rebuild(trans)?;
             trans = self.start(self.lock_idle()?, reserve)?;
         }
         Ok(trans)
     }
 
-    /// The writer's mutex, with no transaction open and all commits on disk: whoever begins a transaction has it for
-    /// itself. On its own for the sake of the stack, on which a commit needs most.
+    /// The writer's mutex, with no transaction open and all commits on disk: whoever begins a
+    /// transaction has it for itself. On its own for the sake of the stack, on which a commit needs
+    /// most.
     #[inline(never)]
     fn lock_idle(&self) -> Result<MutexGuard<'_, WriterState>> {
         self.check_writable()?;
@@ -248,8 +255,8 @@ impl<'fs> Transaction<'fs> {
         Ok(extent.start)
     }
 
-    /// Allocates up to `want` bytes of data space, at least `min`, and queues the extent item, still without
-    /// references. Returns address and size.
+    /// Allocates up to `want` bytes of data space, at least `min`, and queues the extent item,
+    /// still without references. Returns address and size.
     ///
     /// # Errors
     ///
@@ -263,8 +270,8 @@ impl<'fs> Transaction<'fs> {
         Ok((extent.start, extent.len))
     }
 
-    /// Queues the removal of an extent with all references that the extent tree has of it. An extent that this
-    /// transaction allocated goes once its references are given up.
+    /// Queues the removal of an extent with all references that the extent tree has of it. An
+    /// extent that this transaction allocated goes once its references are given up.
     pub fn drop_extent(&mut self, bytenr: u64, num_bytes: u64) -> Result {
         self.handle.changed = true;
         self.refs.drop_extent(bytenr, num_bytes)
@@ -276,8 +283,8 @@ impl<'fs> Transaction<'fs> {
         self.refs.add(bytenr, num_bytes, kind, count)
     }
 
-    /// Makes sure that the commit will find the space that it needs: for copies of blocks that hold what is queued now,
-    /// and for those that every commit copies.
+    /// Makes sure that the commit will find the space that it needs: for copies of blocks that hold
+    /// what is queued now, and for those that every commit copies.
     fn check_reservation(&mut self) -> Result {
         if self.unchecked {
             return Ok(());
@@ -345,8 +352,8 @@ impl<'fs> Transaction<'fs> {
         }
     }
 
-    /// A block, to be changed; it may be one that a tree edit would copy first. For relocation, which patches
-    /// the blocks that [`Self::copy_block`] made.
+    /// A block, to be changed; it may be one that a tree edit would copy first. For relocation,
+    /// which patches the blocks that [`Self::copy_block`] made.
     pub fn dirty_mut(&mut self, bytenr: u64) -> Result<&mut NodeBuf> {
         self.dirty.get_mut(bytenr).ok_or(EINVAL)
     }
@@ -356,8 +363,8 @@ impl<'fs> Transaction<'fs> {
         self.handle.changed = true;
     }
 
-    /// Gives up the transaction on purpose: nothing of it was written, and the volume goes on as the last commit
-    /// left it.
+    /// Gives up the transaction on purpose: nothing of it was written, and the volume goes on as
+    /// the last commit left it.
     pub fn cancel(mut self) {
         self.handle.roll_back();
     }

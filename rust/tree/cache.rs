@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The cache of committed nodes, which is where all of them are read and verified.
 //!
-//! Locks: each shard has a mutex, a leaf lock that is held for a look-up, never across I/O. Two who miss the
-//! same node both read it; they get the same bytes, and the cache keeps one.
+//! Locks: each shard has a mutex, a leaf lock that is held for a look-up, never across I/O. Two who
+//! miss the same node both read it; they get the same bytes, and the cache keeps one.
 
 use super::node::{Geometry, Node, NodePtr, Nodes};
 use super::verify::{check_parent, verify, Report};
@@ -23,8 +23,8 @@ const OVERHEAD: usize = 192;
 /// The most nodes that one call reads ahead.
 const PREFETCH: usize = 32;
 
-/// How many messages of one kind a window lets through, and how long it is, in milliseconds: damage tends to
-/// come in thousands of blocks.
+/// How many messages of one kind a window lets through, and how long it is, in milliseconds: damage
+/// tends to come in thousands of blocks.
 const BURST: u32 = 32;
 const WINDOW_MS: u64 = 5_000;
 
@@ -168,7 +168,8 @@ pub struct NodeCache {
 }
 
 impl NodeCache {
-    /// A cache of at most `limit` bytes over the device, whose nodes are found by the chunk map in `chunks`.
+    /// A cache of at most `limit` bytes over the device, whose nodes are found by the chunk map in
+    /// `chunks`.
     pub fn new(
         device: Arc<dyn BlockDevice>,
         geometry: Geometry,
@@ -217,7 +218,8 @@ impl NodeCache {
     ///
     /// `EIO` or `EUCLEAN`, with messages, if no mirror has it right; `ENOMEM`.
     pub fn get(&self, ptr: &NodePtr) -> Result<Arc<Node>> {
-        // A node that is not what the parent says may be one that was freed: the disk has the answer.
+        // A node that is not what the parent says may be one that was freed: the disk has the
+        // answer.
         if let Some(node) = self.cached(ptr) {
             return Ok(node);
         }
@@ -270,8 +272,8 @@ impl NodeCache {
                                 mirror
                             )
                         });
-                        // The first copy is bad, and both should be the same. Whoever reads a node keeps its place from
-                        // being used for anything else.
+                        // The first copy is bad, and both should be the same. Whoever reads a node
+                        // keeps its place from being used for anything else.
                         self.repair(&node, mirrors.first());
                     }
                     return Ok(node);
@@ -341,8 +343,8 @@ impl NodeCache {
         }
     }
 
-    /// Keeps a committed node, in place of one that was at its address before. Without memory for that neither is
-    /// kept, which does no harm.
+    /// Keeps a committed node, in place of one that was at its address before. Without memory for
+    /// that neither is kept, which does no harm.
     pub fn insert(&self, node: Arc<Node>) {
         let Some(shard) = self.shard(node.bytenr()) else {
             return;
@@ -396,8 +398,8 @@ impl NodeCache {
         each.fold(0, usize::saturating_add)
     }
 
-    /// Evicts up to about `count` nodes, for the memory reclaim: it waits for no lock, but leaves out shards that are in
-    /// use. Returns the number of nodes evicted.
+    /// Evicts up to about `count` nodes, for the memory reclaim: it waits for no lock, but leaves
+    /// out shards that are in use. Returns the number of nodes evicted.
     pub fn reclaim(&self, count: usize) -> usize {
         let mut evicted = 0usize;
         for (left, shard) in (1..=self.shards.len()).rev().zip(self.shards.iter()) {
@@ -413,7 +415,8 @@ impl NodeCache {
         evicted
     }
 
-    /// Reads those of the nodes that are not cached, at once. What fails is left for [`Self::get`] to report.
+    /// Reads those of the nodes that are not cached, at once. What fails is left for [`Self::get`]
+    /// to report.
     pub fn prefetch(&self, ptrs: &[NodePtr]) {
         let _ = self.try_prefetch(ptrs);
     }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The check of a whole tree, for tests and for `rbtrfs check-nodes`.
 //!
-//! Reading a node proves the node by itself. This check proves what spans nodes: that every pointer says of its
-//! child what the child says of itself, that keys ascend across leaves, and that nothing is younger than the
-//! transaction. It also repeats the layout checks, for blocks that were never read because the running
-//! transaction built them.
+//! Reading a node proves the node by itself. This check proves what spans nodes: that every pointer
+//! says of its child what the child says of itself, that keys ascend across leaves, and that
+//! nothing is younger than the transaction. It also repeats the layout checks, for blocks that were
+//! never read because the running transaction built them.
 
 use super::edit::read_node;
 use super::leaf_mut::item_head;
@@ -145,8 +145,8 @@ struct Frame<R> {
     bound: Option<Key>,
 }
 
-/// Visits every block of the tree at `root` and hands every fault to `report`. `transid` is the generation of
-/// the volume, or of the transaction that is running.
+/// Visits every block of the tree at `root` and hands every fault to `report`. `transid` is the
+/// generation of the volume, or of the transaction that is running.
 ///
 /// # Errors
 ///

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The way down: every committed node on it is replaced by a copy that the transaction owns.
 //!
-//! Parents are copied before their children, so that a child's new address always has a place to go, and the
-//! root's goes to the transaction. A block that the transaction allocated itself is used as it is.
+//! Parents are copied before their children, so that a child's new address always has a place to
+//! go, and the root's goes to the transaction. A block that the transaction allocated itself is
+//! used as it is.
 
 use super::edit::{EditContext, EditPath};
 use super::node::{NodePtr, TreeRoot};
 use crate::format::Key;
 use kernel::prelude::*;
 
-/// Makes the node at `level` on the way to `key` dirty, and with it all nodes above; returns its address.
+/// Makes the node at `level` on the way to `key` dirty, and with it all nodes above; returns its
+/// address.
 ///
 /// # Errors
 ///
@@ -18,7 +20,8 @@ pub fn cow_to<C: EditContext>(cx: &mut C, tree: u64, key: &Key, level: u8) -> Re
     Ok(descend(cx, tree, key, level)?.step(level)?.bytenr)
 }
 
-/// Walks from the root of `tree` to the node at `level` on the way to `key`, making all nodes dirty.
+/// Walks from the root of `tree` to the node at `level` on the way to `key`, making all nodes
+/// dirty.
 pub(super) fn descend<C: EditContext>(
     cx: &mut C,
     tree: u64,
@@ -92,7 +95,8 @@ fn owned<C: EditContext>(cx: &C, ptr: &NodePtr) -> Result<bool> {
     if !cx.is_dirty(ptr.bytenr) {
         return Ok(false);
     }
-    // An older pointer means a block that a damaged tree still uses and that was free to be allocated.
+    // An older pointer means a block that a damaged tree still uses and that was free to be
+    // allocated.
     if ptr.generation != cx.transid() {
         return Err(EUCLEAN);
     }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A place in a tree, and the ways to move it.
 //!
-//! A walk ends whatever the nodes hold: each step down leads one level down, which the pointer demands of the
-//! child, and the keys of a child must lie within the range that its ancestors give it, so that no step to a
-//! neighbour can lead back.
+//! A walk ends whatever the nodes hold: each step down leads one level down, which the pointer
+//! demands of the child, and the keys of a child must lie within the range that its ancestors give
+//! it, so that no step to a neighbour can lead back.
 
 use super::node::{Node, NodePtr, Nodes, TreeRoot};
 use crate::device::apart;
@@ -25,12 +25,14 @@ type CursorPath<R> = [Option<Step<R>>; MAX_LEVEL as usize];
 
 /// A place among the items of a tree.
 ///
-/// A new cursor is nowhere. [`Cursor::seek`] leaves it at an item or after the last one; where an operation
-/// fails, or finds nothing in its direction, the cursor is at no item and [`Cursor::item`] returns `None`.
+/// A new cursor is nowhere. [`Cursor::seek`] leaves it at an item or after the last one; where an
+/// operation fails, or finds nothing in its direction, the cursor is at no item and
+/// [`Cursor::item`] returns `None`.
 pub struct Cursor<'s, S: Nodes> {
     source: &'s S,
     root: TreeRoot,
-    /// The nodes of the way, which are too much for the stacks of those who use cursors. Made by the first search.
+    /// The nodes of the way, which are too much for the stacks of those who use cursors. Made by
+    /// the first search.
     path: Option<KBox<CursorPath<S::Ref<'s>>>>,
     readahead: bool,
     /// Below the leaves' parents, up to which slot siblings were asked for.
@@ -60,8 +62,8 @@ impl<'s, S: Nodes> Cursor<'s, S> {
         self.root
     }
 
-    /// Moves to the first item whose key is not below `key`, or after the last item. Returns whether the
-    /// item's key is `key`.
+    /// Moves to the first item whose key is not below `key`, or after the last item. Returns
+    /// whether the item's key is `key`.
     ///
     /// # Errors
     ///
@@ -98,7 +100,8 @@ impl<'s, S: Nodes> Cursor<'s, S> {
         step.node.key(step.slot)
     }
 
-    /// Moves to the next item. Returns whether there is one; if not, the cursor is after the last item.
+    /// Moves to the next item. Returns whether there is one; if not, the cursor is after the last
+    /// item.
     ///
     /// # Errors
     ///
@@ -137,7 +140,8 @@ impl<'s, S: Nodes> Cursor<'s, S> {
         self.step(level).map(|step| &*step.node)
     }
 
-    /// The slot of the path at `level`: that of the item in the leaf, and of the child on the way to it above.
+    /// The slot of the path at `level`: that of the item in the leaf, and of the child on the way
+    /// to it above.
     pub fn slot_at(&self, level: u8) -> usize {
         self.step(level).map_or(0, |step| step.slot)
     }
@@ -181,8 +185,8 @@ impl<'s, S: Nodes> Cursor<'s, S> {
         Ok(exact)
     }
 
-    /// Fills the path from the node at `ptr` to a leaf, by the slots that `choose` picks in interior nodes. On
-    /// an error the cursor is nowhere.
+    /// Fills the path from the node at `ptr` to a leaf, by the slots that `choose` picks in
+    /// interior nodes. On an error the cursor is nowhere.
     fn descend(&mut self, ptr: &NodePtr, choose: impl Fn(&Node) -> usize) -> Result {
         let mut ptr = *ptr;
         let result = loop {
@@ -215,8 +219,8 @@ impl<'s, S: Nodes> Cursor<'s, S> {
         result
     }
 
-    /// Reads a node and holds its keys against the ones that its ancestors leave it. The first key is held
-    /// against the pointer's when the node is read.
+    /// Reads a node and holds its keys against the ones that its ancestors leave it. The first key
+    /// is held against the pointer's when the node is read.
     fn load(&self, ptr: &NodePtr) -> Result<S::Ref<'s>> {
         let node = self.source.node(ptr)?;
         if node.level() != ptr.level {

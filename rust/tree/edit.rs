@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Changing trees within a transaction: what the transaction offers, and the operations on single items.
+//! Changing trees within a transaction: what the transaction offers, and the operations on single
+//! items.
 //!
 //! Every operation walks from the root to a leaf, copies on the way each node that is committed
-//! (`cow.rs`), and then changes only nodes that this transaction allocated. Leaves and nodes that are full
-//! are split (`split.rs`), those that got too empty are merged with a neighbour (`merge.rs`). At every
-//! return without an error the tree is whole: keys are in order, every pointer holds the first key and the
-//! generation of its child, and no node but an only leaf is empty.
+//! (`cow.rs`), and then changes only nodes that this transaction allocated. Leaves and nodes that
+//! are full are split (`split.rs`), those that got too empty are merged with a neighbour
+//! (`merge.rs`). At every return without an error the tree is whole: keys are in order, every
+//! pointer holds the first key and the generation of its child, and no node but an only leaf is
+//! empty.
 //!
 //! # Errors
 //!
-//! `EEXIST`, `ENOENT`, `EINVAL` and `EOVERFLOW`, where an operation lists them, are answers: the tree holds
-//! what it held before, though nodes may have been copied. Any other error (no memory, no space, a node that
-//! cannot be read) may come between two steps that belong together. Committed nodes are untouched even then,
-//! and all else is the transaction's own: such an error must abort the transaction, which drops its nodes
-//! and roots, and with that all of the change.
+//! `EEXIST`, `ENOENT`, `EINVAL` and `EOVERFLOW`, where an operation lists them, are answers: the
+//! tree holds what it held before, though nodes may have been copied. Any other error (no memory,
+//! no space, a node that cannot be read) may come between two steps that belong together. Committed
+//! nodes are untouched even then, and all else is the transaction's own: such an error must abort
+//! the transaction, which drops its nodes and roots, and with that all of the change.
 
 use super::cow::descend;
 use super::insert::insert_at;
@@ -30,8 +32,9 @@ pub use super::insert::{insert, insert_many};
 
 /// What a transaction offers to the operations on trees.
 ///
-/// None of these calls may change an item of any tree: what allocation and references owe to the extent tree
-/// is queued, and done when no operation is under way. `Nodes::node` must return dirty nodes as they are now.
+/// None of these calls may change an item of any tree: what allocation and references owe to the
+/// extent tree is queued, and done when no operation is under way. `Nodes::node` must return dirty
+/// nodes as they are now.
 pub trait EditContext: Nodes {
     /// The generation of the running transaction.
     fn transid(&self) -> u64;
@@ -45,26 +48,29 @@ pub trait EditContext: Nodes {
     /// Sets the root of `tree` and marks the tree as changed.
     fn set_root(&mut self, tree: u64, root: TreeRoot) -> Result;
 
-    /// Whether the block at `bytenr` may be changed in place: this transaction allocated it, and one tree alone
-    /// refers to it. Others are copied.
+    /// Whether the block at `bytenr` may be changed in place: this transaction allocated it, and
+    /// one tree alone refers to it. Others are copied.
     fn is_dirty(&self, bytenr: u64) -> bool;
 
     /// A block allocated by this transaction.
     fn dirty_mut(&mut self, bytenr: u64) -> Result<&mut NodeBuf>;
 
-    /// Allocates an empty block for `tree` at `level` and queues its reference. Returns its address.
+    /// Allocates an empty block for `tree` at `level` and queues its reference. Returns its
+    /// address.
     fn alloc_node(&mut self, tree: u64, level: u8) -> Result<u64>;
 
-    /// Copies the block `old`, reached in `tree`, to a new one, and does all accounting of references: that of
-    /// the new block, of what it points to, and of the old one. Returns the new address.
+    /// Copies the block `old`, reached in `tree`, to a new one, and does all accounting of
+    /// references: that of the new block, of what it points to, and of the old one. Returns the new
+    /// address.
     fn cow_node(&mut self, tree: u64, old: &NodePtr) -> Result<u64>;
 
-    /// Drops the reference of a block of `tree` that this transaction allocated and nothing points to any
-    /// more, and the block itself.
+    /// Drops the reference of a block of `tree` that this transaction allocated and nothing points
+    /// to any more, and the block itself.
     fn free_node(&mut self, tree: u64, bytenr: u64) -> Result;
 }
 
-/// A node on the way to a key, and the slot the way goes on at (in the leaf: where the item is or belongs).
+/// A node on the way to a key, and the slot the way goes on at (in the leaf: where the item is or
+/// belongs).
 #[derive(Clone, Copy, Default)]
 pub(super) struct Step {
     pub(super) bytenr: u64,
@@ -142,8 +148,8 @@ impl EditPath {
     }
 }
 
-/// Reads a node, committed or dirty, and holds it against its pointer's level: that each step leads one level
-/// down is what ends every walk.
+/// Reads a node, committed or dirty, and holds it against its pointer's level: that each step leads
+/// one level down is what ends every walk.
 pub(super) fn read_node<'c, C: Nodes>(cx: &'c C, ptr: &NodePtr) -> Result<C::Ref<'c>> {
     let node = cx.node(ptr)?;
     if node.level() != ptr.level {
@@ -187,8 +193,8 @@ fn find<'n>(leaf: &'n Node, key: &Key) -> Option<&'n [u8]> {
     leaf.item(slot).map(|(_, data)| data)
 }
 
-/// Lets `change` overwrite the data of the item at `key`, whose size stays. If `change` fails, its error is
-/// returned, and the data is as it left it.
+/// Lets `change` overwrite the data of the item at `key`, whose size stays. If `change` fails, its
+/// error is returned, and the data is as it left it.
 ///
 /// # Errors
 ///
@@ -241,7 +247,8 @@ pub fn replace<C: EditContext>(cx: &mut C, tree: u64, key: &Key, data: &[u8]) ->
 ///
 /// # Errors
 ///
-/// `ENOENT` if there is no such item, `EINVAL` if another item's key is `new` or lies between `old` and `new`.
+/// `ENOENT` if there is no such item, `EINVAL` if another item's key is `new` or lies between `old`
+/// and `new`.
 pub fn set_key<C: EditContext>(cx: &mut C, tree: u64, old: &Key, new: &Key) -> Result {
     let path = descend(cx, tree, old, 0)?;
     if !path.exact {

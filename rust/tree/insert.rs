@@ -28,8 +28,9 @@ pub fn insert<C: EditContext>(cx: &mut C, tree: u64, key: &Key, data: &[u8]) -> 
 ///
 /// # Errors
 ///
-/// `EEXIST` if there is an item at one of the keys, `EOVERFLOW` if one is longer than [`max_item_size`],
-/// `EINVAL` if the keys do not ascend. The items before that one are inserted then.
+/// `EEXIST` if there is an item at one of the keys, `EOVERFLOW` if one is longer than
+/// [`max_item_size`], `EINVAL` if the keys do not ascend. The items before that one are inserted
+/// then.
 pub fn insert_many<'a, C, I>(cx: &mut C, tree: u64, items: I) -> Result
 where
     C: EditContext,
@@ -54,7 +55,8 @@ where
     Ok(())
 }
 
-/// Moves a path to `key`, which lies after the key that it leads to; it stays in the leaf if it can.
+/// Moves a path to `key`, which lies after the key that it leads to; it stays in the leaf if it
+/// can.
 fn follow<C: EditContext>(cx: &mut C, mut path: EditPath, key: &Key) -> Result<EditPath> {
     if path.upper_bound(cx)?.is_some_and(|bound| *key >= bound) {
         return descend(cx, path.tree, key, 0);
@@ -66,7 +68,8 @@ fn follow<C: EditContext>(cx: &mut C, mut path: EditPath, key: &Key) -> Result<E
     Ok(path)
 }
 
-/// Inserts an item, no larger than [`max_item_size`], where `path` leads. Afterwards `path` leads to it.
+/// Inserts an item, no larger than [`max_item_size`], where `path` leads. Afterwards `path` leads
+/// to it.
 pub(super) fn insert_at<C: EditContext>(
     cx: &mut C,
     path: &mut EditPath,

@@ -13,12 +13,13 @@ impl NodeBuf {
         self.free_space() >= KEY_PTR_SIZE
     }
 
-    /// Inserts at `slot` a pointer to the child at `bytenr`. The caller picks the slot that keeps the keys in
-    /// order.
+    /// Inserts at `slot` a pointer to the child at `bytenr`. The caller picks the slot that keeps
+    /// the keys in order.
     ///
     /// # Errors
     ///
-    /// `EOVERFLOW` if the node is full; `EINVAL` if this is a leaf or `slot` is after the last pointer.
+    /// `EOVERFLOW` if the node is full; `EINVAL` if this is a leaf or `slot` is after the last
+    /// pointer.
     pub fn insert_ptr(&mut self, slot: usize, key: &Key, bytenr: u64, generation: u64) -> Result {
         self.open_ptrs(slot, 1)?;
         let ptr = KeyPtr {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Changes to the items of a leaf.
 //!
-//! Item heads follow the header in the order of their keys. The data of item 0 ends at the end of the block,
-//! and the data of each other item ends where that of the item before it starts.
+//! Item heads follow the header in the order of their keys. The data of item 0 ends at the end of
+//! the block, and the data of each other item ends where that of the item before it starts.
 
 use super::node::Node;
 use super::node_buf::{at_data, copy_within, put, NodeBuf};
@@ -25,12 +25,13 @@ pub(super) fn item_head(node: &Node, slot: usize) -> Result<Item> {
 }
 
 impl NodeBuf {
-    /// Inserts an item of `len` zero bytes at `slot` and returns its data. The caller picks the slot that
-    /// keeps the keys in order.
+    /// Inserts an item of `len` zero bytes at `slot` and returns its data. The caller picks the
+    /// slot that keeps the keys in order.
     ///
     /// # Errors
     ///
-    /// `EOVERFLOW` if the item does not fit; `EINVAL` if this is no leaf or `slot` is after the last item.
+    /// `EOVERFLOW` if the item does not fit; `EINVAL` if this is no leaf or `slot` is after the
+    /// last item.
     pub fn insert_item(&mut self, slot: usize, key: &Key, len: usize) -> Result<&mut [u8]> {
         let end = self.open_items(slot, 1, len)?;
         let start = end.checked_sub(len).ok_or(EUCLEAN)?;
@@ -73,7 +74,8 @@ impl NodeBuf {
         )
     }
 
-    /// Where the data of the last item starts, in bytes after the header: the end of the free space.
+    /// Where the data of the last item starts, in bytes after the header: the end of the free
+    /// space.
     pub(super) fn data_start(&self) -> Result<usize> {
         self.data_end(self.entries())
     }
@@ -114,7 +116,8 @@ impl NodeBuf {
         src.close_items(from, count)
     }
 
-    /// Where the data of item `slot` ends, or would end if it were inserted there, in bytes after the header.
+    /// Where the data of item `slot` ends, or would end if it were inserted there, in bytes after
+    /// the header.
     fn data_end(&self, slot: usize) -> Result<usize> {
         match slot.checked_sub(1) {
             None => Ok(self.capacity()),
@@ -128,8 +131,8 @@ impl NodeBuf {
         Ok((self.data_end(end)?, self.data_end(from)?))
     }
 
-    /// Makes space for `count` items with `len` bytes of data in all at `slot`, and returns where their data
-    /// ends. Their heads are for the caller to fill.
+    /// Makes space for `count` items with `len` bytes of data in all at `slot`, and returns where
+    /// their data ends. Their heads are for the caller to fill.
     fn open_items(&mut self, slot: usize, count: usize, len: usize) -> Result<usize> {
         if !self.is_leaf() || slot > self.entries() {
             return Err(EINVAL);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Merging blocks that got too empty with their neighbours, and shrinking the tree at its root.
 //!
-//! A block less than a third full goes into its left or its right neighbour under the same parent if one of
-//! them can take it, or is spread over both. The parent then has a pointer less, and may be the next to merge.
+//! A block less than a third full goes into its left or its right neighbour under the same parent
+//! if one of them can take it, or is spread over both. The parent then has a pointer less, and may
+//! be the next to merge.
 
 use super::cow::dirty_child;
 use super::edit::{read_node, set_low_key, with_two, EditContext, EditPath, Step};
@@ -12,8 +13,8 @@ use super::node_buf::{capacity, used_bytes, NodeBuf};
 use crate::format::header::{ITEM_SIZE, KEY_PTR_SIZE};
 use kernel::prelude::*;
 
-/// Restores the fill of the nodes of `path`, from the leaf up, after something was removed from the leaf.
-/// The path is of no use afterwards.
+/// Restores the fill of the nodes of `path`, from the leaf up, after something was removed from the
+/// leaf. The path is of no use afterwards.
 pub(super) fn rebalance<C: EditContext>(cx: &mut C, path: &mut EditPath) -> Result {
     for level in 0..path.root_level {
         if !dissolve(cx, path, level)? {
@@ -23,8 +24,8 @@ pub(super) fn rebalance<C: EditContext>(cx: &mut C, path: &mut EditPath) -> Resu
     shrink_root(cx, path.tree)
 }
 
-/// Removes the node at `level` of `path`, which is not the root, if it is empty or its neighbours can take
-/// what it holds. Returns whether it is gone.
+/// Removes the node at `level` of `path`, which is not the root, if it is empty or its neighbours
+/// can take what it holds. Returns whether it is gone.
 fn dissolve<C: EditContext>(cx: &mut C, path: &EditPath, level: u8) -> Result<bool> {
     let above = level.saturating_add(1);
     let node = path.step(level)?.bytenr;
@@ -104,7 +105,8 @@ fn fitting_entries(node: &Node, space: usize) -> Result<(usize, usize)> {
     Ok((node.nritems() as usize, bytes))
 }
 
-/// Moves up to `count` of the first entries of `node`, to which `parent` points, to its left neighbour.
+/// Moves up to `count` of the first entries of `node`, to which `parent` points, to its left
+/// neighbour.
 fn move_to_left<C: EditContext>(
     cx: &mut C,
     tree: u64,
@@ -132,16 +134,17 @@ fn move_to_right<C: EditContext>(cx: &mut C, tree: u64, parent: Step, node: u64)
     cx.dirty_mut(parent.bytenr)?.set_ptr_key(slot, &first)
 }
 
-/// Removes `node`, which is empty now and to which `parent` points. The first key of the parent stays what it
-/// is: if the pointer was its first one, the right neighbour has taken over the key with the entries.
+/// Removes `node`, which is empty now and to which `parent` points. The first key of the parent
+/// stays what it is: if the pointer was its first one, the right neighbour has taken over the key
+/// with the entries.
 fn remove<C: EditContext>(cx: &mut C, tree: u64, parent: Step, node: u64) -> Result<bool> {
     cx.free_node(tree, node)?;
     cx.dirty_mut(parent.bytenr)?.remove_ptr(parent.slot)?;
     Ok(true)
 }
 
-/// Lets the only child of an interior root be the root, again and again. A root without children makes place
-/// for an empty leaf.
+/// Lets the only child of an interior root be the root, again and again. A root without children
+/// makes place for an empty leaf.
 fn shrink_root<C: EditContext>(cx: &mut C, tree: u64) -> Result {
     let mut root = cx.root(tree)?;
     while root.level > 0 {

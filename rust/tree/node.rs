@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A tree block in memory, and where it is found.
 //!
-//! That a [`Node`] exists proves that its bytes passed the checks of `verify.rs`, or that the running
-//! transaction built them. Even so nothing here trusts them: what is not there reads as `None` or zero.
+//! That a [`Node`] exists proves that its bytes passed the checks of `verify.rs`, or that the
+//! running transaction built them. Even so nothing here trusts them: what is not there reads as
+//! `None` or zero.
 
 use crate::format::header::{Header, Item, KeyPtr, HEADER_SIZE, ITEM_SIZE, KEY_PTR_SIZE};
 use crate::format::root::RootBlock;
@@ -200,7 +201,8 @@ impl Node {
         Some((item.key.into(), self.bytes.get(start..end)?))
     }
 
-    /// What an interior node says of a child, which is reached in the tree that allocated this node.
+    /// What an interior node says of a child, which is reached in the tree that allocated this
+    /// node.
     pub fn child(&self, slot: usize) -> Option<NodePtr> {
         self.child_ptr(slot, self.owner())
     }
@@ -223,8 +225,8 @@ impl Node {
         })
     }
 
-    /// How many children from `slot` on are the same, by key, address and generation, as those of `other` from `from`
-    /// on. Both are interior nodes.
+    /// How many children from `slot` on are the same, by key, address and generation, as those of
+    /// `other` from `from` on. Both are interior nodes.
     pub fn shared_children(&self, slot: usize, other: &Node, from: usize) -> usize {
         let (Some(ours), Some(theirs)) = (self.key_ptrs(slot), other.key_ptrs(from)) else {
             return 0;
@@ -255,7 +257,8 @@ impl Node {
         self.bytes.get(place(slot)?..end)
     }
 
-    /// The slot of `key`, or as an error the slot where it would be: `slice::binary_search` over the keys.
+    /// The slot of `key`, or as an error the slot where it would be: `slice::binary_search` over
+    /// the keys.
     pub fn search(&self, key: &Key) -> core::result::Result<usize, usize> {
         let mut low = 0;
         let mut high = self.nritems() as usize;
@@ -271,7 +274,8 @@ impl Node {
         Err(low)
     }
 
-    /// The slot of the child under which `key` belongs: the last one whose key is not above it, or the first.
+    /// The slot of the child under which `key` belongs: the last one whose key is not above it, or
+    /// the first.
     pub fn child_slot(&self, key: &Key) -> usize {
         match self.search(key) {
             Ok(slot) => slot,

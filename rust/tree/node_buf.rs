@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A tree block that the running transaction may change.
 //!
-//! A [`NodeBuf`] is a [`Node`] whose bytes may be written to, so that a transaction reads its own blocks with
-//! the very code that reads committed ones. The mutators are in `leaf_mut.rs` and `interior_mut.rs`. All of
-//! them keep the layout that the verification of nodes asks for: entries are in a row after the header, and
-//! a leaf's data is packed without holes from the end of the block towards its front, first item last.
+//! A [`NodeBuf`] is a [`Node`] whose bytes may be written to, so that a transaction reads its own
+//! blocks with the very code that reads committed ones. The mutators are in `leaf_mut.rs` and
+//! `interior_mut.rs`. All of them keep the layout that the verification of nodes asks for: entries
+//! are in a row after the header, and a leaf's data is packed without holes from the end of the
+//! block towards its front, first item last.
 //!
-//! What a mutator returns as an error is a request that the block cannot hold or a block that is not what
-//! verification promises, never a panic.
+//! What a mutator returns as an error is a request that the block cannot hold or a block that is
+//! not what verification promises, never a panic.
 
 use super::leaf_mut::item_head;
 use super::node::{Geometry, Node};
@@ -77,7 +78,8 @@ impl NodeBuf {
         })
     }
 
-    /// Copies a committed node to the new address `bytenr`, for `owner`, in transaction `generation`.
+    /// Copies a committed node to the new address `bytenr`, for `owner`, in transaction
+    /// `generation`.
     ///
     /// # Errors
     ///
@@ -104,8 +106,9 @@ impl NodeBuf {
         &self.node
     }
 
-    /// Makes the block ready to be written: marks it as written, clears the bytes that nothing uses, so that
-    /// no stale metadata reaches the disk, and computes the checksum. Any later change asks for another call.
+    /// Makes the block ready to be written: marks it as written, clears the bytes that nothing
+    /// uses, so that no stale metadata reaches the disk, and computes the checksum. Any later
+    /// change asks for another call.
     ///
     /// # Errors
     ///
@@ -145,8 +148,8 @@ impl NodeBuf {
         self.node
     }
 
-    /// Takes the block out of its place for a moment, leaving an empty buffer that answers every access with
-    /// nothing, so that two blocks of one context can be changed together.
+    /// Takes the block out of its place for a moment, leaving an empty buffer that answers every
+    /// access with nothing, so that two blocks of one context can be changed together.
     pub(super) fn take(&mut self) -> NodeBuf {
         let empty = NodeBuf {
             node: Node::from_bytes(KVVec::new()),
@@ -174,7 +177,8 @@ impl NodeBuf {
         self.capacity().saturating_sub(self.used())
     }
 
-    /// Moves `count` entries of `src`, from slot `from` on, to slot `at` of `dst`, a block of the same level.
+    /// Moves `count` entries of `src`, from slot `from` on, to slot `at` of `dst`, a block of the
+    /// same level.
     ///
     /// # Errors
     ///
@@ -213,8 +217,8 @@ impl NodeBuf {
             .ok_or(EUCLEAN)
     }
 
-    /// Shifts the entries from slot `from` on to slot `to` and sets their number accordingly. The heads that
-    /// a shift to the right leaves behind are for the caller to fill.
+    /// Shifts the entries from slot `from` on to slot `to` and sets their number accordingly. The
+    /// heads that a shift to the right leaves behind are for the caller to fill.
     pub(super) fn shift_entries(&mut self, from: usize, to: usize) -> Result {
         let entries = self.entries();
         let after = entries

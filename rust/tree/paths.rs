@@ -7,8 +7,8 @@ use crate::format::Key;
 use kernel::prelude::*;
 
 impl NodeCache {
-    /// Reads the nodes that searches for these keys will come by, those of all trees at once. What fails is left for the
-    /// searches to report.
+    /// Reads the nodes that searches for these keys will come by, those of all trees at once. What
+    /// fails is left for the searches to report.
     pub fn prefetch_paths(&self, goals: impl Iterator<Item = (TreeRoot, Key)>) {
         let _ = self.try_paths(goals);
     }
@@ -38,7 +38,8 @@ impl NodeCache {
         }
     }
 
-    /// The child on the way to `key`, which is one level down; `None` below a leaf and where the node is not in memory.
+    /// The child on the way to `key`, which is one level down; `None` below a leaf and where the
+    /// node is not in memory.
     fn step(&self, ptr: &NodePtr, key: &Key) -> Option<NodePtr> {
         let node = self.cached(ptr)?;
         if node.level() != ptr.level {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Splitting leaves and nodes, and growing the tree at its root.
 //!
-//! A split puts the upper part of a block into a new one to its right. It happens only when the parent has
-//! space for the new pointer, so the lowest ancestor with space is looked for first, and the full ones between
-//! are split from the top down: no step can find its parent full.
+//! A split puts the upper part of a block into a new one to its right. It happens only when the
+//! parent has space for the new pointer, so the lowest ancestor with space is looked for first, and
+//! the full ones between are split from the top down: no step can find its parent full.
 
 use super::edit::{with_two, EditContext, EditPath};
 use super::leaf_mut::item_head;
@@ -20,8 +20,8 @@ enum Side {
     Right,
 }
 
-/// Splits the leaf of `path` so that an item at `key`, which takes `need` bytes with its head, fits where
-/// `path` leads afterwards.
+/// Splits the leaf of `path` so that an item at `key`, which takes `need` bytes with its head, fits
+/// where `path` leads afterwards.
 pub(super) fn ensure_leaf_space<C: EditContext>(
     cx: &mut C,
     path: &mut EditPath,
@@ -34,18 +34,19 @@ pub(super) fn ensure_leaf_space<C: EditContext>(
         Some(left) if left <= step.slot => split(cx, path, 0, left, key, Side::Right),
         Some(left) => split(cx, path, 0, left.saturating_sub(1), key, Side::Left),
         None => {
-            // The items on neither side leave space: the new one gets a leaf of its own between them.
+            // The items on neither side leave space: the new one gets a leaf of its own between
+            // them.
             split(cx, path, 0, step.slot, key, Side::Left)?;
             split(cx, path, 0, step.slot, key, Side::Right)
         }
     }
 }
 
-/// Where to cut a leaf into which an item of `need` bytes goes at `slot`: how many items, counting the new one,
-/// go to the left half, or `None` if no cut makes space.
+/// Where to cut a leaf into which an item of `need` bytes goes at `slot`: how many items, counting
+/// the new one, go to the left half, or `None` if no cut makes space.
 ///
-/// An item after all others gets a new leaf, so that keys that ascend leave full leaves behind. Else the cut
-/// that makes the halves most alike is taken.
+/// An item after all others gets a new leaf, so that keys that ascend leave full leaves behind.
+/// Else the cut that makes the halves most alike is taken.
 fn leaf_cut(leaf: &Node, slot: usize, need: usize, capacity: usize) -> Result<Option<usize>> {
     let entries = leaf.nritems() as usize;
     if slot >= entries {
@@ -83,8 +84,9 @@ fn leaf_cut(leaf: &Node, slot: usize, need: usize, capacity: usize) -> Result<Op
     Ok(best.map(|(_, count)| count))
 }
 
-/// Moves the entries from `at` on of the node at `level` of `path` into a new node to its right, and lets the
-/// path go on at `side`. `key` is the first key of the new node if no entry moves into it.
+/// Moves the entries from `at` on of the node at `level` of `path` into a new node to its right,
+/// and lets the path go on at `side`. `key` is the first key of the new node if no entry moves into
+/// it.
 fn split<C: EditContext>(
     cx: &mut C,
     path: &mut EditPath,
@@ -157,7 +159,8 @@ fn split_interior<C: EditContext>(cx: &mut C, path: &mut EditPath, level: u8, ke
     split(cx, path, level, at, key, side)
 }
 
-/// Puts a new root above the root of `path`. `key` is the tree's first key if the old root is empty.
+/// Puts a new root above the root of `path`. `key` is the tree's first key if the old root is
+/// empty.
 fn grow_root<C: EditContext>(cx: &mut C, path: &mut EditPath, key: &Key) -> Result {
     let old = path.step(path.root_level)?.bytenr;
     let level = path.root_level.saturating_add(1);

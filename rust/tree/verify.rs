@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What a block must be before anybody uses it: the node that its parent points to, whole and in order.
+//! What a block must be before anybody uses it: the node that its parent points to, whole and in
+//! order.
 //!
 //! The contents of items are not looked into; whoever reads an item checks it.
 
@@ -247,8 +248,8 @@ pub fn check_parent(node: &Node, ptr: &NodePtr) -> core::result::Result<(), Faul
     Ok(())
 }
 
-/// Whether a block that `owner` allocated may be met in `tree`. Subvolumes share blocks; a tree of 0 is one
-/// that is not known, and the trees of a relocation and of logs belong to many.
+/// Whether a block that `owner` allocated may be met in `tree`. Subvolumes share blocks; a tree of
+/// 0 is one that is not known, and the trees of a relocation and of logs belong to many.
 fn may_own(tree: u64, owner: u64) -> bool {
     match tree {
         0 | tree_id::TREE_RELOC | tree_id::TREE_LOG => true,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What `stat` shows and `chmod`, `chown`, `utimes`, `truncate` and `chattr` change.
 //!
-//! The VFS's copy of mode, owner and times is changed first, and stored in the tree from there. Times that a write
-//! changes are stored when the inode is written back, all others at once.
+//! The VFS's copy of mode, owner and times is changed first, and stored in the tree from there.
+//! Times that a write changes are stored when the inode is written back, all others at once.
 
 use super::inode::{Inode, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG};
 use super::lock::Exclusive;
@@ -80,8 +80,8 @@ pub(super) fn take_over_names(inode: &Inode, item: &InodeItem) {
     take_over_times(inode, item, false);
 }
 
-/// Sets the time of change, and that of the last modification as well if `modified`. The VFS holds the inode's lock, or
-/// that of its directory.
+/// Sets the time of change, and that of the last modification as well if `modified`. The VFS holds
+/// the inode's lock, or that of its directory.
 fn set_times(inode: &Inode, time: Timespec, modified: bool) {
     // SAFETY: The inode is valid.
     unsafe {
@@ -137,7 +137,8 @@ pub(super) fn store(inode: &Inode) -> Result {
     Ok(())
 }
 
-/// `inode_operations::update_time`: times of reading and writing, in memory, from where `write_inode` stores them.
+/// `inode_operations::update_time`: times of reading and writing, in memory, from where
+/// `write_inode` stores them.
 ///
 /// # Safety
 ///
@@ -173,7 +174,8 @@ pub(super) unsafe extern "C" fn write_inode(
     }
     from_result(|| match store(inode) {
         Ok(()) => Ok(0),
-        // The subvolume was made read-only or is being deleted: the times of the last write go with it.
+        // The subvolume was made read-only or is being deleted: the times of the last write go with
+        // it.
         Err(e) if e == ENOENT || e == EROFS => Ok(0),
         Err(e) => Err(e),
     })
@@ -335,8 +337,8 @@ pub(super) unsafe extern "C" fn getattr(
     let inode = unsafe { Inode::of_dentry((*path).dentry) };
     let info = inode.info();
     let flags = info.flags();
-    // What is still in memory counts with the space that it will take; where it replaces what is on disk, as it does in
-    // a file that has no holes, it takes no more.
+    // What is still in memory counts with the space that it will take; where it replaces what is on
+    // disk, as it does in a file that has no holes, it takes no more.
     let waiting = inode.reserved().map_or(0, |reserved| reserved.bytes());
     let whole = inode.size().next_multiple_of(SECTOR_SIZE);
     let space = info.nbytes().saturating_add(waiting).min(whole);
@@ -344,8 +346,8 @@ pub(super) unsafe extern "C" fn getattr(
     unsafe {
         bindings::generic_fillattr(idmap, mask, inode.as_ptr(), stat);
         let stat = &mut *stat;
-        // A stand-in keeps the device of the superblock, as in the C driver: whoever stays within one subvolume passes it
-        // by, as send does.
+        // A stand-in keeps the device of the superblock, as in the C driver: whoever stays within
+        // one subvolume passes it by, as send does.
         if !inode.is_empty_subvol_dir() {
             stat.dev = inode.subvolume().dev();
         }

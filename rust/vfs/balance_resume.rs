@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The thread that goes on with the balance that a mount found, or that a remount to read-only paused.
+//! The thread that goes on with the balance that a mount found, or that a remount to read-only
+//! paused.
 
 use super::thread::{Thread, Turn, Work};
 use crate::balance::control;
@@ -32,7 +33,8 @@ impl BalanceResume {
         })
     }
 
-    /// Goes on with the balance that is paused, if there is one. Called when the volume is, or becomes, writable.
+    /// Goes on with the balance that is paused, if there is one. Called when the volume is, or
+    /// becomes, writable.
     ///
     /// # Errors
     ///
@@ -52,9 +54,11 @@ impl BalanceResume {
         Ok(())
     }
 
-    /// Pauses the balance that runs and waits for the thread. Called before the volume becomes read-only.
+    /// Pauses the balance that runs and waits for the thread. Called before the volume becomes
+    /// read-only.
     pub(super) fn pause(&self, fs: &Fs) {
-        // Without one that runs there is nothing to do; a signal only ends the wait that follows in any case.
+        // Without one that runs there is nothing to do; a signal only ends the wait that follows in
+        // any case.
         let _ = control::pause(fs);
         let thread = self.thread.lock().take();
         drop(thread);

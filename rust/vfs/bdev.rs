@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The engine's `BlockDevice` over a `struct block_device`.
 //!
-//! A batch of requests is sent to the block layer under one plug and then awaited as a whole. Data goes
-//! between the disk and the caller's own memory, be it from kmalloc, vmalloc or the page cache.
+//! A batch of requests is sent to the block layer under one plug and then awaited as a whole. Data
+//! goes between the disk and the caller's own memory, be it from kmalloc, vmalloc or the page
+//! cache.
 
 use crate::bindings;
 use crate::device::{BlockDevice, ReadIo, WriteIo};
@@ -45,7 +46,8 @@ pub(super) struct Bdev {
     _file: ARef<File>,
 }
 
-// SAFETY: The block layer's functions may be called on one device from any thread, and `File` is `Send`.
+// SAFETY: The block layer's functions may be called on one device from any thread, and `File` is
+// `Send`.
 unsafe impl Send for Bdev {}
 // SAFETY: As above; `Bdev` has no state of its own that changes.
 unsafe impl Sync for Bdev {}
@@ -97,7 +99,8 @@ impl Slot {
 ///
 /// `bi_private` of `bio` points to a [`Slot`] which, like its batch, lives until the batch is done.
 unsafe extern "C" fn end_io(bio: *mut bindings::bio) {
-    // SAFETY: By this function's contract; the submitter waits for `Batch::put` below before it leaves.
+    // SAFETY: By this function's contract; the submitter waits for `Batch::put` below before it
+    // leaves.
     let slot = unsafe { &*(*bio).bi_private.cast::<Slot>() };
     // SAFETY: The block layer passes a valid bio.
     let errno = unsafe { bindings::rbtrfs_bio_errno(bio) };
@@ -157,8 +160,8 @@ impl Bdev {
     ///
     /// # Safety
     ///
-    /// `data` is valid for `len` bytes, for writes if `op` reads, and is not otherwise used; that and the slot
-    /// and its batch last until the batch is done.
+    /// `data` is valid for `len` bytes, for writes if `op` reads, and is not otherwise used; that
+    /// and the slot and its batch last until the batch is done.
     unsafe fn submit(&self, slot: &Slot, op: Op, offset: u64, data: *mut u8, len: usize) {
         if let Err(e) = self.check(offset, len) {
             slot.fail(e.to_errno());
@@ -200,8 +203,8 @@ impl Bdev {
     ///
     /// # Safety
     ///
-    /// Each request's pointer is valid for its length, for writes if `op` reads, and not used otherwise until
-    /// this returns.
+    /// Each request's pointer is valid for its length, for writes if `op` reads, and not used
+    /// otherwise until this returns.
     unsafe fn run(
         &self,
         op: Op,
@@ -228,7 +231,8 @@ impl Bdev {
         unsafe { bindings::blk_start_plug(&mut plug) };
         for (i, slot) in slots.iter().enumerate() {
             let (offset, data, len) = request(i);
-            // SAFETY: By this function's contract; the slots and the batch live until the wait below.
+            // SAFETY: By this function's contract; the slots and the batch live until the wait
+            // below.
             unsafe { self.submit(slot, op, offset, data, len) };
         }
         // SAFETY: Started above, in this function.
@@ -313,8 +317,9 @@ impl BlockDevice for Bdev {
         }
         let nothing = (0, core::ptr::null_mut(), 0);
         let mut results: KVec<Result> = KVec::with_capacity(ios.len(), GFP_KERNEL)?;
-        // SAFETY: Each pointer is that of a buffer which `ios` borrows, or of a bounce buffer, with its length;
-        // neither is used until the call returns. There is space for every result, so no push fails.
+        // SAFETY: Each pointer is that of a buffer which `ios` borrows, or of a bounce buffer, with
+        // its length; neither is used until the call returns. There is space for every result, so
+        // no push fails.
         let all = unsafe {
             self.run(
                 Op::READ,
@@ -363,8 +368,9 @@ impl BlockDevice for Bdev {
             requests.push((io.offset, data.cast_mut(), io.buf.len()), GFP_KERNEL)?;
         }
         let nothing = (0, core::ptr::null_mut(), 0);
-        // SAFETY: A write only reads, and each pointer is that of a buffer that `ios` borrows or of a bounce
-        // buffer, with its length; the latter move with the vector that owns them, their memory does not.
+        // SAFETY: A write only reads, and each pointer is that of a buffer that `ios` borrows or of
+        // a bounce buffer, with its length; the latter move with the vector that owns them, their
+        // memory does not.
         unsafe {
             self.run(
                 Op::WRITE.with(Op::SYNC),

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The thread that drops the trees of deleted subvolumes. Before that, it sees to the tree of UUIDs, once a mount.
+//! The thread that drops the trees of deleted subvolumes. Before that, it sees to the tree of
+//! UUIDs, once a mount.
 
 use super::evict::evict_deleted;
 use super::super_block::SuperBlock;

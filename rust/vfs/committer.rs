@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The thread that commits from time to time, so that a crash loses no more than the last half minute; and when memory
-//! is short, for what is dirty cannot be given back before.
+//! The thread that commits from time to time, so that a crash loses no more than the last half
+//! minute; and when memory is short, for what is dirty cannot be given back before.
 
 use super::super_block::SuperBlock;
 use super::thread::{Thread, Turn, Work};
@@ -76,8 +76,8 @@ impl Committer {
         Ok(())
     }
 
-    /// Ends the thread's sleep, for it to see whether a commit is due. Waits for nothing, so that memory reclaim can call
-    /// this; a thread that is about to end needs no call.
+    /// Ends the thread's sleep, for it to see whether a commit is due. Waits for nothing, so that
+    /// memory reclaim can call this; a thread that is about to end needs no call.
     pub(super) fn try_wake(&self) {
         if let Some(Some(thread)) = self.0.try_lock().as_deref() {
             thread.wake();

@@ -15,7 +15,8 @@ use kernel::sync::aref::ARef;
 use kernel::types::Opaque;
 use zerocopy::IntoBytes;
 
-/// The minor number that is set aside for it. The kernel crate's misc devices have numbers that are chosen at run time.
+/// The minor number that is set aside for it. The kernel crate's misc devices have numbers that are
+/// chosen at run time.
 const MINOR: i32 = 234;
 
 /// Open a block device for reading.
@@ -32,8 +33,8 @@ unsafe impl Send for Inner {}
 // SAFETY: As above.
 unsafe impl Sync for Inner {}
 
-/// The registered device; dropping it unregisters. Whoever has it open holds the module, so that it is not dropped
-/// before.
+/// The registered device; dropping it unregisters. Whoever has it open holds the module, so that it
+/// is not dropped before.
 pub(super) struct ControlDevice(Pin<KBox<Inner>>);
 
 impl ControlDevice {
@@ -61,7 +62,8 @@ impl ControlDevice {
         };
         let inner = KBox::into_pin(KBox::new(inner, GFP_KERNEL)?);
         let misc = inner.misc.get();
-        // SAFETY: The structure is ours until it is registered, and pinned until it is unregistered.
+        // SAFETY: The structure is ours until it is registered, and pinned until it is
+        // unregistered.
         to_result(unsafe {
             (*misc).minor = MINOR;
             (*misc).name = c"btrfs-control".as_char_ptr();
@@ -89,7 +91,8 @@ unsafe extern "C" fn unlocked_ioctl(
     cmd: kernel::ffi::c_uint,
     arg: kernel::ffi::c_ulong,
 ) -> kernel::ffi::c_long {
-    // SAFETY: The misc layer keeps its structure here, and it is registered as long as a file is open.
+    // SAFETY: The misc layer keeps its structure here, and it is registered as long as a file is
+    // open.
     let filesystem = unsafe {
         let misc: *const Opaque<bindings::miscdevice> = (*file).private_data.cast();
         (*kernel::container_of!(misc, Inner, misc))
@@ -123,7 +126,8 @@ impl Devices<'_> {
             )
         })?;
         let file = NonNull::new(file).ok_or(ENODEV)?;
-        // SAFETY: The reference is ours, and `File` is a transparent wrapper. The position that is used is our own.
+        // SAFETY: The reference is ours, and `File` is a transparent wrapper. The position that is
+        // used is our own.
         let file = unsafe { ARef::from_raw(file.cast::<File>()) };
         let superblock = KBox::<SuperBlock>::new_uninit(GFP_KERNEL | __GFP_ZERO)?;
         // SAFETY: The memory is zeroed, and such a superblock is valid.
@@ -131,8 +135,8 @@ impl Devices<'_> {
         let place = *COPIES.first().ok_or(EINVAL)?;
         let bytes = superblock.as_mut_bytes();
         let (len, mut position) = (bytes.len(), i64::try_from(place).map_err(|_| EINVAL)?);
-        // What tools have just written may not have reached the disk: this reads through the page cache.
-        // SAFETY: The file is open for reading, and the buffer is as long as is said.
+        // What tools have just written may not have reached the disk: this reads through the page
+        // cache. SAFETY: The file is open for reading, and the buffer is as long as is said.
         let read = unsafe {
             bindings::kernel_read(file.as_ptr(), bytes.as_mut_ptr().cast(), len, &mut position)
         };
@@ -160,7 +164,8 @@ impl Devices<'_> {
         };
         // SAFETY: The path is terminated, and there is space for the number.
         to_result(unsafe { bindings::lookup_bdev(path.as_char_ptr(), &mut search.dev) })?;
-        // SAFETY: The type is registered, and the callback gets what it expects, during the call only.
+        // SAFETY: The type is registered, and the callback gets what it expects, during the call
+        // only.
         unsafe {
             bindings::iterate_supers_type(self.0.as_ptr(), Some(compare), (&raw mut search).cast());
         }

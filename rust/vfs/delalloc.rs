@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Space that is reserved for data which is still in memory: which blocks of a file have it.
 //!
-//! A block gets its share when it is about to become dirty, so that `write` fails for want of space and writeback
-//! does not. Writeback takes the share over; cutting the block off gives it back.
+//! A block gets its share when it is about to become dirty, so that `write` fails for want of space
+//! and writeback does not. Writeback takes the share over; cutting the block off gives it back.
 
 use crate::platform::NofsScope;
 use crate::space::extent_set::{Extent, ExtentSet};

@@ -30,7 +30,8 @@ pub(super) unsafe fn name_of<'a>(dentry: *const bindings::dentry) -> &'a [u8] {
     }
 }
 
-/// Where `name` leads to in `parent`; of subvolumes, only to the root of one that is where the root tree says.
+/// Where `name` leads to in `parent`; of subvolumes, only to the root of one that is where the root
+/// tree says.
 fn find(parent: &Inode, name: &[u8]) -> Result<Option<Found>> {
     let (tree, ino) = (parent.info().tree, parent.info().ino);
     let view = running_view(parent.fs(), &[tree])?;
@@ -63,8 +64,8 @@ fn lookup_name(parent: &Inode, name: &[u8]) -> Result<Option<InodeRef>> {
     let inode = match location.typ {
         item_type::INODE_ITEM => {
             let inode = iget(sb, parent.info().tree, location.objectid)?;
-            // The dcache moves a directory that turns up in a second place. On a sound volume no directory
-            // has two parents, so ask the child whether this is its own.
+            // The dcache moves a directory that turns up in a second place. On a sound volume no
+            // directory has two parents, so ask the child whether this is its own.
             if inode.is_dir() && !is_child(&inode, parent.info().ino)? {
                 return Err(damaged(
                     sb,
@@ -111,8 +112,8 @@ fn is_child(child: &Inode, parent: u64) -> Result<bool> {
     Ok(found)
 }
 
-/// The root directory of subvolume `child`, if the entry `name` of the directory `parent` is where the root tree says
-/// that it is.
+/// The root directory of subvolume `child`, if the entry `name` of the directory `parent` is where
+/// the root tree says that it is.
 fn enter_subvolume(parent: &Inode, name: &[u8], child: u64) -> Result<Option<InodeRef>> {
     if !tree_id::is_fs_tree(child) || !is_place_of(parent, name, child)? {
         return Ok(None);
@@ -156,7 +157,8 @@ fn file_type_of(mode: u32) -> u8 {
 ///
 /// # Safety
 ///
-/// As the VFS calls it: `dir` is a directory of ours, locked, and `dentry` an unhashed dentry in it.
+/// As the VFS calls it: `dir` is a directory of ours, locked, and `dentry` an unhashed dentry in
+/// it.
 unsafe extern "C" fn lookup(
     dir: *mut bindings::inode,
     dentry: *mut bindings::dentry,
@@ -164,15 +166,16 @@ unsafe extern "C" fn lookup(
 ) -> *mut bindings::dentry {
     // SAFETY: By this function's contract.
     let parent = unsafe { Inode::from_raw(dir) };
-    // SAFETY: The name of a dentry under look-up does not change while its directory is locked, and it is not used once
-    // the dentry was spliced.
+    // SAFETY: The name of a dentry under look-up does not change while its directory is locked, and
+    // it is not used once the dentry was spliced.
     let name = unsafe { name_of(dentry) };
     let inode = match lookup_name(parent, name) {
         Ok(Some(inode)) => inode.into_raw(),
         Ok(None) => core::ptr::null_mut(),
         Err(e) => return e.to_ptr(),
     };
-    // SAFETY: The dentry is the VFS's, the inode reference ours to give, and of the same superblock.
+    // SAFETY: The dentry is the VFS's, the inode reference ours to give, and of the same
+    // superblock.
     unsafe { bindings::d_splice_alias(inode, dentry) }
 }
 
@@ -246,8 +249,8 @@ impl Batch {
     }
 }
 
-/// Hands the entries from the context's position on to it. Positions are `DIR_INDEX`es, which belong to an
-/// entry for as long as it exists.
+/// Hands the entries from the context's position on to it. Positions are `DIR_INDEX`es, which
+/// belong to an entry for as long as it exists.
 ///
 /// # Safety
 ///
@@ -306,8 +309,8 @@ fn find_end(dir: &Inode) -> Result<u64> {
     })
 }
 
-/// Where a listing ends: at what was there when it began. Whoever renames each file that is listed would make it go on
-/// for ever.
+/// Where a listing ends: at what was there when it began. Whoever renames each file that is listed
+/// would make it go on for ever.
 ///
 /// # Safety
 ///

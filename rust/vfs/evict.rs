@@ -16,7 +16,8 @@ use kernel::prelude::*;
 ///
 /// As the VFS calls it, for an inode of ours.
 pub(super) unsafe extern "C" fn drop_inode(inode: *mut bindings::inode) -> kernel::ffi::c_int {
-    // SAFETY: By this function's contract. An inode that was not filled in has no subvolume, and is dropped anyway.
+    // SAFETY: By this function's contract. An inode that was not filled in has no subvolume, and is
+    // dropped anyway.
     unsafe {
         if bindings::rbtrfs_inode_generic_drop(inode) {
             return 1;
@@ -44,7 +45,8 @@ pub(super) unsafe extern "C" fn evict_inode(inode: *mut bindings::inode) {
             delete(inode);
         }
     }
-    // SAFETY: The pages are gone. An inode that was not filled in is in no subvolume; one that is goes but once.
+    // SAFETY: The pages are gone. An inode that was not filled in is in no subvolume; one that is
+    // goes but once.
     unsafe {
         bindings::clear_inode(inode);
         let subvolume = (*info_ptr(inode)).subvolume;
@@ -82,12 +84,13 @@ fn delete(inode: &Inode) {
     unsafe { bindings::rbtrfs_end_internal(sb) };
 }
 
-/// Has the inodes of deleted subvolumes that nobody uses leave memory, so that their trees can be dropped. Names that
-/// were looked up in directories that are open keep theirs, and are forgotten.
+/// Has the inodes of deleted subvolumes that nobody uses leave memory, so that their trees can be
+/// dropped. Names that were looked up in directories that are open keep theirs, and are forgotten.
 ///
 /// # Safety
 ///
-/// The superblock stays until this returns, and the caller holds nothing that evicting an inode takes.
+/// The superblock stays until this returns, and the caller holds nothing that evicting an inode
+/// takes.
 pub(super) unsafe fn evict_deleted(sb: &SuperBlock) {
     if !sb.volume().subvolumes().has_deleted_in_use() {
         return;
@@ -102,7 +105,8 @@ pub(super) unsafe fn evict_deleted(sb: &SuperBlock) {
         let Some(next) = NonNull::new(next) else {
             return;
         };
-        // SAFETY: The reference is ours, and the inode complete. Dropping the last one asks `drop_inode`, which returns what is to go.
+        // SAFETY: The reference is ours, and the inode complete. Dropping the last one asks
+        // `drop_inode`, which returns what is to go.
         let inode = unsafe { InodeRef::from_raw(next) };
         if inode.subvolume().is_deleted() {
             // SAFETY: The inode is valid, and so is its dentry until the reference is given back.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! File handles, as `name_to_handle_at` and NFS use them: the C driver's, so that a handle names the same file
-//! under either.
+//! File handles, as `name_to_handle_at` and NFS use them: the C driver's, so that a handle names
+//! the same file under either.
 
 use super::iget::iget;
 use super::inode::{running_view, Inode, ROOT_DIR};
@@ -186,7 +186,8 @@ unsafe extern "C" fn fh_to_parent(
     }
 }
 
-/// The directory that holds subvolume `tree`, as a dentry whose reference is the caller's, and its name there.
+/// The directory that holds subvolume `tree`, as a dentry whose reference is the caller's, and its
+/// name there.
 ///
 /// # Errors
 ///
@@ -235,8 +236,9 @@ unsafe extern "C" fn get_parent(child: *mut bindings::dentry) -> *mut bindings::
     into_ptr(parent_of(unsafe { Inode::of_dentry(child) }))
 }
 
-/// The name that `child` has in `parent`, of names beside each other the first. The VFS would look for the number of
-/// the child in a listing, which for the root directory of a subvolume is not there.
+/// The name that `child` has in `parent`, of names beside each other the first. The VFS would look
+/// for the number of the child in a listing, which for the root directory of a subvolume is not
+/// there.
 fn name_in(parent: &Inode, child: &Inode) -> Result<KVec<u8>> {
     let (tree, dir) = (parent.info().tree, parent.info().ino);
     if child.info().ino == ROOT_DIR {

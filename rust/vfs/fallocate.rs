@@ -111,7 +111,8 @@ struct Pair<'a> {
 
 impl<'a> Pair<'a> {
     fn lock(first: &'a Inode, second: &'a Inode) -> Self {
-        // SAFETY: The inodes are valid regular files; `drop` gives the locks back, in the same task.
+        // SAFETY: The inodes are valid regular files; `drop` gives the locks back, in the same
+        // task.
         unsafe {
             bindings::lock_two_nondirectories(first.as_ptr(), second.as_ptr());
         }
@@ -172,14 +173,16 @@ unsafe fn remap(
         return Err(EAGAIN);
     }
     let pair = Pair::lock(source, target);
-    // What is compared must stay as it is until it is shared, whoever writes to it through a mapping.
+    // What is compared must stay as it is until it is shared, whoever writes to it through a
+    // mapping.
     let _invalidate = InvalidatePair::lock(pair.first(), pair.second());
     if source.info().flags() & inode_flags::PREALLOC != 0 {
-        // What is dirty may have no other space than what was preallocated for it, even outside of the range, and that
-        // is not written to any more once a part of it is shared.
+        // What is dirty may have no other space than what was preallocated for it, even outside of
+        // the range, and that is not written to any more once a part of it is shared.
         flush(source, 0, i64::MAX as u64)?;
     }
-    // SAFETY: The inodes are locked. The function writes back what is dirty in both ranges, and takes privileges away.
+    // SAFETY: The inodes are locked. The function writes back what is dirty in both ranges, and
+    // takes privileges away.
     to_result(unsafe {
         bindings::generic_remap_file_range_prep(from, from_offset, to, to_offset, &mut len, flags)
     })?;
@@ -213,7 +216,8 @@ unsafe fn remap(
     Ok(len)
 }
 
-/// Shares a range, and brings it to disk if one of the files was opened to be written synchronously.
+/// Shares a range, and brings it to disk if one of the files was opened to be written
+/// synchronously.
 ///
 /// # Safety
 ///

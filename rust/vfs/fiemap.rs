@@ -27,10 +27,12 @@ fn flags_of(extent: &Mapped) -> u32 {
         }
 }
 
-/// Whoever is told of the extents. No lock of the engine may be held meanwhile, for it touches the caller's memory.
+/// Whoever is told of the extents. No lock of the engine may be held meanwhile, for it touches the
+/// caller's memory.
 struct Caller {
     info: *mut bindings::fiemap_extent_info,
-    /// The last extent of the file is flagged, so each is told when it is known whether another follows.
+    /// The last extent of the file is flagged, so each is told when it is known whether another
+    /// follows.
     pending: Option<Mapped>,
 }
 
@@ -79,8 +81,8 @@ impl Caller {
     }
 }
 
-/// The ranges from `from` on that are in memory alone, and up to where these are all. What was on its way to the device
-/// when they were looked up is in the tree now.
+/// The ranges from `from` on that are in memory alone, and up to where these are all. What was on
+/// its way to the device when they were looked up is in the tree now.
 fn dirty_from(inode: &Inode, from: u64) -> Result<(KVec<Extent>, u64)> {
     let Some(reserved) = inode.reserved() else {
         return Ok((KVec::new(), u64::MAX));

@@ -98,11 +98,12 @@ unsafe extern "C" fn open(
 ///
 /// As the VFS calls it, for an open regular file of ours.
 unsafe extern "C" fn read_iter(iocb: *mut bindings::kiocb, to: *mut bindings::iov_iter) -> isize {
-    // SAFETY: The VFS passes a file that is open. The request is the caller's own; the flag only picks the path that is
-    // taken below.
+    // SAFETY: The VFS passes a file that is open. The request is the caller's own; the flag only
+    // picks the path that is taken below.
     from_result(|| unsafe {
         Inode::of_file((*iocb).ki_filp).fs().check_shut_down()?;
-        // Data is checked and decompressed in the page cache; a direct read would do that for each reader anew.
+        // Data is checked and decompressed in the page cache; a direct read would do that for each
+        // reader anew.
         (*iocb).ki_flags &= !(bindings::IOCB_DIRECT as i32);
         Ok(bindings::generic_file_read_iter(iocb, to))
     })

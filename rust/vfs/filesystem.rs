@@ -24,8 +24,8 @@ unsafe impl Sync for Filesystem {}
 
 impl Drop for Filesystem {
     fn drop(&mut self) {
-        // SAFETY: `Registration::register` registered the keys as soon as there was a box. The type is not registered
-        // any more, so that no lock has one of these classes.
+        // SAFETY: `Registration::register` registered the keys as soon as there was a box. The type
+        // is not registered any more, so that no lock has one of these classes.
         unsafe { bindings::rbtrfs_fs_type_unregister_keys(self.fs_type.get()) };
     }
 }
@@ -35,8 +35,8 @@ impl Filesystem {
     ///
     /// # Safety
     ///
-    /// `fc` is a context of a type that [`Registration`] registered, and lives for `'a`; so does, then, the
-    /// module and what it keeps.
+    /// `fc` is a context of a type that [`Registration`] registered, and lives for `'a`; so does,
+    /// then, the module and what it keeps.
     pub(super) unsafe fn of_context<'a>(fc: *const bindings::fs_context) -> &'a Self {
         // SAFETY: By this function's contract.
         let fs_type: *const Opaque<bindings::file_system_type> = unsafe { (*fc).fs_type }.cast();
@@ -57,8 +57,8 @@ impl Filesystem {
     }
 }
 
-/// The registered filesystem type; dropping it unregisters. The VFS holds the module while anything is mounted,
-/// so that this is not dropped before.
+/// The registered filesystem type; dropping it unregisters. The VFS holds the module while anything
+/// is mounted, so that this is not dropped before.
 pub(crate) struct Registration {
     /// Refers to what follows, and is dropped before.
     control: Option<ControlDevice>,
@@ -70,7 +70,8 @@ impl Registration {
     ///
     /// # Errors
     ///
-    /// `EBUSY`, with a line in the log, if the name is taken; `EINVAL` if it is not a name; `ENOMEM`.
+    /// `EBUSY`, with a line in the log, if the name is taken; `EINVAL` if it is not a name;
+    /// `ENOMEM`.
     pub(crate) fn new(module: &'static ThisModule) -> Result<Self> {
         bindings::agree()?;
         // SAFETY: This is called once, from the module's initialiser.
@@ -136,7 +137,8 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         drop(self.control.take());
-        // SAFETY: `register` registered the type; no superblock of it is left, for each holds the module.
+        // SAFETY: `register` registered the type; no superblock of it is left, for each holds the
+        // module.
         let status = unsafe { bindings::unregister_filesystem(self.filesystem.fs_type.get()) };
         if status != 0 {
             pr_err!("the filesystem was not registered: {status}\n");

@@ -60,7 +60,8 @@ unsafe extern "C" fn parse_param(
     fc: *mut bindings::fs_context,
     param: *mut bindings::fs_parameter,
 ) -> kernel::ffi::c_int {
-    // SAFETY: The VFS passes the parameter, whose key is a terminated string, and holds the context's lock.
+    // SAFETY: The VFS passes the parameter, whose key is a terminated string, and holds the
+    // context's lock.
     let (options, key) = unsafe {
         (
             &mut *(*fc).fs_private.cast::<MountOptions>(),
@@ -83,7 +84,8 @@ unsafe extern "C" fn parse_param(
     }
 }
 
-/// A superblock that this thread has locked and holds an active reference to; dropping it gives up both.
+/// A superblock that this thread has locked and holds an active reference to; dropping it gives up
+/// both.
 struct Locked(*mut bindings::super_block);
 
 impl Locked {
@@ -130,9 +132,9 @@ unsafe fn get_super(fc: *mut bindings::fs_context, options: &MountOptions) -> Re
             (*sb.0).s_flags |= SB_ACTIVE;
         }
     } else if !wanted_ro {
-        // A second mount that wants to write makes the shared superblock writable, as with the C driver;
-        // one that does not is read-only by itself.
-        // SAFETY: The superblock has a root, so its data is set, and we hold its lock.
+        // A second mount that wants to write makes the shared superblock writable, as with the C
+        // driver; one that does not is read-only by itself. SAFETY: The superblock has a root, so
+        // its data is set, and we hold its lock.
         unsafe { set_read_only(SuperBlock::from_raw(sb.0), false) }?;
     }
     Ok(sb)
@@ -196,8 +198,8 @@ impl Drop for Dentry {
     }
 }
 
-/// The dentry of the subvolume that the options name, reached from the superblock's root by look-ups, so that
-/// the dcache knows its path.
+/// The dentry of the subvolume that the options name, reached from the superblock's root by
+/// look-ups, so that the dcache knows its path.
 ///
 /// # Safety
 ///
@@ -270,7 +272,8 @@ unsafe extern "C" fn get_tree(fc: *mut bindings::fs_context) -> kernel::ffi::c_i
         let sb = unsafe { get_super(fc, options) }?;
         // SAFETY: `get_super` filled the superblock in.
         let root = unsafe { subvol_root(&sb, options) }?;
-        // The VFS takes the reference to the superblock over with that to its dentry, and unlocks it.
+        // The VFS takes the reference to the superblock over with that to its dentry, and unlocks
+        // it.
         core::mem::forget(sb);
         // SAFETY: The VFS expects the root here.
         unsafe { (*fc).root = root.into_raw() };

@@ -27,8 +27,8 @@ pub(super) unsafe fn sync(file: *mut bindings::file) -> Result {
     inode.fs().commit_up_to(inode.changed())
 }
 
-/// `file_operations::fsync`. All of the file is written, whatever the range that was asked for: the commit shows its new
-/// size, and up to there nothing is to be missing that was written before.
+/// `file_operations::fsync`. All of the file is written, whatever the range that was asked for: the
+/// commit shows its new size, and up to there nothing is to be missing that was written before.
 ///
 /// # Safety
 ///

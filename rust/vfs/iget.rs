@@ -40,8 +40,8 @@ unsafe extern "C" fn test(
 ) -> kernel::ffi::c_int {
     // SAFETY: By this function's contract.
     let id = unsafe { &*id.cast::<Id>() };
-    // SAFETY: The inode is in the hash, so `set` has run. These two fields are written there alone, so that
-    // reading them does not race with `iget` filling in the others.
+    // SAFETY: The inode is in the hash, so `set` has run. These two fields are written there alone,
+    // so that reading them does not race with `iget` filling in the others.
     unsafe {
         let info = info_ptr(inode);
         i32::from((*info).tree == id.tree && (*info).ino == id.ino)
@@ -183,17 +183,19 @@ impl Filling {
 
 impl Drop for Filling {
     fn drop(&mut self) {
-        // SAFETY: The inode is `I_NEW` and the reference ours; this marks it bad and wakes who waits.
+        // SAFETY: The inode is `I_NEW` and the reference ours; this marks it bad and wakes who
+        // waits.
         unsafe { bindings::iget_failed(self.0.as_ptr()) }
     }
 }
 
-/// The inode `ino` of the subvolume `tree`, from the cache or from its tree. No view may be held: whoever else reads
-/// the inode is waited for.
+/// The inode `ino` of the subvolume `tree`, from the cache or from its tree. No view may be held:
+/// whoever else reads the inode is waited for.
 ///
 /// # Errors
 ///
-/// `ENOENT` if there is none, `EUCLEAN` if its item makes no sense, `ENOMEM`, or what reading gives.
+/// `ENOENT` if there is none, `EUCLEAN` if its item makes no sense, `ENOMEM`, or what reading
+/// gives.
 pub(super) fn iget(sb: &SuperBlock, tree: u64, ino: u64) -> Result<InodeRef> {
     let mut id = Id { tree, ino };
     // SAFETY: The callbacks take the pointer for what it is, and do not keep it.
@@ -336,7 +338,8 @@ impl Drop for Unmade<'_> {
     }
 }
 
-/// An empty directory in the place of a subvolume that is not there: in a snapshot, those within its source.
+/// An empty directory in the place of a subvolume that is not there: in a snapshot, those within
+/// its source.
 ///
 /// # Errors
 ///

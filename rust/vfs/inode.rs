@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Inodes in memory, and their cache. `iget` fills them in.
 //!
-//! Each inode carries an [`InodeInfo`] beside the VFS's part, valid from the moment the memory is allocated: an inode
-//! that loses the race to be inserted, or that is freed half-built, needs no care. Its plain fields are written only
-//! while the inode is `I_NEW`; what changes after is atomic.
+//! Each inode carries an [`InodeInfo`] beside the VFS's part, valid from the moment the memory is
+//! allocated: an inode that loses the race to be inserted, or that is freed half-built, needs no
+//! care. Its plain fields are written only while the inode is `I_NEW`; what changes after is
+//! atomic.
 //!
-//! The size, times, owner and mode of an inode in memory are the VFS's; those in the tree follow. A regular file's
-//! size in the tree grows when its data is on disk. All other changes go to the tree first and are taken over from it.
+//! The size, times, owner and mode of an inode in memory are the VFS's; those in the tree follow. A
+//! regular file's size in the tree grows when its data is on disk. All other changes go to the tree
+//! first and are taken over from it.
 
 use super::delalloc::Delalloc;
 use super::subvolume::Subvolume;
@@ -83,7 +85,8 @@ struct Container {
 ///
 /// # Invariants
 ///
-/// It is the `vfs` field of a [`Container`], its superblock is a [`SuperBlock`], and it is no longer `I_NEW`.
+/// It is the `vfs` field of a [`Container`], its superblock is a [`SuperBlock`], and it is no
+/// longer `I_NEW`.
 #[repr(transparent)]
 pub(super) struct Inode(Opaque<bindings::inode>);
 
@@ -100,7 +103,8 @@ impl Inode {
     ///
     /// `dentry` is a positive dentry of an rbtrfs superblock and is referenced for `'a`.
     pub(super) unsafe fn of_dentry<'a>(dentry: *const bindings::dentry) -> &'a Self {
-        // SAFETY: A dentry in use pins its inode, and the dcache only holds inodes that are complete.
+        // SAFETY: A dentry in use pins its inode, and the dcache only holds inodes that are
+        // complete.
         unsafe { Self::from_raw(bindings::rbtrfs_d_inode(dentry)) }
     }
 
@@ -117,13 +121,14 @@ impl Inode {
     }
 
     pub(super) fn info(&self) -> &InodeInfo {
-        // SAFETY: By the type invariant the inode is within a container, and no longer new, so that the data
-        // is not written any more.
+        // SAFETY: By the type invariant the inode is within a container, and no longer new, so that
+        // the data is not written any more.
         unsafe { &*info_ptr(self.as_ptr()) }
     }
 
     pub(super) fn super_block(&self) -> &SuperBlock {
-        // SAFETY: An inode is gone before its superblock is, and by the type invariant that is one of ours.
+        // SAFETY: An inode is gone before its superblock is, and by the type invariant that is one
+        // of ours.
         unsafe { SuperBlock::from_raw((*self.as_ptr()).i_sb) }
     }
 
@@ -152,11 +157,13 @@ impl Inode {
 
     /// The subvolume that it is in.
     pub(super) fn subvolume(&self) -> &Subvolume {
-        // SAFETY: The pointer is set before the inode is complete, and what it leads to outlives all inodes.
+        // SAFETY: The pointer is set before the inode is complete, and what it leads to outlives
+        // all inodes.
         unsafe { &*self.info().subvolume }
     }
 
-    /// A view of the inode's tree as it is now. While it lives no other view may be taken, and nothing be waited for.
+    /// A view of the inode's tree as it is now. While it lives no other view may be taken, and
+    /// nothing be waited for.
     pub(super) fn tree(&self) -> Result<(NofsRunningView<'_>, TreeRoot)> {
         let view = running_view(self.fs(), &[self.info().tree])?;
         let root = view.tree_root(self.info().tree)?;
@@ -331,8 +338,8 @@ impl InodeCache {
 
 impl Drop for InodeCache {
     fn drop(&mut self) {
-        // SAFETY: The cache is ours. It goes after the filesystem was unregistered, when no superblock is left;
-        // the helper waits for inodes that are being freed.
+        // SAFETY: The cache is ours. It goes after the filesystem was unregistered, when no
+        // superblock is left; the helper waits for inodes that are being freed.
         unsafe { bindings::rbtrfs_inode_cache_destroy(self.0.as_ptr()) }
     }
 }
@@ -369,7 +376,8 @@ pub(super) unsafe extern "C" fn destroy_inode(inode: *mut bindings::inode) {
     let reserved =
         unsafe { core::mem::replace(&mut (*info_ptr(inode)).reserved, core::ptr::null_mut()) };
     if !reserved.is_null() {
-        // SAFETY: `set_operations` made the pointer of a pinned box, which only this function frees.
+        // SAFETY: `set_operations` made the pointer of a pinned box, which only this function
+        // frees.
         drop(unsafe { Pin::new_unchecked(KBox::from_raw(reserved)) });
     }
 }

@@ -40,7 +40,8 @@ pub(crate) struct OpenFile<'a> {
 impl OpenFile<'_> {
     /// # Safety
     ///
-    /// `file` is an open file of an rbtrfs superblock, and stays open as long as the result is used.
+    /// `file` is an open file of an rbtrfs superblock, and stays open as long as the result is
+    /// used.
     unsafe fn from_raw(file: *mut bindings::file) -> Self {
         // INVARIANT: By this function's contract.
         Self {
@@ -70,8 +71,8 @@ impl OpenFile<'_> {
     /// Those of a commit; `ENOMEM`.
     pub(crate) fn reader_of(&self, tree: u64) -> Result<Reader> {
         let fs = self.fs();
-        // What is known of subvolumes as a whole changes with each of them, and so does what is known of extents, though
-        // not before the commit.
+        // What is known of subvolumes as a whole changes with each of them, and so does what is
+        // known of extents, though not before the commit.
         let changed = fs.differs(tree) || !tree_id::is_fs_tree(tree);
         if changed && !fs.is_read_only() {
             fs.commit()?;
@@ -284,8 +285,8 @@ impl FileSink {
         // SAFETY: The function takes any number.
         let file = unsafe { bindings::rbtrfs_fget_write(fd) };
         let file = core::ptr::NonNull::new(file).ok_or(EBADF)?;
-        // SAFETY: The reference is ours, and `File` is a transparent wrapper. The position is our own, so that
-        // nobody's `fdget_pos` is concerned.
+        // SAFETY: The reference is ours, and `File` is a transparent wrapper. The position is our
+        // own, so that nobody's `fdget_pos` is concerned.
         let file = unsafe { ARef::from_raw(file.cast::<File>()) };
         Ok(Self { file, position: 0 })
     }

@@ -88,8 +88,8 @@ impl Drop for InvalidateGuard<'_> {
     }
 }
 
-/// Keeps the page caches of two inodes, which may be the same one, from being filled and from becoming dirty through
-/// mappings.
+/// Keeps the page caches of two inodes, which may be the same one, from being filled and from
+/// becoming dirty through mappings.
 #[must_use = "the locks are given up when the guard is dropped"]
 pub(super) struct InvalidatePair<'a> {
     first: &'a Inode,

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Everything between the engine and the kernel, and the only code with `unsafe` beside `bindings/`.
+//! Everything between the engine and the kernel, and the only code with `unsafe` beside
+//! `bindings/`.
 //!
-//! Two directions meet here. Upwards, the VFS calls our operation tables; each entry is an `unsafe extern "C"`
-//! function that turns its arguments into [`inode::Inode`] or [`super_block::SuperBlock`] and calls safe code.
-//! Downwards, the engine's needs of the machine are [`platform`] and [`bdev`]. What `ioctl/` may use is exported
-//! below; all of it is safe to call.
+//! Two directions meet here. Upwards, the VFS calls our operation tables; each entry is an
+//! `unsafe extern "C"` function that turns its arguments into [`inode::Inode`] or
+//! [`super_block::SuperBlock`] and calls safe code. Downwards, the engine's needs of the machine
+//! are [`platform`] and [`bdev`]. What `ioctl/` may use is exported below; all of it is safe to
+//! call.
 //!
-//! No lock is owned here but that of the subvolumes' device numbers, a leaf. A call takes one view of the last
-//! commit (a `Reader`) and gives it up before it returns.
+//! No lock is owned here but that of the subvolumes' device numbers, a leaf. A call takes one view
+//! of the last commit (a `Reader`) and gives it up before it returns.
 
 pub mod platform;
 

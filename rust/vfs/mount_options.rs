@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Mount options.
 //!
-//! Hints of the C driver are accepted, and do nothing: data is never compressed, nor written where it was. Options that
-//! would have to change what is read or done, and do not, are refused by name.
+//! Hints of the C driver are accepted, and do nothing: data is never compressed, nor written where
+//! it was. Options that would have to change what is read or done, and do not, are refused by name.
 
 use super::committer;
 use crate::bindings;
@@ -12,7 +12,8 @@ use kernel::prelude::*;
 /// Which part of the machine's memory the cached tree blocks of a volume may take: a fourth.
 const CACHE_SHARE: u64 = 4;
 
-/// Which part those may take that wait for a commit, as long as that is less than the engine's own limit.
+/// Which part those may take that wait for a commit, as long as that is less than the engine's own
+/// limit.
 const DIRTY_SHARE: u64 = 32;
 
 /// Which subvolume is mounted.
@@ -130,7 +131,8 @@ impl MountOptions {
     ///
     /// # Errors
     ///
-    /// `EINVAL` for one that is unknown, malformed or not supported, with a line in the log; `ENOMEM`.
+    /// `EINVAL` for one that is unknown, malformed or not supported, with a line in the log;
+    /// `ENOMEM`.
     pub(super) fn parse(&mut self, key: &[u8], value: Value<'_>) -> Result<Parsed> {
         match (key, value) {
             (b"source", _) => return Ok(Parsed::NotOurs),
@@ -139,7 +141,8 @@ impl MountOptions {
             (b"commit", Value::Text(text)) => self.set_interval(text)?,
             (b"user_subvol_rm_allowed", Value::Flag) => self.user_subvol_rm_allowed = true,
             (b"skip_balance", Value::Flag) => self.skip_balance = true,
-            // The only rescue that there is happens anyway: a volume with a log tree is not replayed.
+            // The only rescue that there is happens anyway: a volume with a log tree is not
+            // replayed.
             (b"rescue", Value::Text(b"nologreplay")) => (),
             (_, Value::Flag) if ACCEPTED_FLAGS.contains(&key) => (),
             (_, Value::Text(_)) if ACCEPTED_VALUES.contains(&key) => (),

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Changing directories: making, linking, removing and renaming what is in them.
 //!
-//! The VFS has locked the directories, and the inodes that lose or gain a name. Each call is one operation of the
-//! engine, after which the VFS's inodes take over what changed.
+//! The VFS has locked the directories, and the inodes that lose or gain a name. Each call is one
+//! operation of the engine, after which the VFS's inodes take over what changed.
 
 use super::attributes::{id, now, take_over_dir, take_over_names};
 use super::dir::name_of;
@@ -92,7 +92,8 @@ unsafe fn make(
 
 /// # Safety
 ///
-/// As the VFS calls the operations that make something: `dir` is locked, and `dentry` a negative dentry in it.
+/// As the VFS calls the operations that make something: `dir` is locked, and `dentry` a negative
+/// dentry in it.
 unsafe fn make_at(
     idmap: *mut bindings::mnt_idmap,
     dir: *mut bindings::inode,
@@ -211,8 +212,8 @@ pub(super) unsafe extern "C" fn tmpfile(
         target: &[],
     };
     from_result(|| {
-        // SAFETY: By this function's contract. The inode has no name, and `d_tmpfile` counts the one down that it
-        // expects.
+        // SAFETY: By this function's contract. The inode has no name, and `d_tmpfile` counts the
+        // one down that it expects.
         unsafe {
             let dir = Exclusive::assume(Inode::from_raw(dir));
             let inode = make(idmap, dir, None, &new)?;
@@ -234,7 +235,8 @@ pub(super) unsafe extern "C" fn link(
     dentry: *mut bindings::dentry,
 ) -> kernel::ffi::c_int {
     from_result(|| {
-        // SAFETY: The VFS passes dentries that it holds, and has locked the directory and the inode.
+        // SAFETY: The VFS passes dentries that it holds, and has locked the directory and the
+        // inode.
         let (inode, dir, name) = unsafe {
             let dir = Exclusive::assume(Inode::from_raw(dir));
             (Inode::of_dentry(old), dir, name_of(dentry))
@@ -329,8 +331,8 @@ struct End<'a> {
 impl<'a> End<'a> {
     /// # Safety
     ///
-    /// `dir` is a locked directory of ours, and `dentry` a dentry in it whose inode, if it has one and that is not a
-    /// directory, is locked as well; all for `'a`.
+    /// `dir` is a locked directory of ours, and `dentry` a dentry in it whose inode, if it has one
+    /// and that is not a directory, is locked as well; all for `'a`.
     unsafe fn new(dir: *mut bindings::inode, dentry: *mut bindings::dentry) -> Self {
         // SAFETY: By this function's contract; names do not change while their directory is locked.
         unsafe {
@@ -410,8 +412,8 @@ unsafe fn rename_ends(
     };
     if let (S_IFREG, Some(replaced)) = (moved.mode() & S_IFMT, to.inode) {
         if replaced.size() != 0 && !exchange {
-            // Who replaces a file by a new one wants the one or the other to be there after a crash.
-            // SAFETY: The inode is valid. What fails is told to those who sync the file.
+            // Who replaces a file by a new one wants the one or the other to be there after a
+            // crash. SAFETY: The inode is valid. What fails is told to those who sync the file.
             unsafe { bindings::filemap_flush((*moved.as_ptr()).i_mapping) };
         }
     }

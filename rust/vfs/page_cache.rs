@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! File data into the page cache.
 //!
-//! A folio that is written to block by block carries iomap's record of its blocks; what it lacks is read through iomap,
-//! which leaves out the others. What is read ahead is read whole, by [`read_ahead`](super::read_ahead). Either way the
-//! engine reads extents, checks and decompresses them, straight into the folios.
+//! A folio that is written to block by block carries iomap's record of its blocks; what it lacks is
+//! read through iomap, which leaves out the others. What is read ahead is read whole, by
+//! [`read_ahead`](super::read_ahead). Either way the engine reads extents, checks and decompresses
+//! them, straight into the folios.
 
 use super::inode::Inode;
 use super::table::Table;
@@ -54,7 +55,8 @@ unsafe impl Send for Folio {}
 impl Folio {
     /// # Safety
     ///
-    /// The folio is of the mapping of an inode of ours, not uptodate, and locked by the caller, who leaves it to this.
+    /// The folio is of the mapping of an inode of ours, not uptodate, and locked by the caller, who
+    /// leaves it to this.
     pub(super) unsafe fn from_raw(ptr: *mut bindings::folio) -> Self {
         // INVARIANT: By this function's contract.
         Self { ptr, filled: false }
@@ -74,8 +76,9 @@ impl Folio {
     }
 
     fn bytes(&mut self) -> &mut [u8] {
-        // SAFETY: The mapping takes no high memory, so that a folio is contiguous in the kernel's address
-        // space; and as long as it is locked and not uptodate nobody else looks at its data.
+        // SAFETY: The mapping takes no high memory, so that a folio is contiguous in the kernel's
+        // address space; and as long as it is locked and not uptodate nobody else looks at its
+        // data.
         unsafe {
             let data: *mut u8 = bindings::rbtrfs_folio_address(self.ptr).cast();
             core::slice::from_raw_parts_mut(data, self.len())
@@ -117,8 +120,8 @@ pub(super) fn fill(inode: &Inode, folios: &mut [Folio]) -> Result {
 ///
 /// # Safety
 ///
-/// The folio is of the inode's mapping and locked, and the range lies within it and is not uptodate, so that nobody
-/// looks at it.
+/// The folio is of the inode's mapping and locked, and the range lies within it and is not
+/// uptodate, so that nobody looks at it.
 pub(super) unsafe fn read_range(
     inode: &Inode,
     folio: *mut bindings::folio,
@@ -126,8 +129,8 @@ pub(super) unsafe fn read_range(
     len: usize,
 ) -> Result {
     let offset = u64::try_from(pos).map_err(|_| EINVAL)?;
-    // SAFETY: By this function's contract. The mapping takes no high memory, so that a folio is contiguous in the
-    // kernel's address space.
+    // SAFETY: By this function's contract. The mapping takes no high memory, so that a folio is
+    // contiguous in the kernel's address space.
     let bytes = unsafe {
         let data: *mut u8 = bindings::rbtrfs_folio_address(folio).cast();
         let into = usize::try_from(pos - bindings::rbtrfs_folio_pos(folio)).map_err(|_| EINVAL)?;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What the engine asks of the machine: checksums, decompression, clocks and the calling task.
 //!
-//! On the host `kernel::platform` of the stand-in offers the same names. Decompression works in memory that
-//! was set aside when the module was loaded, so that reading a file does not need more of it than its own
-//! pages: [`WORKSPACES`] keeps what is not in use.
+//! On the host `kernel::platform` of the stand-in offers the same names. Decompression works in
+//! memory that was set aside when the module was loaded, so that reading a file does not need more
+//! of it than its own pages: [`WORKSPACES`] keeps what is not in use.
 
 use crate::bindings;
 use kernel::prelude::*;
@@ -142,7 +142,8 @@ pub fn inflate(src: &[u8], dst: &mut [u8]) -> Result<usize> {
     stream.next_out = dst.as_mut_ptr();
     stream.avail_out = dst.len();
 
-    // SAFETY: The workspace has the size that zlib asks for, and it and both buffers outlive the stream.
+    // SAFETY: The workspace has the size that zlib asks for, and it and both buffers outlive the
+    // stream.
     if unsafe { bindings::zlib_inflateInit2(&mut stream, MAX_WBITS) } != Z_OK {
         return Err(EIO);
     }
@@ -229,7 +230,8 @@ impl NofsScope {
     /// Begins the scope.
     pub fn enter() -> Self {
         Self {
-            // SAFETY: `drop` restores the flags in the same task, for scopes nest and are not `Send`.
+            // SAFETY: `drop` restores the flags in the same task, for scopes nest and are not
+            // `Send`.
             flags: unsafe { bindings::rbtrfs_memalloc_nofs_save() },
             _not_send: kernel::types::NotThreadSafe,
         }
@@ -260,15 +262,16 @@ pub fn yield_now() {
     unsafe { bindings::rbtrfs_cond_resched() }
 }
 
-/// Whether one more line may go to the log of those that come in any number, a line for each bad sector. The kernel says
-/// how many were left out.
+/// Whether one more line may go to the log of those that come in any number, a line for each bad
+/// sector. The kernel says how many were left out.
 pub fn may_log() -> bool {
     // SAFETY: The function has a lock of its own.
     unsafe { bindings::rbtrfs_may_log() }
 }
 
-/// The real time, in seconds and nanoseconds. It is the clock from which the VFS takes the times of inodes: by a finer
-/// one, what a write changes would look older than the file that was made just before.
+/// The real time, in seconds and nanoseconds. It is the clock from which the VFS takes the times of
+/// inodes: by a finer one, what a write changes would look older than the file that was made just
+/// before.
 pub fn now() -> (i64, u32) {
     let mut time = bindings::timespec64::default();
     // SAFETY: The pointer is valid for the write.

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Reading ahead, beside the one who reads.
 //!
-//! What the page cache asks for at once is cut into pieces, each of which is read, checked and decompressed by a
-//! workqueue: so one processor verifies a piece, another hands the last one to the reader, and the device fetches the
-//! next. A small request is read at once, as its reader waits for all of it.
+//! What the page cache asks for at once is cut into pieces, each of which is read, checked and
+//! decompressed by a workqueue: so one processor verifies a piece, another hands the last one to
+//! the reader, and the device fetches the next. A small request is read at once, as its reader
+//! waits for all of it.
 
 use super::inode::Inode;
 use super::page_cache::{fill, Folio};
@@ -23,7 +24,8 @@ impl Request {
     fn next(&mut self) -> Option<Folio> {
         // SAFETY: `readahead` made this of the request that it was passed.
         let folio = unsafe { bindings::rbtrfs_readahead_folio(self.0) };
-        // SAFETY: Folios of a request are locked and not uptodate, and it is for the filesystem to unlock them.
+        // SAFETY: Folios of a request are locked and not uptodate, and it is for the filesystem to
+        // unlock them.
         (!folio.is_null()).then(|| unsafe { Folio::from_raw(folio) })
     }
 
@@ -52,7 +54,8 @@ impl Request {
 ///
 /// # Invariants
 ///
-/// There is one at least. They are of the inode's mapping, so that it lasts as long as one of them is locked.
+/// There is one at least. They are of the inode's mapping, so that it lasts as long as one of them
+/// is locked.
 struct Piece {
     inode: *const Inode,
     folios: KVec<Folio>,
@@ -62,8 +65,8 @@ struct Piece {
 unsafe impl Send for Piece {}
 
 impl Piece {
-    /// Fills the folios, all at once or, if that fails, each by itself. What cannot be read is left to `read_folio` to
-    /// report.
+    /// Fills the folios, all at once or, if that fails, each by itself. What cannot be read is left
+    /// to `read_folio` to report.
     fn read(mut self) {
         // SAFETY: By the type invariant; the folios are unlocked when `self` is dropped.
         let inode = unsafe { &*self.inode };

@@ -25,8 +25,8 @@ impl Labels {
             ),
             None => (core::ptr::null(), 0),
         };
-        // SAFETY: Both inodes are valid and the name is a live slice, or null. The callback takes the pointer for what
-        // it is.
+        // SAFETY: Both inodes are valid and the name is a live slice, or null. The callback takes
+        // the pointer for what it is.
         to_result(unsafe {
             bindings::rbtrfs_init_security(
                 new.as_ptr(),

@@ -34,9 +34,9 @@ pub(super) fn set_size(inode: Exclusive<'_>, size: u64) -> Result {
     settle_end(inode, size)?;
     let _invalidate = InvalidateGuard::lock(inode);
     if size != old {
-        // What is in the page cache after the new end goes, and a last block that is cut through is zeroed there; it
-        // is zeroed on disk when the file grows again, for nothing reads after the end.
-        // SAFETY: The inode is valid, and both of its locks are held.
+        // What is in the page cache after the new end goes, and a last block that is cut through is
+        // zeroed there; it is zeroed on disk when the file grows again, for nothing reads after the
+        // end. SAFETY: The inode is valid, and both of its locks are held.
         unsafe { bindings::truncate_setsize(inode.as_ptr(), new) };
     }
     let mut item = truncate(inode.fs(), id(&inode), size, super::attributes::now())?;
@@ -87,8 +87,9 @@ pub(super) fn punch_hole(inode: Exclusive<'_>, start: u64, end: u64) -> Result {
     Ok(())
 }
 
-/// Writes back what is dirty before `end` and after the end that the tree knows of. To be called before the tree learns
-/// of an end there or further on: after a crash the file would have zeros in the place of that data.
+/// Writes back what is dirty before `end` and after the end that the tree knows of. To be called
+/// before the tree learns of an end there or further on: after a crash the file would have zeros in
+/// the place of that data.
 ///
 /// # Errors
 ///

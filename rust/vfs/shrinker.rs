@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The kernel's way to ask a volume for memory: that of nodes that are cached, and, once these are gone, of those that
-//! wait for a commit.
+//! The kernel's way to ask a volume for memory: that of nodes that are cached, and, once these are
+//! gone, of those that wait for a commit.
 
 use super::committer::Committer;
 use crate::bindings;
@@ -34,7 +34,8 @@ const SHRINK_EMPTY: usize = usize::MAX - 1;
 ///
 /// `shrinker` is one that [`Shrinker::new`] registered.
 unsafe fn asked<'a>(shrinker: *mut bindings::shrinker) -> &'a Asked {
-    // SAFETY: By this function's contract; what is asked is kept until the shrinker is unregistered.
+    // SAFETY: By this function's contract; what is asked is kept until the shrinker is
+    // unregistered.
     unsafe { &*(*shrinker).private_data.cast::<Asked>() }
 }
 
@@ -55,8 +56,9 @@ unsafe extern "C" fn count(
     }
 }
 
-/// `shrinker::scan_objects`. Shards of the cache that are in use are passed by, and a commit is left to its thread, so
-/// that this waits for nothing that the task which needs the memory might hold.
+/// `shrinker::scan_objects`. Shards of the cache that are in use are passed by, and a commit is
+/// left to its thread, so that this waits for nothing that the task which needs the memory might
+/// hold.
 ///
 /// # Safety
 ///
@@ -72,7 +74,8 @@ unsafe extern "C" fn scan(
         asked.committer.try_wake();
         return if freed == 0 { SHRINK_STOP } else { freed };
     }
-    // With nothing freed, reclaim goes on to ask for all that it means to: this is how the need becomes known.
+    // With nothing freed, reclaim goes on to ask for all that it means to: this is how the need
+    // becomes known.
     if freed == 0 && asked.fs.pressure.dirty() == 0 {
         return SHRINK_STOP;
     }
@@ -94,7 +97,8 @@ impl Shrinker {
         // SAFETY: The format has no arguments.
         let shrinker = unsafe { bindings::shrinker_alloc(0, c"rbtrfs-nodes".as_char_ptr()) };
         let shrinker = NonNull::new(shrinker).ok_or(ENOMEM)?;
-        // SAFETY: The shrinker is not registered yet, so it is ours to fill in. `asked` is kept with it.
+        // SAFETY: The shrinker is not registered yet, so it is ours to fill in. `asked` is kept
+        // with it.
         unsafe {
             let raw = shrinker.as_ptr();
             (*raw).count_objects = Some(count);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Ending all use of a volume at once, as if its device were gone: asked for by an ioctl, or because the device is gone.
+//! Ending all use of a volume at once, as if its device were gone: asked for by an ioctl, or
+//! because the device is gone.
 
 use super::ioctl::OpenFile;
 use super::super_block::SuperBlock;
@@ -8,7 +9,8 @@ use kernel::error::to_result;
 use kernel::prelude::*;
 
 impl OpenFile<'_> {
-    /// Ends all use of the volume. What is only in memory is lost or, with `flush`, goes to the disk first.
+    /// Ends all use of the volume. What is only in memory is lost or, with `flush`, goes to the
+    /// disk first.
     ///
     /// # Errors
     ///

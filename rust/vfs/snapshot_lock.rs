@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Writes that have no space but what was preallocated for them, and snapshots, kept out of each other's way.
+//! Writes that have no space but what was preallocated for them, and snapshots, kept out of each
+//! other's way.
 //!
-//! A snapshot shares what is preallocated, and what is shared is not written to. So a snapshot waits for the writes whose
-//! pages are about to become dirty, brings all that is dirty to the disk before it is made, and refuses other writes
-//! meanwhile. On a volume with space nobody meets this: writes have some of their own there.
+//! A snapshot shares what is preallocated, and what is shared is not written to. So a snapshot
+//! waits for the writes whose pages are about to become dirty, brings all that is dirty to the disk
+//! before it is made, and refuses other writes meanwhile. On a volume with space nobody meets this:
+//! writes have some of their own there.
 
 use kernel::prelude::*;
 use kernel::sync::{new_condvar, new_mutex, CondVar, Mutex};
@@ -38,7 +40,8 @@ impl SnapshotLock {
         )
     }
 
-    /// Begins a write, which ends when what is returned is dropped; nothing if a snapshot is being made.
+    /// Begins a write, which ends when what is returned is dropped; nothing if a snapshot is being
+    /// made.
     pub(super) fn lock_for_nocow(&self) -> Option<NocowWriteGuard<'_>> {
         let mut counts = self.counts.lock();
         if counts.snapshots != 0 {
@@ -48,8 +51,8 @@ impl SnapshotLock {
         Some(NocowWriteGuard(self))
     }
 
-    /// Keeps new writes away until what is returned is dropped, and waits for those under way. The caller holds nothing
-    /// that a write may wait for.
+    /// Keeps new writes away until what is returned is dropped, and waits for those under way. The
+    /// caller holds nothing that a write may wait for.
     ///
     /// # Errors
     ///

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `statfs`: how large the volume is, and how much of it is free.
 //!
-//! What was freed and waits for the next commit counts as free, as it is used before anybody is told that there is no
-//! space. Data that is only in memory does not count.
+//! What was freed and waits for the next commit counts as free, as it is used before anybody is
+//! told that there is no space. Data that is only in memory does not count.
 
 use super::inode::Inode;
 use super::super_block::MAGIC;
@@ -88,7 +88,8 @@ pub(super) unsafe extern "C" fn statfs(
         let usage = usage(fs, reader.superblock())?;
         let block = fs.geometry.sectorsize;
         let blocks = |bytes: u64| bytes / block;
-        // SAFETY: The VFS passes a structure to be filled in; the kernel crate knows it by name alone.
+        // SAFETY: The VFS passes a structure to be filled in; the kernel crate knows it by name
+        // alone.
         let stat = unsafe { &mut *stat };
         stat.f_type = MAGIC as isize;
         stat.f_bsize = u32::from(block) as isize;

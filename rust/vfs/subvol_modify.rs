@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The VFS's part in making and deleting subvolumes: names in directories, permissions, and what is in memory.
+//! The VFS's part in making and deleting subvolumes: names in directories, permissions, and what is
+//! in memory.
 
 use super::attributes::{id, now, take_over_dir};
 use super::iget::iget;
@@ -110,12 +111,13 @@ impl OpenFile<'_> {
         self.make_subvolume(name, Make::Empty)
     }
 
-    /// Makes a snapshot, in this directory, of the subvolume whose root directory the caller has open as `source`.
+    /// Makes a snapshot, in this directory, of the subvolume whose root directory the caller has
+    /// open as `source`.
     ///
     /// # Errors
     ///
-    /// As for [`Self::create_subvolume`]; `EINVAL` if `source` is nothing of the sort, `EXDEV` if it is of another
-    /// volume, `EPERM` if it is not the caller's, `EINTR`.
+    /// As for [`Self::create_subvolume`]; `EINVAL` if `source` is nothing of the sort, `EXDEV` if
+    /// it is of another volume, `EPERM` if it is not the caller's, `EINTR`.
     pub(crate) fn create_snapshot(&self, name: &[u8], source: i64, read_only: bool) -> Result {
         let tree = self.snapshot_source(source)?;
         let known = self.super_block().volume().subvolumes();
@@ -237,8 +239,8 @@ impl OpenFile<'_> {
     ///
     /// # Errors
     ///
-    /// `ENOTDIR`, `ENOENT`, `EINVAL` if it is no subvolume, `EPERM` if it is the default one or under send, or not the
-    /// caller's to delete, `ENOTEMPTY` if it holds subvolumes, `EROFS`.
+    /// `ENOTDIR`, `ENOENT`, `EINVAL` if it is no subvolume, `EPERM` if it is the default one or
+    /// under send, or not the caller's to delete, `ENOTEMPTY` if it holds subvolumes, `EROFS`.
     pub(crate) fn delete_subvolume(&self, name: &[u8]) -> Result {
         if name.contains(&b'/') || name == b".." {
             return Err(EINVAL);

@@ -42,7 +42,8 @@ fn owned(name: &[u8]) -> Result<KVec<u8>> {
 ///
 /// # Errors
 ///
-/// `ENOENT` if there is no such subvolume or no way to it, `EUCLEAN` for damage, or what reading gives.
+/// `ENOENT` if there is no such subvolume or no way to it, `EUCLEAN` for damage, or what reading
+/// gives.
 pub(super) fn of_tree(reader: &Reader, tree: u64) -> Result<SubvolPath> {
     let mut names: SubvolPath = KVec::new();
     let mut tree = tree;

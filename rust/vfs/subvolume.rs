@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What is kept in memory for each subvolume that was looked at: its device number, and whether it may be written.
+//! What is kept in memory for each subvolume that was looked at: its device number, and whether it
+//! may be written.
 
 use super::snapshot_lock::SnapshotLock;
 use crate::bindings;
@@ -94,8 +95,8 @@ impl Subvolume {
         }
     }
 
-    /// Takes an inode back that [`Entered::keep`] counted. Returns whether it was the last one of a deleted subvolume,
-    /// which the cleaner may drop now.
+    /// Takes an inode back that [`Entered::keep`] counted. Returns whether it was the last one of a
+    /// deleted subvolume, which the cleaner may drop now.
     pub(super) fn leave(&self) -> bool {
         self.inodes.fetch_sub(1, Full) == 1 && self.is_deleted()
     }
@@ -124,7 +125,8 @@ impl Subvolume {
     }
 }
 
-/// Keeps the tree of a subvolume from being dropped: for a while, or with [`Self::keep`] for the life of an inode.
+/// Keeps the tree of a subvolume from being dropped: for a while, or with [`Self::keep`] for the
+/// life of an inode.
 pub(super) struct Entered<'a>(&'a Subvolume);
 
 impl Entered<'_> {
@@ -158,7 +160,8 @@ impl Drop for Subvolume {
     }
 }
 
-/// The subvolumes of a volume that were looked at, sorted by tree. None goes before this does. The mutex is a leaf.
+/// The subvolumes of a volume that were looked at, sorted by tree. None goes before this does. The
+/// mutex is a leaf.
 pub(super) struct Subvolumes(Pin<KBox<Mutex<KVec<KBox<Subvolume>>>>>);
 
 impl Subvolumes {
@@ -166,7 +169,8 @@ impl Subvolumes {
         Ok(Self(KBox::pin_init(new_mutex!(KVec::new()), GFP_KERNEL)?))
     }
 
-    /// Those that can be written, and in which orphans were not looked for yet; each is answered once.
+    /// Those that can be written, and in which orphans were not looked for yet; each is answered
+    /// once.
     ///
     /// # Errors
     ///
@@ -206,7 +210,8 @@ impl Subvolumes {
         self.find(tree).ok_or(EINVAL)
     }
 
-    /// Whether the tree of a deleted subvolume may be dropped: none of its inodes is in memory, nor will be.
+    /// Whether the tree of a deleted subvolume may be dropped: none of its inodes is in memory, nor
+    /// will be.
     pub(super) fn claim(&self, tree: u64) -> bool {
         self.find(tree).is_none_or(Subvolume::claim)
     }

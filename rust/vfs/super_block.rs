@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Superblocks: one for each mounted device, shared by all mounts of its subvolumes.
 //!
-//! `s_fs_info` owns a [`Volume`] from the moment the engine has opened the device. Nothing but `kill_sb` frees
-//! it, after the VFS has put away all inodes; so a mount that fails later on frees it the same way.
+//! `s_fs_info` owns a [`Volume`] from the moment the engine has opened the device. Nothing but
+//! `kill_sb` frees it, after the VFS has put away all inodes; so a mount that fails later on frees
+//! it the same way.
 
 use super::balance_resume::BalanceResume;
 use super::bdev::Bdev;
@@ -39,14 +40,16 @@ pub(super) const MAGIC: usize = 0x9123_683e;
 /// How many pieces of files are read ahead at a time.
 const READERS: u32 = 16;
 
-/// How far the page cache reads ahead, in bytes, unless an admin says otherwise; as the C driver has it.
+/// How far the page cache reads ahead, in bytes, unless an admin says otherwise; as the C driver
+/// has it.
 const READAHEAD: usize = 4 << 20;
 
 /// A mounted superblock of ours.
 ///
 /// # Invariants
 ///
-/// `s_fs_info` points to a [`Volume`], which lives as long as any inode or dentry of the superblock.
+/// `s_fs_info` points to a [`Volume`], which lives as long as any inode or dentry of the
+/// superblock.
 #[repr(transparent)]
 pub(super) struct SuperBlock(Opaque<bindings::super_block>);
 
@@ -84,8 +87,8 @@ impl SuperBlock {
         volume.resume.start(&volume.fs)
     }
 
-    /// Writes everything and makes the engine refuse to write, which pauses balance; or allows it again, which resumes
-    /// that.
+    /// Writes everything and makes the engine refuse to write, which pauses balance; or allows it
+    /// again, which resumes that.
     ///
     /// # Errors
     ///
@@ -244,7 +247,8 @@ pub(super) unsafe fn fill(
 
     let forced = volume.fs().is_read_only() && !read_only;
 
-    // SAFETY: The superblock is new and locked, so its fields are ours to set; the tables are statics.
+    // SAFETY: The superblock is new and locked, so its fields are ours to set; the tables are
+    // statics.
     let sb = unsafe {
         if forced {
             (*sb).s_flags |= SB_RDONLY;
@@ -270,8 +274,8 @@ pub(super) unsafe fn fill(
         return Err(EUCLEAN);
     }
     let directory = filesystem.sysfs().add(fs, sb)?;
-    // SAFETY: `d_make_root` takes the reference over. The superblock is still ours alone, so that nobody reads
-    // the volume while the field is set.
+    // SAFETY: `d_make_root` takes the reference over. The superblock is still ours alone, so that
+    // nobody reads the volume while the field is set.
     unsafe {
         (*(*sb.as_ptr()).s_fs_info.cast::<Volume>()).sysfs = directory;
         (*sb.as_ptr()).s_root = bindings::d_make_root(root.into_raw());
@@ -325,8 +329,8 @@ unsafe extern "C" fn show_options(
         Ok(false) => c",nospace_cache",
         Err(e) => return e.to_errno(),
     };
-    // SAFETY: The strings are terminated, and the format fits its argument. The path from the top of the volume
-    // to a subvolume is that of its dentry.
+    // SAFETY: The strings are terminated, and the format fits its argument. The path from the top
+    // of the volume to a subvolume is that of its dentry.
     unsafe {
         bindings::rbtrfs_seq_puts(seq, space_cache.as_char_ptr());
         if volume.user_subvol_rm_allowed {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! `/sys/fs/btrfs`: what this driver can do, and for each mounted volume the files that btrfs-progs read.
+//! `/sys/fs/btrfs`: what this driver can do, and for each mounted volume the files that btrfs-progs
+//! read.
 //!
 //! Under another `fstype` the directory has that name, so that the C driver's can be there, too.
 
@@ -47,7 +48,8 @@ impl Write for Text<'_> {
 /// What is shown in one file of a volume.
 type ShowVolume = fn(&Fs, &SuperBlock, &mut Text<'_>) -> core::fmt::Result;
 
-/// What is shown of some of a volume's block groups, in a file of the directory that is about these.
+/// What is shown of some of a volume's block groups, in a file of the directory that is about
+/// these.
 pub(super) type ShowSpace = fn(&Fs, &[Usage], &mut Text<'_>) -> core::fmt::Result;
 
 /// What a write to a file does.
@@ -128,7 +130,8 @@ unsafe extern "C" fn show(
     buf: *mut kernel::ffi::c_char,
 ) -> isize {
     let kobj: *mut Opaque<bindings::kobject> = kobj.cast();
-    // SAFETY: By this function's contract; sysfs keeps the node while the call runs, and attributes are statics.
+    // SAFETY: By this function's contract; sysfs keeps the node while the call runs, and attributes
+    // are statics.
     let (node, attribute, page) = unsafe {
         (
             &*kernel::container_of!(kobj, Node, kobj),
@@ -169,7 +172,8 @@ fn show_to(node: &Node, show: &Show, text: &mut Text<'_>) -> Result {
 ///
 /// # Safety
 ///
-/// As sysfs calls it: `kobj` is that of a [`Node`], `attr` that of an [`Attribute`], `buf` holds `len` bytes.
+/// As sysfs calls it: `kobj` is that of a [`Node`], `attr` that of an [`Attribute`], `buf` holds
+/// `len` bytes.
 unsafe extern "C" fn store(
     kobj: *mut bindings::kobject,
     attr: *mut bindings::attribute,
@@ -177,7 +181,8 @@ unsafe extern "C" fn store(
     len: usize,
 ) -> isize {
     let kobj: *mut Opaque<bindings::kobject> = kobj.cast();
-    // SAFETY: By this function's contract; sysfs keeps the node while the call runs, and attributes are statics.
+    // SAFETY: By this function's contract; sysfs keeps the node while the call runs, and attributes
+    // are statics.
     let (node, attribute, text) = unsafe {
         (
             &*kernel::container_of!(kobj, Node, kobj),
@@ -220,7 +225,8 @@ static TYPE: Table<bindings::kobj_type> = Table::new(bindings::kobj_type {
 /// A directory that is there until this is dropped.
 pub(super) struct Directory(NonNull<Node>);
 
-// SAFETY: The driver core's functions on objects may be called from any thread, and a `Node` is `Send`.
+// SAFETY: The driver core's functions on objects may be called from any thread, and a `Node` is
+// `Send`.
 unsafe impl Send for Directory {}
 // SAFETY: As above; what changes in a node is behind its mutex.
 unsafe impl Sync for Directory {}
@@ -244,8 +250,8 @@ impl Directory {
         )?;
         // SAFETY: The node is not moved from here on; `release` frees it.
         let node = KBox::into_raw(unsafe { Pin::into_inner_unchecked(node) });
-        // SAFETY: The node is valid until `release`, which waits for the reference that `kobject_init` makes;
-        // that is ours, and the drop of the result gives it up.
+        // SAFETY: The node is valid until `release`, which waits for the reference that
+        // `kobject_init` makes; that is ours, and the drop of the result gives it up.
         let (directory, status) = unsafe {
             let status = bindings::kobject_init_and_add(
                 (*node).kobj.get(),
@@ -259,7 +265,8 @@ impl Directory {
         to_result(status)?;
         for attribute in attributes {
             let files = [&raw const attribute.attr, core::ptr::null()];
-            // SAFETY: The object was added; the list ends with a null and the attribute is a static.
+            // SAFETY: The object was added; the list ends with a null and the attribute is a
+            // static.
             to_result(unsafe { bindings::sysfs_create_files(directory.kobj(), files.as_ptr()) })?;
         }
         Ok(directory)
@@ -280,8 +287,8 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // SAFETY: The object is ours. Deleting it waits for readers of its files, and does nothing if it was
-        // never added.
+        // SAFETY: The object is ours. Deleting it waits for readers of its files, and does nothing
+        // if it was never added.
         unsafe { bindings::kobject_del(self.kobj()) };
         // Whoever still refers to the object does not keep the volume from going.
         // SAFETY: The node lives as long as our reference.
@@ -304,7 +311,8 @@ struct TopDirectories {
 }
 
 impl Top {
-    /// Makes the directory `name`. If there is one already, which is another driver's, there is none of ours.
+    /// Makes the directory `name`. If there is one already, which is another driver's, there is
+    /// none of ours.
     ///
     /// # Errors
     ///
@@ -316,7 +324,8 @@ impl Top {
         if taken {
             return Ok(Self { directories: None });
         }
-        // SAFETY: The parents are `/sys/fs`, which is always there, and what is made here, which is kept.
+        // SAFETY: The parents are `/sys/fs`, which is always there, and what is made here, which is
+        // kept.
         let directories = unsafe {
             let top = Directory::new(bindings::rbtrfs_fs_kobj(), name, None, &[])?;
             let features = FEATURES.iter().map(|feature| &feature.supported);
@@ -360,8 +369,8 @@ impl Top {
             return Err(EEXIST);
         }
         let of = || Some(fs.clone());
-        // SAFETY: Each parent is kept longer than what is in it: by the module, and by the order of fields. The
-        // superblock has been set up on its device.
+        // SAFETY: Each parent is kept longer than what is in it: by the module, and by the order of
+        // fields. The superblock has been set up on its device.
         let directory = unsafe {
             let volume = Directory::new(directories.top.kobj(), as_cstr(&uuid)?, of(), &VOLUME)?;
             let devinfo = Directory::new(volume.kobj(), c"devinfo", None, &[])?;
@@ -405,7 +414,8 @@ impl VolumeDirectory {
     }
 }
 
-/// The directory `allocation` of a volume. Inner directories come first, for they are dropped first.
+/// The directory `allocation` of a volume. Inner directories come first, for they are dropped
+/// first.
 struct Allocation {
     _profiles: KVec<Directory>,
     _kinds: KVec<Directory>,
@@ -419,7 +429,8 @@ impl Allocation {
     unsafe fn new(volume: &Directory, fs: &Fs) -> Result<Self> {
         let of = || Some(fs.clone());
         let (mut kinds, mut profiles) = (KVec::new(), KVec::new());
-        // SAFETY: Each parent is kept longer than what is in it: by this function's contract and the order of fields.
+        // SAFETY: Each parent is kept longer than what is in it: by this function's contract and
+        // the order of fields.
         unsafe {
             let top = Directory::new(volume.kobj(), c"allocation", of(), &sysfs_space::TOP)?;
             for kind in &sysfs_space::KINDS {

@@ -22,7 +22,8 @@ impl core::fmt::Display for Uuid<'_> {
     }
 }
 
-/// What the driver supports that is no bit of a volume. The other files of that directory are [`FEATURES`].
+/// What the driver supports that is no bit of a volume. The other files of that directory are
+/// [`FEATURES`].
 pub(super) static ABILITIES: [Attribute; 6] = [
     Attribute::constant(c"acl", "1\n"),
     Attribute::constant(c"rmdir_subvol", "0\n"),

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The files of `/sys/fs/btrfs/<uuid>/allocation`: how much space block groups of each type have.
 //!
-//! They show what the last operation left: what is reserved are extents that the running transaction has not entered
-//! into its trees yet.
+//! They show what the last operation left: what is reserved are extents that the running
+//! transaction has not entered into its trees yet.
 
 use super::sysfs::{Attribute, ShowSpace, Text};
 use crate::balance::committed_usage::commit_reserve;

@@ -49,7 +49,8 @@ impl<W: Work> Thread<W> {
     /// `ENOMEM` and what else keeps a thread from starting.
     pub(super) fn start(name: &'static CStr, work: W) -> Result<Self> {
         let work = KBox::new(work, GFP_KERNEL)?;
-        // SAFETY: `run` takes a pointer to a `W`, which is not moved, and not freed before the thread has ended.
+        // SAFETY: `run` takes a pointer to a `W`, which is not moved, and not freed before the
+        // thread has ended.
         let task = from_err_ptr(unsafe {
             bindings::rbtrfs_thread_run(
                 Some(run::<W>),

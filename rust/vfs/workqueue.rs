@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A volume's own workqueue: when it is dropped, none of its work is left, not even on its way out of this module.
+//! A volume's own workqueue: when it is dropped, none of its work is left, not even on its way out
+//! of this module.
 
 use crate::bindings;
 use core::ops::Deref;

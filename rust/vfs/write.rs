@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Writing to files, into the page cache; from there `write_back` takes it to the disk.
 //!
-//! What is about to become dirty gets its space first (`reserved`). iomap does the rest: it reads blocks that are
-//! written in part, and knows which blocks of a large folio are dirty. It asks for no addresses, since data is never
-//! written where it was.
+//! What is about to become dirty gets its space first (`reserved`). iomap does the rest: it reads
+//! blocks that are written in part, and knows which blocks of a large folio are dirty. It asks for
+//! no addresses, since data is never written where it was.
 
 use super::attributes::id;
 use super::inode::Inode;
@@ -47,9 +47,10 @@ fn provide(inode: &Inode, start: u64, end: u64) -> Result<Provided<'_>> {
     if inode.info().flags() & inode_flags::PREALLOC == 0 {
         return Err(full);
     }
-    // What is written to preallocated space needs no other, unless a snapshot is about to share that. Writeback that goes
-    // on may be about to use that space up: it is waited for. What begins later changes the sequence number first, and
-    // has to wait for the folio's lock if that is held.
+    // What is written to preallocated space needs no other, unless a snapshot is about to share
+    // that. Writeback that goes on may be about to use that space up: it is waited for. What begins
+    // later changes the sequence number first, and has to wait for the folio's lock if that is
+    // held.
     let nocow = inode
         .subvolume()
         .snapshot_lock()
@@ -73,7 +74,8 @@ fn provide(inode: &Inode, start: u64, end: u64) -> Result<Provided<'_>> {
     }
 }
 
-/// `iomap_ops::iomap_begin`. All of a file is said to be mapped: reading finds out by itself what is a hole.
+/// `iomap_ops::iomap_begin`. All of a file is said to be mapped: reading finds out by itself what
+/// is a hole.
 ///
 /// # Safety
 ///
@@ -125,7 +127,8 @@ unsafe extern "C" fn end(
     _flags: kernel::ffi::c_uint,
     map: *mut bindings::iomap,
 ) -> kernel::ffi::c_int {
-    // SAFETY: iomap calls this once for each mapping of [`begin`], whose subvolume outlives its inodes.
+    // SAFETY: iomap calls this once for each mapping of [`begin`], whose subvolume outlives its
+    // inodes.
     unsafe {
         let writing = (*map).private;
         if !writing.is_null() {
@@ -201,8 +204,8 @@ pub(super) fn zero_range(inode: Exclusive<'_>, from: u64, to: u64) -> Result {
     })
 }
 
-/// Prepares a file to grow beyond its end: the rest of its last block becomes zeros, on disk as well, and small
-/// contents that are kept in the tree move to a block.
+/// Prepares a file to grow beyond its end: the rest of its last block becomes zeros, on disk as
+/// well, and small contents that are kept in the tree move to a block.
 pub(super) fn zero_tail(inode: Exclusive<'_>) -> Result {
     let size = inode.size();
     zero_range(inode, size, size.next_multiple_of(BLOCK))
@@ -251,7 +254,8 @@ fn status(count: isize) -> Result<isize> {
     Ok(count)
 }
 
-/// `file_operations::write_iter`. A direct write goes through the page cache, and is on disk when it returns.
+/// `file_operations::write_iter`. A direct write goes through the page cache, and is on disk when
+/// it returns.
 ///
 /// # Safety
 ///

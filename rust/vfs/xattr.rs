@@ -55,7 +55,8 @@ unsafe extern "C" fn get(
     size: usize,
 ) -> kernel::ffi::c_int {
     from_result(|| {
-        // SAFETY: The VFS passes the handler's suffix of a terminated name, which holds the prefix, too.
+        // SAFETY: The VFS passes the handler's suffix of a terminated name, which holds the prefix,
+        // too.
         let full = unsafe { CStr::from_char_ptr(bindings::xattr_full_name(handler, name)) };
         // SAFETY: The VFS passes an inode that it holds, and a buffer of that size.
         let len = unsafe { read(Inode::from_raw(inode), full, buffer_of(buffer, size)) }?;
@@ -114,8 +115,8 @@ unsafe extern "C" fn set(
     flags: kernel::ffi::c_int,
 ) -> kernel::ffi::c_int {
     from_result(|| {
-        // SAFETY: The VFS passes an inode that it holds, and the handler's suffix of a terminated name, which holds the
-        // prefix, too.
+        // SAFETY: The VFS passes an inode that it holds, and the handler's suffix of a terminated
+        // name, which holds the prefix, too.
         let (inode, full) = unsafe {
             let full = CStr::from_char_ptr(bindings::xattr_full_name(handler, name));
             (Inode::from_raw(inode), full.to_bytes())
@@ -177,7 +178,8 @@ pub(super) static HANDLERS: Handlers = Handlers([
     core::ptr::null(),
 ]);
 
-/// Writes all names, each with its terminator, or tells how many bytes they take where `buffer` is empty.
+/// Writes all names, each with its terminator, or tells how many bytes they take where `buffer` is
+/// empty.
 fn list_names(inode: &Inode, buffer: &mut [u8]) -> Result<usize> {
     if inode.is_empty_subvol_dir() {
         return Ok(0);
@@ -387,7 +389,8 @@ pub(super) struct Inherited {
 }
 
 impl Inherited {
-    /// Those of a new inode in `dir`. Its mode becomes what they, or the caller's umask, leave of it.
+    /// Those of a new inode in `dir`. Its mode becomes what they, or the caller's umask, leave of
+    /// it.
     pub(super) fn from_dir(dir: Exclusive<'_>, mode: &mut bindings::umode_t) -> Result<Self> {
         let (mut default, mut access) = (Acl(core::ptr::null_mut()), Acl(core::ptr::null_mut()));
         // SAFETY: The directory is valid; the references that are written become ours.

@@ -34,7 +34,8 @@ fn stored(reader: &Reader) -> Result<[u64; STATS]> {
     Ok(counts)
 }
 
-/// Takes the counts over that are on disk. Without them, of a damaged device tree, they begin at zero.
+/// Takes the counts over that are on disk. Without them, of a damaged device tree, they begin at
+/// zero.
 pub(crate) fn load(fs: &Fs) -> Result {
     match stored(&fs.reader()?) {
         Ok(counts) if counts == [0; STATS] => Ok(()),

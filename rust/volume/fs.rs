@@ -42,7 +42,8 @@ pub struct Shared {
     pub commits: CommitStats,
     /// What waits in memory for a commit.
     pub pressure: Pressure,
-    /// A transaction of more bytes of tree blocks than this is committed by the operation that made it so large.
+    /// A transaction of more bytes of tree blocks than this is committed by the operation that made
+    /// it so large.
     pub(crate) dirty_limit: u64,
     /// The map in use; swapped whole, under a leaf lock. The cache shares it.
     pub(crate) chunks: Arc<Mutex<Arc<ChunkMap>>>,
@@ -54,15 +55,16 @@ pub struct Shared {
     pub(crate) unsealed: Pin<KBox<CondVar>>,
     /// What the one writer needs; held for the length of a transaction.
     pub(crate) writer: Pin<KBox<Mutex<WriterState>>>,
-    /// Told whenever data space that was allocated gets its extent item or is given back; waited for with the
-    /// writer's mutex.
+    /// Told whenever data space that was allocated gets its extent item or is given back; waited
+    /// for with the writer's mutex.
     pub(crate) ordered_done: Pin<KBox<CondVar>>,
     /// The trees that differ from the last commit; a leaf lock.
     pub(crate) running_trees: Pin<KBox<Mutex<RunningTrees>>>,
     /// What may still be reserved for writers; a leaf lock.
     pub(crate) reservations: Pin<KBox<Mutex<SpaceReservations>>>,
     pub(crate) read_only: Atomic<bool>,
-    /// The error number of a transaction that failed, or 0: nothing is written until the next mount.
+    /// The error number of a transaction that failed, or 0: nothing is written until the next
+    /// mount.
     pub(crate) failed: Atomic<i32>,
     /// All use of the volume was ended; then `failed` is set as well.
     pub(super) is_shut_down: Atomic<bool>,
@@ -134,8 +136,8 @@ impl Shared {
     ///
     /// # Errors
     ///
-    /// `EROFS` if a transaction failed since the volume was opened; `EINVAL` for features that forbid writing, and
-    /// `EROFS` for a log tree, with a message each.
+    /// `EROFS` if a transaction failed since the volume was opened; `EINVAL` for features that
+    /// forbid writing, and `EROFS` for a log tree, with a message each.
     pub fn set_read_only(&self, read_only: bool) -> Result {
         if !read_only {
             self.check_failed()?;
@@ -153,8 +155,9 @@ impl Shared {
         self.failed.store(error.to_errno(), Release);
     }
 
-    /// Ends all use of the volume at once: what is only in memory is lost, and reading and writing files fails. It is as
-    /// if the power were cut, but for a commit that is on its way to the disk already.
+    /// Ends all use of the volume at once: what is only in memory is lost, and reading and writing
+    /// files fails. It is as if the power were cut, but for a commit that is on its way to the disk
+    /// already.
     pub fn shut_down(&self) {
         if self.is_shut_down.cmpxchg(false, true, Full).is_ok() {
             self.force_read_only(EIO);

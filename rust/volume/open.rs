@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Opening a volume: superblock, system chunks, chunk tree, tree of roots, and the roots that nothing works without.
+//! Opening a volume: superblock, system chunks, chunk tree, tree of roots, and the roots that
+//! nothing works without.
 
 use super::dev_stats;
 use super::fs::{Fs, Shared};
@@ -30,8 +31,8 @@ impl Fs {
     ///
     /// # Errors
     ///
-    /// Each with a message: `EINVAL` for what is not a btrfs volume, or has features that are not supported; `EUCLEAN`
-    /// and `EIO` for damage that no copy makes good; `ENOMEM`.
+    /// Each with a message: `EINVAL` for what is not a btrfs volume, or has features that are not
+    /// supported; `EUCLEAN` and `EIO` for damage that no copy makes good; `ENOMEM`.
     pub fn open(device: Arc<dyn BlockDevice>, options: &OpenOptions) -> Result<Arc<Fs>> {
         let stats = Arc::new(DeviceStats::new(), GFP_KERNEL)?;
         let device: Arc<dyn BlockDevice> =
@@ -78,8 +79,8 @@ impl Fs {
 ///
 /// # Errors
 ///
-/// `EINVAL` for features that writers must know, which is what the C driver answers, too; `EROFS` for a volume that
-/// can be mounted all the same, though read-only.
+/// `EINVAL` for features that writers must know, which is what the C driver answers, too; `EROFS`
+/// for a volume that can be mounted all the same, though read-only.
 pub(super) fn check_writing(device: &dyn BlockDevice, superblock: &SuperBuf) -> Result {
     if writing_forbidden(device, superblock) {
         return Err(EINVAL);

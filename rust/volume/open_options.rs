@@ -8,7 +8,8 @@ pub struct OpenOptions {
     pub read_only: bool,
     /// The most memory that the node cache takes, in bytes.
     pub cache_bytes: usize,
-    /// The most memory that the running transaction's tree blocks take before it is committed, in bytes.
+    /// The most memory that the running transaction's tree blocks take before it is committed, in
+    /// bytes.
     pub dirty_bytes: u64,
     /// If the tree root cannot be read, those of the last commits are tried. Only with `read_only`.
     pub use_backup_root: bool,

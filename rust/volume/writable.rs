@@ -9,8 +9,8 @@ use kernel::prelude::*;
 ///
 /// # Errors
 ///
-/// `EROFS`, after a line in the log, for a volume with a log tree, relocation trees, or quotas, none of which are
-/// kept up here; errors of reading.
+/// `EROFS`, after a line in the log, for a volume with a log tree, relocation trees, or quotas,
+/// none of which are kept up here; errors of reading.
 pub(crate) fn check(base: &Reader) -> Result {
     let fs = base.fs();
     if base.superblock().log_root.get() != 0 {

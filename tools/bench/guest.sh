@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# guest.sh ROUNDS PART...: the measurements, in the guest. Parts are reading (send and balance) and writing.
+# guest.sh ROUNDS PART...: the measurements, in the guest. Parts are reading (send and balance) and
+# writing.
 rounds=$1
 shift
 # shellcheck source=lib.sh

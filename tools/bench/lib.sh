@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# How the benchmarks measure, in the guest: prints one line "CASE DRIVER ROUND SECONDS" for each, notes on standard error.
+# How the benchmarks measure, in the guest: prints one line "CASE DRIVER ROUND SECONDS" for each,
+# notes on standard error.
 #
-# A case is an image made once by the C driver. In each round both drivers get a fresh copy of it on the second disk,
-# mount it with cold caches and do the same; which one goes first changes from round to round.
+# A case is an image made once by the C driver. In each round both drivers get a fresh copy of it on
+# the second disk, mount it with cold caches and do the same; which one goes first changes from
+# round to round.
 set -euo pipefail
 rounds=${rounds:-5}
 master=/dev/vda copy=/dev/vdb mnt=/mnt/bench
@@ -47,7 +49,8 @@ by_clock() {
 	seconds=$(echo "$(now) $start" | awk '{ print $1 - $2 }')
 }
 
-# each CASE COMMAND...: runs COMMAND on the mounted copy for each driver and round; it leaves the time in $seconds.
+# each CASE COMMAND...: runs COMMAND on the mounted copy for each driver and round; it leaves the
+# time in $seconds.
 each() {
 	local name=$1 round driver order seconds
 	shift

@@ -33,7 +33,8 @@ snapshots() {
 		btrfs subvolume snapshot -r "$mnt/s" "$mnt/snap-$i" > /dev/null
 	done
 }
-# What changed since a parent, in large volumes: a few names, and one place in a file of many extents.
+# What changed since a parent, in large volumes: a few names, and one place in a file of many
+# extents.
 renames() {
 	small_files
 	local i
@@ -58,9 +59,9 @@ many_extents() {
 	btrfs subvolume snapshot -r "$mnt/s" "$mnt/later" > /dev/null
 }
 send_changes() { btrfs send -q -p "$mnt/snap" "$mnt/later" > /dev/null; }
-# One change is sent in milliseconds, and the program takes a hundred times as long to start from a cold disk, so that
-# the ioctl itself is timed, many times over: the median of 20 sends, each after 3 as drop_caches, or 0 for warm ones.
-# The stream fits into the pipe.
+# One change is sent in milliseconds, and the program takes a hundred times as long to start from a
+# cold disk, so that the ioctl itself is timed, many times over: the median of 20 sends, each after
+# 3 as drop_caches, or 0 for warm ones. The stream fits into the pipe.
 send_ioctl() {
 	local parent
 	parent=$(btrfs inspect-internal rootid "$mnt/snap")

@@ -1,8 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# Compares rbtrfs with the C driver: both in one VM, on copies of the same image, in turns. Ends with a table and a
-# chart; the figures stay in build/bench.tsv, the chart in build/bench.svg.
-# usage: run.sh [ROUNDS [PART...]]; parts are reading (send and balance) and writing, both by default.
+# Compares rbtrfs with the C driver: both in one VM, on copies of the same image, in turns. Ends
+# with a table and a chart; the figures stay in build/bench.tsv, the chart in build/bench.svg.
+# usage: run.sh [ROUNDS [PART...]]; parts are reading (send and balance) and writing, both by
+# default.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 rounds=${1:-3}

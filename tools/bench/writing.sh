@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# Files: made, listed, read, written, removed. What was written is on the disk before the clock stops.
+# Files: made, listed, read, written, removed. What was written is on the disk before the clock
+# stops.
 empty() { :; }
 many_files() {
 	btrfs subvolume create "$mnt/s" > /dev/null

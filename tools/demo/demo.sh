@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# The demonstration, run as root in the guest: a volume that the C driver filled, sent and balanced by rbtrfs with
-# unmodified btrfs-progs, and judged by the C driver and by btrfs check.
-# usage: demo.sh SOURCE_DISK TARGET_DISK
+# The demonstration, run as root in the guest: a volume that the C driver filled, sent and balanced
+# by rbtrfs with unmodified btrfs-progs, and judged by the C driver and by btrfs check. usage:
+# demo.sh SOURCE_DISK TARGET_DISK
 set -euo pipefail
 
 src=${1:-/dev/vda}
@@ -38,7 +38,8 @@ unmount_c() { umount "$1" && rmmod btrfs; }
 # same TREE: whether it is the tree noted at first; shows where not.
 same() { describe "$1" > "$work/found" && diff "$work/expected" "$work/found" | head -20 | sed 's/^/    | /' >&2 && cmp -s "$work/expected" "$work/found"; }
 
-# What a tree of files is, in one text: names, types, modes, owners, times, links, xattrs and contents.
+# What a tree of files is, in one text: names, types, modes, owners, times, links, xattrs and
+# contents.
 describe() (
 	cd "$1"
 	find . -printf '%P %y %m %U %G %T@ %s %n %l\n' | sed -E 's/^([^ ]* d .*) [0-9]+ [0-9]+ ?$/\1/' | sort

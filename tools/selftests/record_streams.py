@@ -23,8 +23,8 @@ BLOCK = 4096
 SIZE = 1 << 30
 BATCHES = 4
 
-# Kind of changes, first seed and the one behind the last, changes between two snapshots, features, mount options. Without
-# a kind, the cases of guest/send_cases.py.
+# Kind of changes, first seed and the one behind the last, changes between two snapshots, features,
+# mount options. Without a kind, the cases of guest/send_cases.py.
 VOLUMES = {
     "cases": (None, 0, 0, 0, "no-holes", ""),
     "full": ("mixed", 1000, 1001, 100, "no-holes", "compress=zstd"),

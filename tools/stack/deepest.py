@@ -36,7 +36,8 @@ def reserved(operation, operand):
     negative = (1 << 64) - operand if operand >> 63 else 0
     if operation == "sub":
         return 0 if negative else operand
-    # To add -128 is shorter than to subtract 128. A frame that is aligned loses up to the alignment.
+    # To add -128 is shorter than to subtract 128. A frame that is aligned loses up to the
+    # alignment.
     return max(negative - 8, 0) if operation == "and" else negative
 
 

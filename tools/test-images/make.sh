@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# make.sh [FOLDER]: makes the volumes in rust/tests/images anew, with the kernel's own btrfs. Needs root, losetup,
-# btrfs-progs, python3 and xz. See the README there for what they hold.
+# make.sh [FOLDER]: makes the volumes in rust/tests/images anew, with the kernel's own btrfs. Needs
+# root, losetup, btrfs-progs, python3 and xz. See the README there for what they hold.
 set -euo pipefail
 out=$(realpath "${1:-$(dirname "$0")/../../rust/tests/images}")
 work=$(mktemp -d)
@@ -44,7 +44,8 @@ files() { # FOLDER COUNT
 	done
 }
 
-# Snapshots by the dozen: shared leaves and nodes, full back references, writable snapshots of snapshots.
+# Snapshots by the dozen: shared leaves and nodes, full back references, writable snapshots of
+# snapshots.
 snapshots() {
 	local i
 	begin 128M -n 4096 -m single -d single

@@ -4,7 +4,8 @@
 
 pub use core::fmt::{Arguments, Debug, Display, Error, Formatter, Result, Write};
 
-/// Formats like `format_args!`; in the kernel it also routes foreign types. The prelude has it as `fmt!`.
+/// Formats like `format_args!`; in the kernel it also routes foreign types. The prelude has it as
+/// `fmt!`.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __fmt {

@@ -134,7 +134,8 @@ pub fn now() -> (i64, u32) {
 }
 
 pub mod clock {
-    //! The clock of [`uptime_ms`](super::uptime_ms), for tests that have to find everything the same each time.
+    //! The clock of [`uptime_ms`](super::uptime_ms), for tests that have to find everything the
+    //! same each time.
 
     use std::cell::Cell;
 

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The damaged and odd volumes of btrfs-progs' tests, which are no part of the sources.
 //!
-//! They are in the folder that `RBTRFS_IMAGES` names, by default `../shared/images` beside the checkout. Where that is
-//! absent, the tests that need them are skipped, and `qemu/test` counts them as such.
+//! They are in the folder that `RBTRFS_IMAGES` names, by default `../shared/images` beside the
+//! checkout. Where that is absent, the tests that need them are skipped, and `qemu/test` counts
+//! them as such.
 
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The images in a folder of the collection, sorted; `None`, and the test is noted as skipped, without the collection.
+/// The images in a folder of the collection, sorted; `None`, and the test is noted as skipped,
+/// without the collection.
 ///
 /// # Panics
 ///
@@ -28,8 +30,8 @@ pub fn images(folder: &str) -> Option<Vec<PathBuf>> {
     Some(paths)
 }
 
-/// Notes that the calling test does nothing, and why: for who reads its output, and in the file that `RBTRFS_SKIPPED`
-/// names.
+/// Notes that the calling test does nothing, and why: for who reads its output, and in the file
+/// that `RBTRFS_SKIPPED` names.
 ///
 /// # Panics
 ///

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Everything that can be done with a volume, whatever is wrong with it. What comes of it does not matter, but that it
-//! comes to an end, and without a panic.
+//! Everything that can be done with a volume, whatever is wrong with it. What comes of it does not
+//! matter, but that it comes to an end, and without a panic.
 
 use crate::MemDevice;
 use kernel::error::Result;
@@ -41,7 +41,8 @@ pub struct Done {
 
 /// More requests than this are a loop.
 const MAX_REQUESTS: u64 = 1_000_000;
-/// More bytes of a stream are not waited for: a damaged size can make a stream of zeros that has no end to speak of.
+/// More bytes of a stream are not waited for: a damaged size can make a stream of zeros that has no
+/// end to speak of.
 const MAX_STREAM: usize = 16 << 20;
 /// The largest piece of a file that is read at once, and how many of them.
 const PIECE: usize = 256 << 10;

@@ -63,8 +63,8 @@ struct State {
     counts: Counts,
 }
 
-/// Passes requests on to another device, but fails the ones it is told to, with `EIO`. Requests count from 0, since the
-/// last call that set a plan.
+/// Passes requests on to another device, but fails the ones it is told to, with `EIO`. Requests
+/// count from 0, since the last call that set a plan.
 pub struct FaultDevice {
     inner: Arc<dyn BlockDevice>,
     state: Mutex<State>,
@@ -94,7 +94,8 @@ impl FaultDevice {
         self.fail(op, n, false);
     }
 
-    /// Fails the request of kind `op` after the next `n` ones, and those that come after it as well if `all`.
+    /// Fails the request of kind `op` after the next `n` ones, and those that come after it as well
+    /// if `all`.
     pub fn fail(&self, op: Op, n: u64, all: bool) {
         self.set(Plan::Fail { op, n, all });
     }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Block devices for the engine on the host: images in files and in memory, devices that fail or tear when a test
-//! says so, and one that remembers what was written, to be looked at as a power cut would have left it. And the
-//! damaged volumes of other people's tests, and the volumes that streams were recorded of.
+//! Block devices for the engine on the host: images in files and in memory, devices that fail or
+//! tear when a test says so, and one that remembers what was written, to be looked at as a power
+//! cut would have left it. And the damaged volumes of other people's tests, and the volumes that
+//! streams were recorded of.
 
 #![forbid(unsafe_code)]
 

@@ -12,8 +12,8 @@ const BLOCK: usize = 4096;
 
 type Block = Arc<[u8; BLOCK]>;
 
-/// A device in memory that takes space only for what is not zero. A clone has the same contents, shares what neither
-/// changes, and sees no later change.
+/// A device in memory that takes space only for what is not zero. A clone has the same contents,
+/// shares what neither changes, and sees no later change.
 pub struct MemDevice {
     name: String,
     size: u64,
@@ -137,7 +137,8 @@ impl Clone for MemDevice {
     }
 }
 
-/// Cuts a range at block boundaries: calls `f` with the block, the range in it, and the range in the buffer.
+/// Cuts a range at block boundaries: calls `f` with the block, the range in it, and the range in
+/// the buffer.
 fn for_each_block(
     offset: u64,
     len: usize,

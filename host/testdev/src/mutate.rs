@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Damage with checksums that fit, so that it is met in every part of the engine and not at its door.
+//! Damage with checksums that fit, so that it is met in every part of the engine and not at its
+//! door.
 
 use crate::MemDevice;
 use kernel::error::Result;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Volumes and the send streams that the C driver made of them, recorded by `tools/selftests/record_streams.py`, which
-//! says what is in the files.
+//! Volumes and the send streams that the C driver made of them, recorded by
+//! `tools/selftests/record_streams.py`, which says what is in the files.
 
 use crate::MemDevice;
 use rbtrfs_engine::send::SendArgs;

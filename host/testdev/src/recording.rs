@@ -56,13 +56,15 @@ impl RecordingDevice {
         self.now.clone()
     }
 
-    /// The image that a power cut after the first `n` events leaves, if the device lost all that was not durable.
+    /// The image that a power cut after the first `n` events leaves, if the device lost all that
+    /// was not durable.
     pub fn cut(&self, n: usize) -> MemDevice {
         self.cut_with(n, |_| false)
     }
 
-    /// The image that a power cut after the first `n` events leaves. Of the writes that were not durable, those survive
-    /// for whose index `survives` holds: devices write their caches back in any order.
+    /// The image that a power cut after the first `n` events leaves. Of the writes that were not
+    /// durable, those survive for whose index `survives` holds: devices write their caches back in
+    /// any order.
     pub fn cut_with(&self, n: usize, mut survives: impl FnMut(usize) -> bool) -> MemDevice {
         let image = self.start.clone();
         let events = self.events.lock().unwrap();
@@ -76,7 +78,8 @@ impl RecordingDevice {
                     }
                 }
                 Event::Discard { offset, len } => {
-                    // What was discarded may be gone at once or stay; that it is gone is the harder case.
+                    // What was discarded may be gone at once or stay; that it is gone is the harder
+                    // case.
                     image.discard(*offset, *len).unwrap();
                 }
                 Event::Flush => {}

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Every interleaving of a few threads over the state, walked one by one.
 //!
-//! Shuttle takes the place of the operating system's scheduler: it switches threads before each lock and in
-//! each wait, in all possible orders, and reports a deadlock (a lost wake-up is one) as a failure. Each test
-//! also collects what happened in any order at all, so that a walk that missed the interesting ones fails.
+//! Shuttle takes the place of the operating system's scheduler: it switches threads before each
+//! lock and in each wait, in all possible orders, and reports a deadlock (a lost wake-up is one) as
+//! a failure. Each test also collects what happened in any order at all, so that a walk that missed
+//! the interesting ones fails.
 
 use core::fmt;
 use std::collections::BTreeSet;
@@ -35,8 +36,9 @@ fn note(seen: &Seen, what: &'static str) {
     seen.lock().unwrap().insert(what);
 }
 
-/// Runs every order of the threads, depth first: all have the same start, and differ in one choice at least.
-/// The first thread only starts the others and waits for their ends, so it has no say in the orders.
+/// Runs every order of the threads, depth first: all have the same start, and differ in one choice
+/// at least. The first thread only starts the others and waits for their ends, so it has no say in
+/// the orders.
 #[derive(Default)]
 struct EveryOrder {
     /// The choices of this execution: the place among those that could run, and their number.
@@ -77,8 +79,8 @@ impl Scheduler for EveryOrder {
     }
 }
 
-/// Walks all interleavings of `test`, and demands that each of `outcomes` was among what it noted, and
-/// nothing else.
+/// Walks all interleavings of `test`, and demands that each of `outcomes` was among what it noted,
+/// and nothing else.
 fn walk(outcomes: &[&'static str], test: impl Fn(Arc<State>, Seen) + Send + Sync + 'static) {
     let seen: Seen = Arc::default();
     let kept = seen.clone();
@@ -376,7 +378,8 @@ fn a_paused_balance_is_taken_once() {
     );
 }
 
-/// A cancel that cannot delete the item pauses the balance again, and those who waited for it go on.
+/// A cancel that cannot delete the item pauses the balance again, and those who waited for it go
+/// on.
 #[test]
 fn a_failed_removal_pauses_again() {
     walk(
@@ -465,7 +468,8 @@ fn exclusive_operations_exclude_each_other() {
     );
 }
 
-/// Unmount waits for the balance, which stays paused if it was stopped, and nothing starts afterwards.
+/// Unmount waits for the balance, which stays paused if it was stopped, and nothing starts
+/// afterwards.
 #[test]
 fn closing_waits_for_the_balance() {
     walk(
@@ -486,7 +490,8 @@ fn closing_waits_for_the_balance() {
     );
 }
 
-/// Balances and sends together, with a pause in between: what is asked of the state never contradicts itself.
+/// Balances and sends together, with a pause in between: what is asked of the state never
+/// contradicts itself.
 #[test]
 fn what_is_shown_is_consistent() {
     walk(

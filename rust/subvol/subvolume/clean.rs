@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The cleaner: drops the trees of deleted subvolumes, a few blocks at a time.
 //!
-//! A tree is walked from its first key to its last. Blocks that no other tree holds go with all that they refer to; of
-//! the others only the tree's own reference goes. Those that came from this very tree name it in the references to their
-//! children, and would name something that is not there; so those references are made to name the block itself ("full
-//! back references") before the tree lets go of it.
+//! A tree is walked from its first key to its last. Blocks that no other tree holds go with all
+//! that they refer to; of the others only the tree's own reference goes. Those that came from this
+//! very tree name it in the references to their children, and would name something that is not
+//! there; so those references are made to name the block itself ("full back references") before the
+//! tree lets go of it.
 //!
-//! How far it got is in the root item after every operation: the walk goes on from there, after a new mount as well.
+//! How far it got is in the root item after every operation: the walk goes on from there, after a
+//! new mount as well.
 
 use crate::extent::refs::RefKind;
 use crate::format::extent::FLAG_FULL_BACKREF;
@@ -23,9 +25,9 @@ use kernel::sync::Arc;
 /// How many blocks one operation looks at.
 const STEP: usize = 128;
 
-/// Drops the trees of all deleted subvolumes, in many operations, until `stop` says so. `claim` is asked before each:
-/// whether nobody has anything in it open, nor will have; a tree that is in use stays. Returns whether all others are
-/// gone.
+/// Drops the trees of all deleted subvolumes, in many operations, until `stop` says so. `claim` is
+/// asked before each: whether nobody has anything in it open, nor will have; a tree that is in use
+/// stays. Returns whether all others are gone.
 ///
 /// # Errors
 ///
@@ -162,7 +164,8 @@ impl<'t, 'fs> Walk<'t, 'fs> {
         self.path.last_mut().ok_or(EINVAL)
     }
 
-    /// Drops blocks until there are no more, or enough for one operation. Returns whether the tree is gone.
+    /// Drops blocks until there are no more, or enough for one operation. Returns whether the tree
+    /// is gone.
     fn run(&mut self) -> Result<bool> {
         let root = EditContext::root(self.trans, self.tree)?;
         let info = self.trans.extent_info(root.bytenr)?;
@@ -220,7 +223,8 @@ impl<'t, 'fs> Walk<'t, 'fs> {
         self.let_go(child.bytenr)
     }
 
-    /// Gives up the reference that the last block of the path, or the root item, has to `bytenr`, and steps on.
+    /// Gives up the reference that the last block of the path, or the root item, has to `bytenr`,
+    /// and steps on.
     fn let_go(&mut self, bytenr: u64) -> Result {
         let nodesize = u64::from(self.trans.geometry().nodesize);
         let mut kind = RefKind::TreeBlock { root: self.tree };
@@ -253,8 +257,9 @@ impl<'t, 'fs> Walk<'t, 'fs> {
         })
     }
 
-    /// Makes the blocks below and at `top` that name this tree in the references to their children name themselves.
-    /// Children come first, so that what is below a block that was done is done. Returns whether all are.
+    /// Makes the blocks below and at `top` that name this tree in the references to their children
+    /// name themselves. Children come first, so that what is below a block that was done is done.
+    /// Returns whether all are.
     fn convert(&mut self, top: &NodePtr) -> Result<bool> {
         let nodesize = u64::from(self.trans.geometry().nodesize);
         let mut path: KVec<(Arc<Node>, usize)> = KVec::new();

@@ -111,8 +111,8 @@ fn insert_root_dir(trans: &mut Transaction<'_>, tree: u64, new: &NewSubvolume) -
     edit::insert(trans, tree, &key, &name)
 }
 
-/// Makes a snapshot of the subvolume `source` with the name `name` in directory `dir`: the source as it is in the
-/// running transaction. Data that is not written back is not part of it.
+/// Makes a snapshot of the subvolume `source` with the name `name` in directory `dir`: the source
+/// as it is in the running transaction. Data that is not written back is not part of it.
 ///
 /// # Errors
 ///
@@ -150,8 +150,9 @@ pub fn snapshot(
             item.rtime = Timespec::default();
         }
         let received = item.received_uuid;
-        // Whoever deletes a snapshot takes blocks that are not younger than this offset for the source's. This
-        // transaction may go on to change the snapshot, so it has to be the one before.
+        // Whoever deletes a snapshot takes blocks that are not younger than this offset for the
+        // source's. This transaction may go on to change the snapshot, so it has to be the one
+        // before.
         let offset = trans.transid().saturating_sub(1);
         let key = Key::new(tree, item_type::ROOT_ITEM, offset);
         trans.snapshot_root(source, &key, item)?;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Deleting subvolumes: the name goes, and an orphan item in the root tree tells the cleaner of the rest.
+//! Deleting subvolumes: the name goes, and an orphan item in the root tree tells the cleaner of the
+//! rest.
 
 use super::{flags, uuid_tree};
 use crate::format::inode::{InodeItem, Timespec};
@@ -30,8 +31,8 @@ pub struct Deleted {
 ///
 /// # Errors
 ///
-/// `ENOENT` if there is no such subvolume, `ENOTEMPTY` if it holds subvolumes, `EPERM` if it is the default or under
-/// send, `EINVAL` for what is not a subvolume, `EROFS`.
+/// `ENOENT` if there is no such subvolume, `ENOTEMPTY` if it holds subvolumes, `EPERM` if it is the
+/// default or under send, `EINVAL` for what is not a subvolume, `EROFS`.
 pub fn delete_subvolume(fs: &Fs, dir: InodeId, name: &[u8], now: Timespec) -> Result<Deleted> {
     fs.operate(FREEING, |trans| {
         check_subvol(trans, dir.tree)?;

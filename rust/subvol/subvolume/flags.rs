@@ -27,7 +27,8 @@ fn check_alive(trans: &Transaction<'_>, tree: u64) -> Result {
     Ok(())
 }
 
-/// Makes a subvolume read-only, or allows changes again. Dirty data must have been written back before.
+/// Makes a subvolume read-only, or allows changes again. Dirty data must have been written back
+/// before.
 ///
 /// # Errors
 ///
@@ -117,7 +118,8 @@ pub struct Received {
 ///
 /// # Errors
 ///
-/// `EROFS` for a read-only subvolume, `EOVERFLOW` if too many others have this UUID, `ENOENT`, `ENOSPC`.
+/// `EROFS` for a read-only subvolume, `EOVERFLOW` if too many others have this UUID, `ENOENT`,
+/// `ENOSPC`.
 pub fn set_received(fs: &Fs, tree: u64, received: &Received) -> Result<u64> {
     fs.operate(reserve(6), |trans| {
         check_alive(trans, tree)?;

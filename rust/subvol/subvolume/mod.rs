@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Making, snapshotting, marking and deleting subvolumes.
 //!
-//! As in [`super::write`], each function is an operation of the running transaction. A subvolume that is deleted loses
-//! its name at once, and its tree later: see [`clean_subvolumes`].
+//! As in [`super::write`], each function is an operation of the running transaction. A subvolume
+//! that is deleted loses its name at once, and its tree later: see [`clean_subvolumes`].
 
 mod clean;
 mod create;

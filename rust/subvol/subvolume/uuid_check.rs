@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Makes the tree that leads from UUIDs to subvolumes where there is none, and puts right what a kernel that does not
-//! know the tree left behind.
+//! Makes the tree that leads from UUIDs to subvolumes where there is none, and puts right what a
+//! kernel that does not know the tree left behind.
 //!
-//! The superblock has the generation of the last commit that the tree was right for. Where that is the last commit, so it
-//! stays by itself: whoever makes, marks or deletes a subvolume sees to the tree, and each commit moves the generation on.
-//! Where it is not, all subvolumes and all items are looked through, and only then the generation is set; a check that a
-//! power cut or an unmount ends is begun anew by the next mount.
+//! The superblock has the generation of the last commit that the tree was right for. Where that is
+//! the last commit, so it stays by itself: whoever makes, marks or deletes a subvolume sees to the
+//! tree, and each commit moves the generation on. Where it is not, all subvolumes and all items are
+//! looked through, and only then the generation is set; a check that a power cut or an unmount ends
+//! is begun anew by the next mount.
 
 use super::uuid_tree::{add, ids, leads, remove, uuid_of, uuids_of, TREE};
 use crate::format::root::RootItem;
@@ -17,9 +18,9 @@ use crate::volume::Fs;
 use crate::{fs_info, fs_warn};
 use kernel::prelude::*;
 
-/// Makes sure that every UUID of a subvolume leads there, and none elsewhere, unless the superblock tells that this is
-/// so. Subvolumes can be made and deleted meanwhile; each change is an operation of its own. Returns false if `stop` put
-/// an end to it.
+/// Makes sure that every UUID of a subvolume leads there, and none elsewhere, unless the superblock
+/// tells that this is so. Subvolumes can be made and deleted meanwhile; each change is an operation
+/// of its own. Returns false if `stop` put an end to it.
 ///
 /// # Errors
 ///
@@ -32,7 +33,8 @@ pub fn check_uuid_tree(fs: &Fs, stop: &dyn Fn() -> bool) -> Result<bool> {
         Err(e) if e == ENOENT => {
             fs_info!(fs, "creating UUID tree");
             fs.operate(reserve(4), make)?;
-            // Subvolumes that are made from here on enter themselves; the next commit has all others.
+            // Subvolumes that are made from here on enter themselves; the next commit has all
+            // others.
             fs.commit()?;
             reader = fs.reader()?;
         }

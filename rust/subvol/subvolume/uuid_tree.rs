@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The tree that leads from UUIDs to subvolumes. [`super::uuid_check`] makes it for volumes of old kernels, which have
-//! none.
+//! The tree that leads from UUIDs to subvolumes. [`super::uuid_check`] makes it for volumes of old
+//! kernels, which have none.
 
 use crate::format::root::RootItem;
 use crate::format::{item_type, tree_id, Key};
@@ -75,7 +75,8 @@ pub(super) fn can_lead(
     Ok(fits || ids(&data).any(|id| id == tree))
 }
 
-/// Adds a subvolume to those that a UUID leads to. The item type tells which UUID of the subvolume it is.
+/// Adds a subvolume to those that a UUID leads to. The item type tells which UUID of the subvolume
+/// it is.
 ///
 /// # Errors
 ///

@@ -6,8 +6,8 @@ use crate::format::inode::InodeItem;
 use crate::volume::Fs;
 use kernel::prelude::*;
 
-/// Lets `change` change an inode's item: owner, mode, times, flags. Size, number of names and bytes in use are kept by
-/// the operations that they belong to, and are as they were afterwards.
+/// Lets `change` change an inode's item: owner, mode, times, flags. Size, number of names and bytes
+/// in use are kept by the operations that they belong to, and are as they were afterwards.
 ///
 /// # Errors
 ///

@@ -44,17 +44,18 @@ enum Source {
     Extent(FileExtentItem),
 }
 
-/// Makes the range of one file share the extents of the other's; what was there is dropped. Data that is not written
-/// back is not seen: the caller writes back the source, and waits for what is under way to the destination. Each extent
-/// is an operation of its own.
+/// Makes the range of one file share the extents of the other's; what was there is dropped. Data
+/// that is not written back is not seen: the caller writes back the source, and waits for what is
+/// under way to the destination. Each extent is an operation of its own.
 ///
-/// Without a time for `now`, the file has the same contents afterwards: its times stay, and the subvolume that it is in
-/// may be read-only.
+/// Without a time for `now`, the file has the same contents afterwards: its times stay, and the
+/// subvolume that it is in may be read-only.
 ///
 /// # Errors
 ///
-/// `EINVAL` for offsets that are not aligned, files of which only one has checksums, and overlapping ranges of one
-/// file; `ENOENT`, `EROFS`, `ENOSPC`; what reading gives for inline data, which is copied where it has no place.
+/// `EINVAL` for offsets that are not aligned, files of which only one has checksums, and
+/// overlapping ranges of one file; `ENOENT`, `EROFS`, `ENOSPC`; what reading gives for inline data,
+/// which is copied where it has no place.
 pub fn clone_range(fs: &Fs, range: &CloneRange, now: Option<Timespec>) -> Result<InodeItem> {
     let sectorsize = fs.geometry.sectorsize;
     let CloneRange {
@@ -115,7 +116,8 @@ fn set_times(item: &mut InodeItem, now: Option<Timespec>) {
 enum Step {
     /// All up to this offset in the source is done.
     Shared(u64),
-    /// The source has inline data, which has its place at the start of a file that has nothing else.
+    /// The source has inline data, which has its place at the start of a file that has nothing
+    /// else.
     NoPlace,
 }
 

@@ -35,7 +35,8 @@ pub struct NewInode<'a> {
     pub now: Timespec,
     /// The target of a symbolic link; empty for anything else.
     pub target: &'a [u8],
-    /// Extended attributes with their full names and values, such as security labels and inherited ACLs.
+    /// Extended attributes with their full names and values, such as security labels and inherited
+    /// ACLs.
     pub xattrs: &'a [(&'a [u8], &'a [u8])],
 }
 
@@ -70,8 +71,9 @@ pub(super) fn file_type_of(mode: u32) -> Result<u8> {
 ///
 /// # Errors
 ///
-/// `EEXIST`, `ENAMETOOLONG`, `ENOENT` if the directory was removed, `ENOTDIR`, `EOVERFLOW` if too many names have the
-/// same hash, `EROFS`, `ENOSPC`, `E2BIG` for attributes and `ENAMETOOLONG` for a target that are too long.
+/// `EEXIST`, `ENAMETOOLONG`, `ENOENT` if the directory was removed, `ENOTDIR`, `EOVERFLOW` if too
+/// many names have the same hash, `EROFS`, `ENOSPC`, `E2BIG` for attributes and `ENAMETOOLONG` for
+/// a target that are too long.
 pub fn create(fs: &Fs, dir: InodeId, name: &[u8], new: &NewInode<'_>) -> Result<Created> {
     let items = (new.xattrs.len() as u64).saturating_add(6);
     fs.operate(reserve(items), |trans| create_in(trans, dir, name, new))
@@ -110,8 +112,8 @@ pub(super) fn create_in(
     })
 }
 
-/// Makes an inode without a name, which goes when it is evicted unless it got one by then. `dir` is where it takes
-/// flags from.
+/// Makes an inode without a name, which goes when it is evicted unless it got one by then. `dir` is
+/// where it takes flags from.
 ///
 /// # Errors
 ///

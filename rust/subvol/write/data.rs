@@ -24,7 +24,8 @@ pub struct NewData {
     pub offset: u64,
     /// The extent, all of which was written.
     pub extent: OrderedExtent,
-    /// The checksum of each sector ([`crate::space::ordered_extent::push_checksums`]); empty for files without.
+    /// The checksum of each sector ([`crate::space::ordered_extent::push_checksums`]); empty for
+    /// files without.
     pub sums: KVVec<u8>,
     /// The size of the file is at least this afterwards, in bytes.
     pub size: u64,
@@ -37,12 +38,14 @@ pub struct NewInline<'a> {
     pub data: &'a [u8],
 }
 
-/// Puts written data into a file, in the place of what was there. Needs no space but what was reserved for the data.
+/// Puts written data into a file, in the place of what was there. Needs no space but what was
+/// reserved for the data.
 ///
 /// # Errors
 ///
-/// `EINVAL` for offsets and checksums that do not fit the extent or the file, `ENOENT`, `EROFS`; `EAGAIN` if the space of
-/// [`super::preallocated`] is not the file's any more. The extent is given back then.
+/// `EINVAL` for offsets and checksums that do not fit the extent or the file, `ENOENT`, `EROFS`;
+/// `EAGAIN` if the space of [`super::preallocated`] is not the file's any more. The extent is given
+/// back then.
 pub fn insert_data(fs: &Fs, id: InodeId, mut new: NewData) -> Result<InodeItem> {
     insert_pieces(fs, id, &mut core::iter::once(&mut new)).map(|(item, _)| item)
 }
@@ -50,12 +53,13 @@ pub fn insert_data(fs: &Fs, id: InodeId, mut new: NewData) -> Result<InodeItem> 
 /// The most pieces that go into a file in one operation, which others wait for.
 const MOST_PIECES: u64 = 64;
 
-/// The tree blocks that a piece may take: the copies of a path to its place and of one to its checksums, splits on the
-/// way, and what its references make of the extent tree.
+/// The tree blocks that a piece may take: the copies of a path to its place and of one to its
+/// checksums, splits on the way, and what its references make of the extent tree.
 const NODES_PER_PIECE: u64 = 16;
 
-/// Does the same with several pieces, the first of them and, in the same operation, those after it: until there is one
-/// that has an error, or no space for more. Returns the inode, and how many pieces went in; their extents have landed.
+/// Does the same with several pieces, the first of them and, in the same operation, those after it:
+/// until there is one that has an error, or no space for more. Returns the inode, and how many
+/// pieces went in; their extents have landed.
 ///
 /// # Errors
 ///
@@ -164,7 +168,8 @@ impl Sums {
         }
     }
 
-    /// Adds those of the sectors from `start` on. If they do not follow, what was there before is stored.
+    /// Adds those of the sectors from `start` on. If they do not follow, what was there before is
+    /// stored.
     fn add(&mut self, trans: &mut Transaction<'_>, start: u64, sums: &[u8]) -> Result {
         let sectorsize = u64::from(trans.fs().geometry.sectorsize);
         let sectors = (self.bytes.len() / CSUM_SIZE) as u64;
@@ -185,7 +190,8 @@ impl Sums {
     }
 }
 
-/// Makes `new` all that a file has, within its item. Needs no space but what was reserved for the data.
+/// Makes `new` all that a file has, within its item. Needs no space but what was reserved for the
+/// data.
 ///
 /// # Errors
 ///

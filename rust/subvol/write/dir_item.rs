@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Directory entries and extended attributes within their items. Names whose hashes are equal share an item.
+//! Directory entries and extended attributes within their items. Names whose hashes are equal share
+//! an item.
 
 use crate::format::dir::{DirItem, NAME_LEN};
 use crate::format::Key;
@@ -14,8 +15,8 @@ use zerocopy::IntoBytes;
 ///
 /// # Errors
 ///
-/// `EINVAL` for an empty name, `ENAMETOOLONG` for one that is too long, `E2BIG` for a value of 64 KiB and more,
-/// `ENOMEM`.
+/// `EINVAL` for an empty name, `ENAMETOOLONG` for one that is too long, `E2BIG` for a value of 64
+/// KiB and more, `ENOMEM`.
 pub(in crate::subvol) fn encode_entry(
     location: Key,
     transid: u64,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Changing file extent items, with the references that they hold. The inode's item is left to the caller.
+//! Changing file extent items, with the references that they hold. The inode's item is left to the
+//! caller.
 
 use super::InodeId;
 use crate::extent::refs::RefKind;
@@ -91,8 +92,9 @@ fn first_overlap(
     Ok(None)
 }
 
-/// Drops what a file has between two offsets, multiples of the sector size. Items that reach over an end are cut; inline
-/// data goes as a whole. Returns by how many bytes the file's use of space shrank.
+/// Drops what a file has between two offsets, multiples of the sector size. Items that reach over
+/// an end are cut; inline data goes as a whole. Returns by how many bytes the file's use of space
+/// shrank.
 ///
 /// # Errors
 ///
@@ -199,7 +201,8 @@ pub(super) fn insert_inline(trans: &mut Transaction<'_>, id: InodeId, data: &[u8
     edit::insert(trans, id.tree, &extent_key(id.ino, 0), &bytes)
 }
 
-/// Gives the holes between two offsets, multiples of the sector size, items of their own, if the volume wants that.
+/// Gives the holes between two offsets, multiples of the sector size, items of their own, if the
+/// volume wants that.
 pub(super) fn fill_holes(trans: &mut Transaction<'_>, id: InodeId, from: u64, to: u64) -> Result {
     if trans.has_incompat(incompat::NO_HOLES) || from >= to {
         return Ok(());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The names that an inode knows it has: `INODE_REF` items, one for each directory, and `INODE_EXTREF` items for names
-//! that have no space there.
+//! The names that an inode knows it has: `INODE_REF` items, one for each directory, and
+//! `INODE_EXTREF` items for names that have no space there.
 
 use crate::format::crc::extref_hash;
 use crate::format::inode::{InodeExtref, InodeRef};

@@ -81,7 +81,8 @@ pub(in crate::subvol) fn find_dir_entry(
     dir::lookup(trans, root, dir.ino, name)?.ok_or(ENOENT)
 }
 
-/// Adds both items of a directory entry; that they fit was checked. The directory's own item is left to the caller.
+/// Adds both items of a directory entry; that they fit was checked. The directory's own item is
+/// left to the caller.
 pub(in crate::subvol) fn add_dir_entry(
     trans: &mut Transaction<'_>,
     dir: InodeId,
@@ -122,8 +123,8 @@ pub(in crate::subvol) fn check_new_entry(
 ///
 /// # Errors
 ///
-/// `EEXIST`, `EMLINK`, `EPERM` for a directory, `ENOENT` if inode or directory is gone, `ENAMETOOLONG`, `EOVERFLOW`,
-/// `EROFS`, `ENOSPC`.
+/// `EEXIST`, `EMLINK`, `EPERM` for a directory, `ENOENT` if inode or directory is gone,
+/// `ENAMETOOLONG`, `EOVERFLOW`, `EROFS`, `ENOSPC`.
 pub fn link(fs: &Fs, ino: u64, dir: InodeId, name: &[u8], now: Timespec) -> Result<Linked> {
     fs.operate(reserve(7), |trans| {
         check_subvol(trans, dir.tree)?;
@@ -140,7 +141,8 @@ pub fn link(fs: &Fs, ino: u64, dir: InodeId, name: &[u8], now: Timespec) -> Resu
         if nlink >= LINK_MAX {
             return Err(EMLINK);
         }
-        // An inode that has no names can get one only as long as it waits for that, as temporary files do.
+        // An inode that has no names can get one only as long as it waits for that, as temporary
+        // files do.
         let orphaned = nlink == 0;
         if orphaned && !orphan::exists(trans, id)? {
             return Err(ENOENT);
@@ -168,7 +170,8 @@ pub fn link(fs: &Fs, ino: u64, dir: InodeId, name: &[u8], now: Timespec) -> Resu
     })
 }
 
-/// Removes a name, but not that of a directory. An inode without names is kept, as an orphan, until it is evicted.
+/// Removes a name, but not that of a directory. An inode without names is kept, as an orphan, until
+/// it is evicted.
 ///
 /// # Errors
 ///
@@ -177,12 +180,13 @@ pub fn unlink(fs: &Fs, dir: InodeId, name: &[u8], now: Timespec) -> Result<Unlin
     remove(fs, dir, name, now, false)
 }
 
-/// Removes an empty directory, or an entry for a subvolume that is not there: that has [`objectid::EMPTY_SUBVOL_DIR`] for an
-/// inode number, and no item.
+/// Removes an empty directory, or an entry for a subvolume that is not there: that has
+/// [`objectid::EMPTY_SUBVOL_DIR`] for an inode number, and no item.
 ///
 /// # Errors
 ///
-/// `ENOENT`, `ENOTDIR`, `ENOTEMPTY`, `EPERM` for the root directory of a subvolume, `EROFS`, `EUCLEAN`.
+/// `ENOENT`, `ENOTDIR`, `ENOTEMPTY`, `EPERM` for the root directory of a subvolume, `EROFS`,
+/// `EUCLEAN`.
 pub fn rmdir(fs: &Fs, dir: InodeId, name: &[u8], now: Timespec) -> Result<Unlinked> {
     remove(fs, dir, name, now, true)
 }
@@ -245,7 +249,8 @@ pub(super) struct Removal<'a> {
 }
 
 impl<'a> Removal<'a> {
-    /// Checks that the entry `name`, which leads to `target`, can go. `is_dir` tells what it must lead to.
+    /// Checks that the entry `name`, which leads to `target`, can go. `is_dir` tells what it must
+    /// lead to.
     pub(super) fn check(
         trans: &Transaction<'_>,
         dir: InodeId,
@@ -286,7 +291,8 @@ impl<'a> Removal<'a> {
         })
     }
 
-    /// Removes the name. Returns the inode's number and item. The directory's own item is left to the caller.
+    /// Removes the name. Returns the inode's number and item. The directory's own item is left to
+    /// the caller.
     pub(super) fn run(
         self,
         trans: &mut Transaction<'_>,

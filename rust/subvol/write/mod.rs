@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Changing what lives in a subvolume's tree.
 //!
-//! Every public function here is one operation of the running transaction, or several bounded ones where it says so:
-//! see [`crate::trans::running`]. All take the writer's mutex, so that none may be called with it held. The VFS keeps
-//! others from the inodes and directories involved; what it knows is checked again all the same, before the first
-//! change, so that its errors are clean. Inodes are answered as their items are now, and the transaction that
+//! Every public function here is one operation of the running transaction, or several bounded ones
+//! where it says so: see [`crate::trans::running`]. All take the writer's mutex, so that none may
+//! be called with it held. The VFS keeps others from the inodes and directories involved; what it
+//! knows is checked again all the same, before the first change, so that its errors are clean.
+//! Inodes are answered as their items are now, and the transaction that
 //! [`crate::volume::Fs::commit_up_to`] takes is the one in the item.
 
 mod attr;
@@ -94,7 +95,8 @@ pub(super) const FREEING: Reserve = Reserve {
     freeing: true,
 };
 
-/// Checks that the tree of the subvolume is whole. That of a deleted one is as long as somebody has files in it open.
+/// Checks that the tree of the subvolume is whole. That of a deleted one is as long as somebody has
+/// files in it open.
 ///
 /// # Errors
 ///

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Writing to preallocated space: where nothing was written yet, nothing is overwritten.
 //!
-//! The space must be the file's alone. Blocks that a snapshot shares do not show in the references of an extent, so
-//! that only items younger than the last snapshot count.
+//! The space must be the file's alone. Blocks that a snapshot shares do not show in the references
+//! of an extent, so that only items younger than the last snapshot count.
 
 use super::data::check_file;
 use super::extents::{add_ref, extent_key, insert_item, part, read_item};
@@ -60,9 +60,10 @@ fn find(trans: &Transaction<'_>, id: InodeId, offset: u64) -> Result<Option<Cove
     }))
 }
 
-/// A place for up to `want` bytes of data at `offset`, both multiples of the sector size, in space that the file has
-/// preallocated; nothing if the file has none there, or not alone. Data goes there, and then into the file, as it does
-/// with [`crate::volume::Fs::alloc_data`]. The caller keeps others from changing this part of the file until then.
+/// A place for up to `want` bytes of data at `offset`, both multiples of the sector size, in space
+/// that the file has preallocated; nothing if the file has none there, or not alone. Data goes
+/// there, and then into the file, as it does with [`crate::volume::Fs::alloc_data`]. The caller
+/// keeps others from changing this part of the file until then.
 ///
 /// # Errors
 ///
@@ -140,7 +141,8 @@ impl Conversion {
         Ok(Conversion { found, offset, end })
     }
 
-    /// Splits the item, and lets the item before it grow where that ends at the same place of the extent.
+    /// Splits the item, and lets the item before it grow where that ends at the same place of the
+    /// extent.
     pub(super) fn run(self, trans: &mut Transaction<'_>, id: InodeId) -> Result {
         let Conversion { found, offset, end } = self;
         let (from, to) = (found.offset, found.end());
@@ -176,7 +178,8 @@ impl Conversion {
     }
 }
 
-/// The item that ends at `offset` in file and extent where `next` starts, made so long that it covers `next`.
+/// The item that ends at `offset` in file and extent where `next` starts, made so long that it
+/// covers `next`.
 fn before(
     trans: &Transaction<'_>,
     id: InodeId,

@@ -49,8 +49,8 @@ pub(in crate::subvol) fn next<S: Nodes>(
     Ok(found.map(|key| key.offset))
 }
 
-/// Removes an inode that has no names and that nobody uses any more, in as many operations as that takes. Whatever is
-/// left when one fails goes at the next [`clean_orphans`].
+/// Removes an inode that has no names and that nobody uses any more, in as many operations as that
+/// takes. Whatever is left when one fails goes at the next [`clean_orphans`].
 ///
 /// # Errors
 ///
@@ -110,9 +110,9 @@ fn evict_step(trans: &mut Transaction<'_>, id: InodeId) -> Result<bool> {
     Ok(false)
 }
 
-/// Finishes what a crash or an unmount interrupted: removes inodes of a subvolume that have no names, and orphan items
-/// from before the volume was opened. What became an orphan since then may be in use, and is left alone; so this can be
-/// called at any time.
+/// Finishes what a crash or an unmount interrupted: removes inodes of a subvolume that have no
+/// names, and orphan items from before the volume was opened. What became an orphan since then may
+/// be in use, and is left alone; so this can be called at any time.
 ///
 /// # Errors
 ///

@@ -14,9 +14,9 @@ use crate::tree::EditContext;
 use crate::volume::Fs;
 use kernel::prelude::*;
 
-/// Allocates space for all holes between two offsets, in bytes, multiples of the sector size. It reads as zeros. The
-/// file grows to `size`, if that is more than it has. Each extent is an operation of its own: if one fails, those before
-/// it stay.
+/// Allocates space for all holes between two offsets, in bytes, multiples of the sector size. It
+/// reads as zeros. The file grows to `size`, if that is more than it has. Each extent is an
+/// operation of its own: if one fails, those before it stay.
 ///
 /// # Errors
 ///

@@ -56,9 +56,9 @@ pub struct Renamed {
 ///
 /// # Errors
 ///
-/// `ENOENT`, `EEXIST`, `ENOTDIR`, `EISDIR`, `ENOTEMPTY`, `EXDEV` for an inode that would change its subvolume,
-/// `EPERM` for a subvolume that is not there, `EMLINK`, `ENAMETOOLONG`, `EOVERFLOW`, `EROFS`, `ENOSPC`. That a
-/// directory does not move below itself is the caller's to see to.
+/// `ENOENT`, `EEXIST`, `ENOTDIR`, `EISDIR`, `ENOTEMPTY`, `EXDEV` for an inode that would change its
+/// subvolume, `EPERM` for a subvolume that is not there, `EMLINK`, `ENAMETOOLONG`, `EOVERFLOW`,
+/// `EROFS`, `ENOSPC`. That a directory does not move below itself is the caller's to see to.
 pub fn rename(
     fs: &Fs,
     from: RenameEnd<'_>,

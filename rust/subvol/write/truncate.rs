@@ -18,9 +18,9 @@ use kernel::prelude::*;
 const STEP: usize = 256;
 const STEP_BYTES: u64 = 1 << 30;
 
-/// Sets a file's size. A smaller one is reached in several operations, from the end of the file on; what is left if one
-/// fails is a file of a size in between. What a file that ends within a sector holds after its end is not changed: that
-/// is for whoever writes the sector.
+/// Sets a file's size. A smaller one is reached in several operations, from the end of the file on;
+/// what is left if one fails is a file of a size in between. What a file that ends within a sector
+/// holds after its end is not changed: that is for whoever writes the sector.
 ///
 /// # Errors
 ///
@@ -82,7 +82,8 @@ pub(super) fn grow_to(
     Ok(true)
 }
 
-/// Drops what lies after the sector that `size` is in. Returns whether the file is to become smaller.
+/// Drops what lies after the sector that `size` is in. Returns whether the file is to become
+/// smaller.
 fn shrink_to(fs: &Fs, id: InodeId, size: u64) -> Result<bool> {
     loop {
         let (smaller, done) = fs.operate(FREEING, |trans| {
@@ -99,8 +100,9 @@ fn shrink_to(fs: &Fs, id: InodeId, size: u64) -> Result<bool> {
     }
 }
 
-/// Drops the space that was preallocated after the end of a file. [`truncate`] does so where it makes a file smaller;
-/// who holds data that is yet to be written may know of a larger file that becomes smaller.
+/// Drops the space that was preallocated after the end of a file. [`truncate`] does so where it
+/// makes a file smaller; who holds data that is yet to be written may know of a larger file that
+/// becomes smaller.
 ///
 /// # Errors
 ///
@@ -128,7 +130,8 @@ pub(super) fn cut(fs: &Fs, id: InodeId) -> Result {
     }
 }
 
-/// Drops some of the last items of a file that lie after the sector of `size`. Returns whether that was all.
+/// Drops some of the last items of a file that lie after the sector of `size`. Returns whether that
+/// was all.
 fn cut_step(
     trans: &mut Transaction<'_>,
     id: InodeId,
@@ -212,8 +215,9 @@ fn end_of_items(fs: &Fs, id: InodeId) -> Result<u64> {
     }
 }
 
-/// Makes a hole of the sectors between two offsets, in bytes, multiples of the sector size. Inline data goes as a
-/// whole, and so does space that was preallocated after the end of the file. The size of the file stays.
+/// Makes a hole of the sectors between two offsets, in bytes, multiples of the sector size. Inline
+/// data goes as a whole, and so does space that was preallocated after the end of the file. The
+/// size of the file stays.
 ///
 /// # Errors
 ///

@@ -57,12 +57,13 @@ pub(super) fn insert(
     add_entry(trans, id.tree, &key(id.ino, name), &entry)
 }
 
-/// Sets the attribute `name`, which is the full one (`user.x`), or removes it if `value` is `None`. Returns the
-/// inode's item.
+/// Sets the attribute `name`, which is the full one (`user.x`), or removes it if `value` is `None`.
+/// Returns the inode's item.
 ///
 /// # Errors
 ///
-/// `EEXIST`, `ENODATA`, `ERANGE` for a long name, `ENOSPC` for what has no space, `ENOENT`, `EROFS`.
+/// `EEXIST`, `ENODATA`, `ERANGE` for a long name, `ENOSPC` for what has no space, `ENOENT`,
+/// `EROFS`.
 pub fn set_xattr(
     fs: &Fs,
     id: InodeId,
@@ -101,7 +102,8 @@ pub fn set_xattr(
     })
 }
 
-/// Whether the value has space beside the other attributes with the same hash, once the old value is gone.
+/// Whether the value has space beside the other attributes with the same hash, once the old value
+/// is gone.
 fn check_item_size(
     trans: &mut Transaction<'_>,
     id: InodeId,

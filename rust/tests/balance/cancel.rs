@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A balance that is told to stop, at any time: nothing is lost, and the block group is of use again.
+//! A balance that is told to stop, at any time: nothing is lost, and the block group is of use
+//! again.
 
 use crate::contents::*;
 use crate::support::*;

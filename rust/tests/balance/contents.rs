@@ -23,8 +23,8 @@ pub fn balance_with(fs: &Fs, kinds: u64, check: &dyn Fn() -> Result) -> Result {
     Ok(())
 }
 
-/// The block groups that are there now and hold one of `kinds`. Removed ones, whose addresses readers may still use,
-/// do not count.
+/// The block groups that are there now and hold one of `kinds`. Removed ones, whose addresses
+/// readers may still use, do not count.
 pub fn block_groups(fs: &Fs, kinds: u64) -> Result<Vec<u64>> {
     let trans = fs.begin(Reserve::default())?;
     let groups = trans.space().block_groups().iter();
@@ -38,8 +38,8 @@ pub fn balance(fs: &Fs, kinds: u64) -> Result {
     balance_with(fs, kinds, &|| Ok(()))
 }
 
-/// A small volume with two snapshots, which the subvolume has parted from since, so that there are full back
-/// references, by blocks and by leaves.
+/// A small volume with two snapshots, which the subvolume has parted from since, so that there are
+/// full back references, by blocks and by leaves.
 pub fn small(scratch: &Scratch, options: &[&str]) -> MemDevice {
     let device = share(make_mem(scratch, options));
     let fs = open(&device).unwrap();

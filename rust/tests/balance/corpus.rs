@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Odd and damaged volumes of btrfs-progs' tests: balance ends in an error or in success, and what `btrfs check`
-//! accepted before it accepts afterwards.
+//! Odd and damaged volumes of btrfs-progs' tests: balance ends in an error or in success, and what
+//! `btrfs check` accepted before it accepts afterwards.
 
 use crate::contents::EVERYTHING;
 use crate::support::Scratch;
@@ -23,7 +23,8 @@ fn is_accepted(image: &Path) -> bool {
         .success()
 }
 
-/// Relocates every block group that can be. The number of those, or why the volume cannot be balanced at all.
+/// Relocates every block group that can be. The number of those, or why the volume cannot be
+/// balanced at all.
 fn balance(image: &Path) -> Result<(usize, Vec<Error>)> {
     let device = FileDevice::open(image, true).unwrap();
     let device: kernel::sync::Arc<dyn BlockDevice> =

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Trees that contradict each other: balance ends in an error that says what and where, and changes nothing.
+//! Trees that contradict each other: balance ends in an error that says what and where, and changes
+//! nothing.
 
 use crate::contents::*;
 use crate::support::*;
@@ -12,7 +13,8 @@ use rbtrfs_engine::volume::Fs;
 use std::string::String;
 use std::vec::Vec;
 
-/// The extent item of a leaf in the middle of the top-level subvolume, whose parent is not the root.
+/// The extent item of a leaf in the middle of the top-level subvolume, whose parent is not the
+/// root.
 fn some_leaf(fs: &Fs) -> (Key, Vec<u8>) {
     let keys = leaves(fs, tree_id::FS);
     let key = keys[keys.len() / 2];

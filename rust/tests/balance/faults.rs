@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Balance while memory or the device fails, or the power, at every single place: the volume holds the same files, and
-//! `btrfs check` accepts it.
+//! Balance while memory or the device fails, or the power, at every single place: the volume holds
+//! the same files, and `btrfs check` accepts it.
 
 use crate::contents::*;
 use crate::support::cut::every_cut;
@@ -30,8 +30,8 @@ fn balance_all(fs: &Fs) -> Result {
     }
 }
 
-/// The volume that everything is tried on: every shape of reference, in a dozen of leaves. Balanced without a fault,
-/// each of its block groups moves.
+/// The volume that everything is tried on: every shape of reference, in a dozen of leaves. Balanced
+/// without a fault, each of its block groups moves.
 fn start() -> MemDevice {
     let image = packed("tiny");
     let device = share(image.clone());
@@ -47,8 +47,8 @@ fn start() -> MemDevice {
     image
 }
 
-/// A failed balance leaves a volume that is as the last commit left it: it takes changes, or, if a transaction was
-/// aborted, none at all.
+/// A failed balance leaves a volume that is as the last commit left it: it takes changes, or, if a
+/// transaction was aborted, none at all.
 #[track_caller]
 fn after_failure(fs: &Fs, image: &MemDevice, proved: &Proved) {
     read_everything(fs);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Balance on real volumes: what was on them stays, `btrfs check` accepts what comes out, and faults lose nothing.
+//! Balance on real volumes: what was on them stays, `btrfs check` accepts what comes out, and
+//! faults lose nothing.
 
 mod cancel;
 mod contents;

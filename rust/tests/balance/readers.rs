@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Who began to read before a balance reads the same throughout: nothing that it may look at is used again.
+//! Who began to read before a balance reads the same throughout: nothing that it may look at is
+//! used again.
 
 use crate::contents::*;
 use crate::support::*;

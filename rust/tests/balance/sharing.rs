@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Balance copies a shared block once, and whoever changes one of the copies later knows that it is shared.
+//! Balance copies a shared block once, and whoever changes one of the copies later knows that it is
+//! shared.
 
 use crate::contents::*;
 use crate::support::*;

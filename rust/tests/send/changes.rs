@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Incremental streams: those of the C driver, for cases that are known to be hard and for random changes.
+//! Incremental streams: those of the C driver, for cases that are known to be hard and for random
+//! changes.
 
 use super::*;
 use rbtrfs_engine::format::{objectid, tree_id};
@@ -230,8 +231,8 @@ fn parents_are_refused_as_by_the_c_driver() {
     assert_eq!(with(256), Some(EPERM));
 }
 
-/// Sends what was recorded of a case, each stream with nothing in memory, and returns the most that the reads of the
-/// streams that `take` wants amounted to.
+/// Sends what was recorded of a case, each stream with nothing in memory, and returns the most that
+/// the reads of the streams that `take` wants amounted to.
 fn cold_reads(case: &str, take: impl Fn(&Stream) -> bool) -> Counts {
     let mut most = Counts::default();
     let mut streams = recordings::streams(CASES);

@@ -22,8 +22,8 @@ fn items(reader: &Reader, tree: u64) -> Vec<(Key, Vec<u8>)> {
     out
 }
 
-/// Rewrites the leaf that has `key` with a checksum that fits: `change` gets the block and where in it are the
-/// item's head and data.
+/// Rewrites the leaf that has `key` with a checksum that fits: `change` gets the block and where in
+/// it are the item's head and data.
 fn edit(
     image: &MemDevice,
     tree: u64,

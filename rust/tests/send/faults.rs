@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Every single allocation, read, and write of the stream fails: an error or the same stream, never anything else.
+//! Every single allocation, read, and write of the stream fails: an error or the same stream, never
+//! anything else.
 
 use super::*;
 use kernel::fault;
@@ -17,7 +18,8 @@ fn device(image: &MemDevice) -> Arc<dyn BlockDevice> {
 /// A volume and what is sent from it.
 type Case<'a> = (MemDevice, SendArgs<'a>);
 
-/// Streams of a small volume with a little of everything, full and incremental, and the richest of the recorded ones.
+/// Streams of a small volume with a little of everything, full and incremental, and the richest of
+/// the recorded ones.
 fn cases(richest: &Stream) -> [Case<'_>; 6] {
     let tiny = packed("tiny");
     let args = SendArgs {
@@ -55,8 +57,8 @@ fn cases(richest: &Stream) -> [Case<'_>; 6] {
     ]
 }
 
-/// What became of a stream is the stream, one as good whose data comes without clones, or the start of one and an
-/// error.
+/// What became of a stream is the stream, one as good whose data comes without clones, or the start
+/// of one and an error.
 fn judge(result: Result, out: &[u8], good: &[u8], log: &[String], error: Error) {
     let without_clones = log.join("").contains("sending its data");
     match result {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Snapshots whose leaves were changed at random, with checksums that fit: an end, with or without an error.
+//! Snapshots whose leaves were changed at random, with checksums that fit: an end, with or without
+//! an error.
 
 use super::*;
 use rbtrfs_engine::format::crc::checksum;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Send against streams that the C driver made of the same volume, and with everything around it failing.
+//! Send against streams that the C driver made of the same volume, and with everything around it
+//! failing.
 
 use kernel::prelude::*;
 use kernel::sync::Arc;

@@ -45,7 +45,8 @@ fn arguments_are_refused_as_by_the_c_driver() {
         }),
         Some(ENOENT)
     );
-    // The subvolume that the snapshots were made of, and the top-level subvolume, can be written to.
+    // The subvolume that the snapshots were made of, and the top-level subvolume, can be written
+    // to.
     for root in [256, 5] {
         assert_eq!(try_args(SendArgs { root, ..good }), Some(EPERM));
     }

@@ -87,7 +87,8 @@ pub struct Found {
     pub bitmaps: usize,
 }
 
-/// Holds all that describes space in the last commit against each other, and against what is in memory.
+/// Holds all that describes space in the last commit against each other, and against what is in
+/// memory.
 pub fn verify(fs: &Fs) -> Found {
     let mut found = Found::default();
     let superblock = {
@@ -294,7 +295,8 @@ fn without(ranges: &Ranges, start: u64, end: u64) -> Ranges {
     left
 }
 
-/// Makes a file in the root directory of the top-level subvolume, without data and without data checksums.
+/// Makes a file in the root directory of the top-level subvolume, without data and without data
+/// checksums.
 pub fn make_file(trans: &mut Transaction<'_>, ino: u64, name: &str, flags: u64) {
     let transid = trans.transid();
     let mut inode = InodeItem::read_from_bytes(&[0u8; 160]).unwrap();

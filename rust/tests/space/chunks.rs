@@ -121,8 +121,8 @@ fn a_cancelled_chunk_leaves_nothing() {
     assert_clean(&image);
 }
 
-/// Every allocation of memory fails once, in transactions that make and remove chunks and free and allocate extents:
-/// either all is as the last commit left it, or all went well.
+/// Every allocation of memory fails once, in transactions that make and remove chunks and free and
+/// allocate extents: either all is as the last commit left it, or all went well.
 #[test]
 fn failing_allocations_leave_the_last_commit() {
     let scratch = Scratch::new("space-memory");

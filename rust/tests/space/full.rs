@@ -11,8 +11,8 @@ use rbtrfs_engine::format::tree_id;
 use rbtrfs_engine::trans::transaction::Reserve;
 use rbtrfs_engine::tree::edit;
 
-/// Data grows over several chunks until the device is full; what is freed can be used again, and superblocks are
-/// never overwritten.
+/// Data grows over several chunks until the device is full; what is freed can be used again, and
+/// superblocks are never overwritten.
 #[test]
 fn a_full_device_says_so_and_goes_on() {
     for kind in kinds() {
@@ -67,8 +67,8 @@ fn a_full_device_says_so_and_goes_on() {
     }
 }
 
-/// Metadata grows over several chunks until there is no more space. The transaction that finds out is refused when it
-/// begins, and those before it can all be committed.
+/// Metadata grows over several chunks until there is no more space. The transaction that finds out
+/// is refused when it begins, and those before it can all be committed.
 #[test]
 fn metadata_grows_and_is_refused_in_time() {
     for kind in [

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The space of real volumes: free space, block groups, chunks and checksums, after every commit held against each
-//! other by `account.rs` and by `btrfs check`.
+//! The space of real volumes: free space, block groups, chunks and checksums, after every commit
+//! held against each other by `account.rs` and by `btrfs check`.
 
 #[path = "../support/mod.rs"]
 mod support;

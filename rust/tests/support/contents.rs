@@ -43,8 +43,8 @@ pub fn hash_item(hasher: &mut DefaultHasher, key: &Key, bytes: &[u8]) {
     }
 }
 
-/// One number for each subvolume that stands for all that is in it: items, and what can be read from its files.
-/// Addresses on the disk do not count.
+/// One number for each subvolume that stands for all that is in it: items, and what can be read
+/// from its files. Addresses on the disk do not count.
 pub fn contents(reader: &Reader) -> Result<Vec<(u64, u64)>> {
     let mut all = vec![];
     let mut buf = vec![0; 2 << 20];

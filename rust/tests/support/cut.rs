@@ -15,9 +15,10 @@ fn half(seed: u64) -> impl FnMut(usize) -> bool {
     }
 }
 
-/// Calls `judge` with `images` images that a power cut may leave, for each number of events after which it may come: what
-/// was not flushed is lost but for one half or another, and for more than two images, all of it is lost, or all reached the
-/// disk all the same. Returns the number of places, which is one more than there are events.
+/// Calls `judge` with `images` images that a power cut may leave, for each number of events after
+/// which it may come: what was not flushed is lost but for one half or another, and for more than
+/// two images, all of it is lost, or all reached the disk all the same. Returns the number of
+/// places, which is one more than there are events.
 pub fn every_cut(
     device: &RecordingDevice,
     images: u64,

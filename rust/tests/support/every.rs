@@ -14,10 +14,10 @@ impl Drop for Iteration<'_> {
     }
 }
 
-/// Calls `attempt` with 0, 1, 2 and so on, until the place of that number was not reached, which the attempt tells by
-/// returning false: by then all was done without the fault, and so there is no later place either. Returns how many
-/// places there are; `what` is their name. Each attempt sees a clock that stands still, so that all of them do the same
-/// up to their fault.
+/// Calls `attempt` with 0, 1, 2 and so on, until the place of that number was not reached, which
+/// the attempt tells by returning false: by then all was done without the fault, and so there is no
+/// later place either. Returns how many places there are; `what` is their name. Each attempt sees a
+/// clock that stands still, so that all of them do the same up to their fault.
 pub fn every(what: &str, attempt: impl Fn(u64) -> bool + Sync) -> u64 {
     let (next, end) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
     let work = || {
@@ -42,8 +42,8 @@ pub fn every(what: &str, attempt: impl Fn(u64) -> bool + Sync) -> u64 {
     end.into_inner()
 }
 
-/// A test for each kind of request that one of them, or the device from there on, fails in every place. The function is
-/// called with the kind, and whether all fail that come after.
+/// A test for each kind of request that one of them, or the device from there on, fails in every
+/// place. The function is called with the kind, and whether all fail that come after.
 #[macro_export]
 macro_rules! tests_of_failing_requests {
     ($fail_every:ident) => {

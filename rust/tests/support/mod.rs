@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What the tests on real images share: making one with `mkfs.btrfs`, changing it, and asking `btrfs check` about it.
+//! What the tests on real images share: making one with `mkfs.btrfs`, changing it, and asking
+//! `btrfs check` about it.
 
 #![allow(dead_code)]
 
@@ -118,11 +119,13 @@ pub fn assert_clean(path: &Path) {
     }
 }
 
-/// The number of folders that [`make_image`] makes, and of files in each; every fourth file is empty.
+/// The number of folders that [`make_image`] makes, and of files in each; every fourth file is
+/// empty.
 pub const DIRS: usize = 4;
 pub const FILES: usize = 40;
 
-/// Fills a folder with small and large files, so that there are inline and other extents, checksums and directories.
+/// Fills a folder with small and large files, so that there are inline and other extents, checksums
+/// and directories.
 fn fill(dir: &Path) {
     for d in 0..DIRS {
         let sub = dir.join(format!("dir{d}"));
@@ -166,7 +169,8 @@ fn mkfs(path: &Path, size: u64, options: &[&OsStr]) {
     assert!(output.status.success(), "{output:?}");
 }
 
-/// Makes an image in memory that is as small as can be, with `mkfs.btrfs OPTIONS`, holding no files.
+/// Makes an image in memory that is as small as can be, with `mkfs.btrfs OPTIONS`, holding no
+/// files.
 pub fn make_small(scratch: &Scratch, options: &[&str]) -> MemDevice {
     let path = scratch.path("image");
     let options: Vec<&OsStr> = options.iter().map(OsStr::new).collect();
@@ -267,7 +271,8 @@ pub fn read_everything(fs: &Fs) -> u64 {
     items
 }
 
-/// Makes a snapshot of the top-level subvolume as `name` in its root directory, the way the C driver does.
+/// Makes a snapshot of the top-level subvolume as `name` in its root directory, the way the C
+/// driver does.
 pub fn snapshot(trans: &mut Transaction<'_>, id: u64, name: &str) {
     let transid = trans.transid();
     let mut item = trans.root_item(tree_id::FS).unwrap();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! States of a volume that must hold what it held before. Each is looked at once, however many faults lead to it.
+//! States of a volume that must hold what it held before. Each is looked at once, however many
+//! faults lead to it.
 
 use super::contents::contents_now;
 use super::{open, read_everything, share, Scratch};
@@ -45,8 +46,8 @@ impl Proved {
         proved
     }
 
-    /// Lets `btrfs check` look at snapshots with inodes that have no names: its default mode says that there are errors,
-    /// without any.
+    /// Lets `btrfs check` look at snapshots with inodes that have no names: its default mode says
+    /// that there are errors, without any.
     pub fn with_orphans(mut self) -> Self {
         self.lowmem = true;
         self
@@ -57,15 +58,16 @@ impl Proved {
         self.checked.lock().unwrap().len()
     }
 
-    /// Mounts the volume, reads every block of every tree and all files, and asks `btrfs check`. What was asked about
-    /// bytes that are the same, wherever blocks are that nobody refers to, is not asked again.
+    /// Mounts the volume, reads every block of every tree and all files, and asks `btrfs check`.
+    /// What was asked about bytes that are the same, wherever blocks are that nobody refers to, is
+    /// not asked again.
     #[track_caller]
     pub fn assert_holds(&self, image: &MemDevice) {
         self.assert_by(image, |fs| assert_eq!(contents_now(fs), self.before));
     }
 
-    /// As [`Self::assert_holds`] for a volume that may have changed: `judge`, which must depend on the bytes alone,
-    /// knows what it should hold.
+    /// As [`Self::assert_holds`] for a volume that may have changed: `judge`, which must depend on
+    /// the bytes alone, knows what it should hold.
     #[track_caller]
     pub fn assert_by(&self, image: &MemDevice, judge: impl FnOnce(&Fs)) {
         let state = image.fingerprint(&self.start);
@@ -88,8 +90,8 @@ impl Proved {
     }
 }
 
-/// One number for all bytes of a volume that anybody reads: the superblocks, and every mirror of all tree blocks and data
-/// that have an extent item.
+/// One number for all bytes of a volume that anybody reads: the superblocks, and every mirror of
+/// all tree blocks and data that have an extent item.
 fn reachable(fs: &Fs, image: &MemDevice) -> u64 {
     let mut hasher = DefaultHasher::new();
     let mut take = |physical: u64, len: u64| {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Commits that are cut short: by a power cut at any point, by a device that fails, and by lack of memory. The volume
-//! is what it was before or what it was to become, and `btrfs check` accepts it.
+//! Commits that are cut short: by a power cut at any point, by a device that fails, and by lack of
+//! memory. The volume is what it was before or what it was to become, and `btrfs check` accepts it.
 
 use crate::support::contents::packed;
 use crate::support::cut::every_cut;
@@ -17,7 +17,8 @@ use rbtrfs_testdev::{FaultDevice, MemDevice, Op, RecordingDevice};
 
 const ITEMS: u64 = 60;
 
-/// A transaction that changes most trees: new items, and copies of all leaves of the top-level subvolume.
+/// A transaction that changes most trees: new items, and copies of all leaves of the top-level
+/// subvolume.
 fn change(fs: &Fs, round: u64) -> Result {
     let mut trans = fs.begin(Reserve::default())?;
     for n in 0..ITEMS {
@@ -97,7 +98,8 @@ fn fail_every(op: Op, all: bool) {
         let reached = n < device.counts().of(op);
         device.clear();
         assert!(reached || result.is_ok());
-        // The other mirror makes up for a failed read, and other superblocks for a copy's failed write.
+        // The other mirror makes up for a failed read, and other superblocks for a copy's failed
+        // write.
         if let Ok(fs) = fs {
             if result.is_err() {
                 assert_eq!(result, Err(EIO));

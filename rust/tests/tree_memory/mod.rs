@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! A transaction in memory, for tests of what changes trees.
 //!
-//! [`Memory`] hands out addresses, keeps committed blocks together with a copy of their bytes, and knows which
-//! blocks the tree must consist of.
+//! [`Memory`] hands out addresses, keeps committed blocks together with a copy of their bytes, and
+//! knows which blocks the tree must consist of.
 
 use kernel::alloc::flags::GFP_KERNEL;
 use kernel::alloc::KVVec;

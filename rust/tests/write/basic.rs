@@ -61,7 +61,8 @@ fn what_was_written_is_there() {
     }
 }
 
-/// The parts of a file: where each starts, its length, its logical address, and whether it has data.
+/// The parts of a file: where each starts, its length, its logical address, and whether it has
+/// data.
 fn parts(fs: &Fs, id: InodeId) -> Vec<(u64, u64, u64, bool)> {
     let view = fs.running_view(id.tree).unwrap();
     let root = view.tree_root(id.tree).unwrap();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Power cuts at any point: the volume is what one of its commits made it, and no older than what was promised.
+//! Power cuts at any point: the volume is what one of its commits made it, and no older than what
+//! was promised.
 
 use crate::model::Model;
 use crate::script::*;
@@ -13,10 +14,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::vec::Vec;
 
-/// What each commit holds, by its generation, with the number of events after which it was promised.
+/// What each commit holds, by its generation, with the number of events after which it was
+/// promised.
 pub type Commits = BTreeMap<u64, (u64, Model)>;
 
-/// Asserts that a power cut after any event leaves a commit, and no older one than was promised by then.
+/// Asserts that a power cut after any event leaves a commit, and no older one than was promised by
+/// then.
 pub fn assert_every_cut(device: &RecordingDevice, proved: &Proved, commits: &Commits) {
     let within = Mutex::new(BTreeSet::new());
     let cuts = every_cut(device, 2, |n, image| {

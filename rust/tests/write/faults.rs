@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Devices that fail, and lack of memory, at every single place: a step of the script fails for itself alone, and can be
-//! taken again, or its transaction is aborted, and the volume is what the last commit made it.
+//! Devices that fail, and lack of memory, at every single place: a step of the script fails for
+//! itself alone, and can be taken again, or its transaction is aborted, and the volume is what the
+//! last commit made it.
 
 use crate::files::*;
 use crate::script::*;
@@ -19,7 +20,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::vec::Vec;
 
-/// What a run makes of the volume, without a fault, and with one that costs a number: see [`Run::skipping`].
+/// What a run makes of the volume, without a fault, and with one that costs a number: see
+/// [`Run::skipping`].
 struct Expected {
     start: MemDevice,
     run: Run,
@@ -41,7 +43,8 @@ impl Expected {
         runs.entry(step).or_insert_with(run).clone()
     }
 
-    /// Asserts that a volume is what the script makes of it although the step `failed` was taken twice.
+    /// Asserts that a volume is what the script makes of it although the step `failed` was taken
+    /// twice.
     #[track_caller]
     fn assert_last(&self, fs: &Fs, failed: Option<Step>) {
         let (found, last) = (contents(fs), self.run.last());
@@ -52,7 +55,8 @@ impl Expected {
                 let run = self.skipping(number);
                 found.assert_is(run.last(), &what);
             }
-            // Without a step that failed, pieces of data may have gone in by two operations instead of one.
+            // Without a step that failed, pieces of data may have gone in by two operations instead
+            // of one.
             Some((_, StepKind::Several)) | None => found.assert_is_alike(last, &what),
             _ => found.assert_is(last, &what),
         }
@@ -100,7 +104,8 @@ impl Watch for Again<'_> {
 }
 
 impl Again<'_> {
-    /// Looks at the volume after the script, or what the fault left of it, and at what is on the device then.
+    /// Looks at the volume after the script, or what the fault left of it, and at what is on the
+    /// device then.
     #[track_caller]
     fn judge<D: core::ops::Deref<Target = Fs>>(
         &self,
@@ -263,8 +268,8 @@ fn fail_every(op: Op, all: bool) {
 
 crate::tests_of_failing_requests!(fail_every);
 
-/// Whoever joins the running transaction first makes usable what readers had kept from being used. That there is no memory
-/// for this is nothing to those whose changes the transaction holds.
+/// Whoever joins the running transaction first makes usable what readers had kept from being used.
+/// That there is no memory for this is nothing to those whose changes the transaction holds.
 #[test]
 fn failing_to_join_is_the_callers_alone() {
     let image = share(packed("tiny"));

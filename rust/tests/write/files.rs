@@ -83,8 +83,8 @@ pub fn write(fs: &Fs, id: InodeId, offset: u64, data: &[u8], size: u64) -> Resul
     write_pieces(fs, id, &[(offset, data)], size)
 }
 
-/// Writes whole sectors at several places of a file, all of which get their space, then their data, and then enter the
-/// tree, as many at a time as it takes.
+/// Writes whole sectors at several places of a file, all of which get their space, then their data,
+/// and then enter the tree, as many at a time as it takes.
 pub fn write_pieces(fs: &Fs, id: InodeId, pieces: &[(u64, &[u8])], size: u64) -> Result {
     let mut placed = place(fs, id, pieces, size)?;
     let mut rest = &mut placed[..];
@@ -181,7 +181,8 @@ pub fn pattern(len: usize, seed: u64) -> Vec<u8> {
         .collect()
 }
 
-/// Lets `look` see the image as the host kernel's driver mounts it. Does nothing where that is not possible.
+/// Lets `look` see the image as the host kernel's driver mounts it. Does nothing where that is not
+/// possible.
 pub fn mounted(scratch: &Scratch, image: &rbtrfs_testdev::MemDevice, look: impl FnOnce(&Path)) {
     let path = scratch.path("mounted");
     image.write_to(&path).unwrap();
@@ -202,7 +203,8 @@ pub fn mounted(scratch: &Scratch, image: &rbtrfs_testdev::MemDevice, look: impl 
         }
     }
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look(&dir)));
-    // A process that another test is just starting may hold what was open here, until it becomes its program.
+    // A process that another test is just starting may hold what was open here, until it becomes
+    // its program.
     let unmounted = (0..50).any(|n| {
         std::thread::sleep(std::time::Duration::from_millis(20 * n));
         let done = Command::new("umount").arg(&dir).status().unwrap();

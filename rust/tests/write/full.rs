@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Full volumes: `ENOSPC` comes early and breaks nothing, what was promised is kept, and deletion makes space.
+//! Full volumes: `ENOSPC` comes early and breaks nothing, what was promised is kept, and deletion
+//! makes space.
 
 use crate::files::*;
 use crate::support::*;
@@ -110,7 +111,8 @@ fn reserve_and_write(name: &str, most: u64) {
         inode += 1;
     }
     assert!(!fs.is_read_only());
-    // In single sectors, from the end of a file to its start, so that each has an extent of its own.
+    // In single sectors, from the end of a file to its start, so that each has an extent of its
+    // own.
     let id = file(&fs, ROOT, "promised").or_else(|e| {
         assert_eq!(e, ENOSPC);
         remove_one(&fs, 0).map(|()| file(&fs, ROOT, "promised").unwrap())

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A volume that is full before every single step of the script: the step does what it should, or says `ENOSPC` and has
-//! done nothing, and can be taken again once there is space. Deletion and commits never fail for want of space.
+//! A volume that is full before every single step of the script: the step does what it should, or
+//! says `ENOSPC` and has done nothing, and can be taken again once there is space. Deletion and
+//! commits never fail for want of space.
 
 use crate::script::*;
 use crate::support::every::every;
@@ -19,7 +20,8 @@ use std::vec::Vec;
 /// No step asks for as much space as this, in tree blocks.
 const MOST: u64 = 150;
 
-/// What fills a volume: items in the tree of roots, each of which takes most of a leaf, and data space.
+/// What fills a volume: items in the tree of roots, each of which takes most of a leaf, and data
+/// space.
 struct Filler {
     items: u64,
     data: Vec<OrderedExtent>,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Writing: operations on files and directories. `btrfs check` judges what they leave on images of `mkfs.btrfs`.
+//! Writing: operations on files and directories. `btrfs check` judges what they leave on images of
+//! `mkfs.btrfs`.
 
 mod basic;
 mod cuts;

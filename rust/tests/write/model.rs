@@ -559,8 +559,8 @@ impl Model {
         self.write_tail(fs, id, size.min(old))
     }
 
-    /// Writes the sector that a file ended in before it grew, or ends in since it shrank, as the VFS does when it has
-    /// set the rest of the page to zeros.
+    /// Writes the sector that a file ended in before it grew, or ends in since it shrank, as the
+    /// VFS does when it has set the rest of the page to zeros.
     fn write_tail(&mut self, fs: &Fs, id: InodeId, end: usize) -> Result {
         if end % SECTOR as usize == 0 {
             return Ok(());

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Space for data that is given back without having been used: none of it is lost, not even without memory.
+//! Space for data that is given back without having been used: none of it is lost, not even without
+//! memory.
 
 use crate::files::*;
 use crate::support::every::every;
@@ -98,7 +99,8 @@ fn space_is_given_back_once_there_is_memory() {
     scratch.assert_clean(&device);
 }
 
-/// A volume with gaps of one sector each, so that what is in an ordered extent there touches nothing else.
+/// A volume with gaps of one sector each, so that what is in an ordered extent there touches
+/// nothing else.
 fn with_gaps(scratch: &Scratch) -> MemDevice {
     let device = share(start(scratch));
     let fs = open(&device).unwrap();

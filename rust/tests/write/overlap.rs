@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Operations while a commit is written: they go into the next one, see what the sealed one has, and a power cut or a
-//! failing device leaves either the one or the other.
+//! Operations while a commit is written: they go into the next one, see what the sealed one has,
+//! and a power cut or a failing device leaves either the one or the other.
 
 use crate::cuts::assert_every_cut;
 use crate::files::*;
@@ -103,8 +103,8 @@ impl<D: BlockDevice> BlockDevice for Meanwhile<D> {
     }
 }
 
-/// Runs `work` in a thread of its own, for as long as it takes or until it waits for something; some steps commit, and
-/// wait for the commit that waits here.
+/// Runs `work` in a thread of its own, for as long as it takes or until it waits for something;
+/// some steps commit, and wait for the commit that waits here.
 fn aside(work: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
     let (tell, told) = mpsc::channel();
     let thread = thread::spawn(move || {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Random operations: the volume is what the model says, at any time, after a mount, and for the C driver.
+//! Random operations: the volume is what the model says, at any time, after a mount, and for the C
+//! driver.
 
 use crate::files::*;
 use crate::model::Model;
@@ -23,8 +24,9 @@ fn run(seed: u64, steps: usize) {
         if step % 100 == 99 {
             model.assert_same(&fs);
             fs.commit().unwrap();
-            // With inodes that are open and have no names, and after a mount has removed them. Of the first state, the
-            // default mode of `btrfs check` says that there are errors without any, if such inodes are in snapshots.
+            // With inodes that are open and have no names, and after a mount has removed them. Of
+            // the first state, the default mode of `btrfs check` says that there are errors without
+            // any, if such inodes are in snapshots.
             scratch.assert_clean_lowmem(&device);
             let later = share((*device).clone());
             let mounted = open(&later).unwrap();
@@ -73,7 +75,8 @@ fn random_operations_beside_balance() {
                 let mut rounds = 0;
                 while !done.load(Ordering::SeqCst) {
                     for start in block_groups(&fs) {
-                        // Of a block group that is gone, or has no space elsewhere, there is nothing to say.
+                        // Of a block group that is gone, or has no space elsewhere, there is
+                        // nothing to say.
                         match relocate_block_group(&fs, start, &|| Ok(())) {
                             Ok(()) | Err(ENOENT) | Err(ENOSPC) => {}
                             Err(e) => panic!("block group {start}: {e:?}"),

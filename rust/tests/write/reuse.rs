@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Numbers of objects and orphans across mounts: a number that was in use since the mount does not come again, and what
-//! became an orphan since the mount is left to the one who has it open.
+//! Numbers of objects and orphans across mounts: a number that was in use since the mount does not
+//! come again, and what became an orphan since the mount is left to the one who has it open.
 
 use crate::files::*;
 use crate::subvolumes::{delete, snap, subvolume};

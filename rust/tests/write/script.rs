@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Something of every operation, in steps that can be taken again if they fail, for tests that let each of them fail.
+//! Something of every operation, in steps that can be taken again if they fail, for tests that let
+//! each of them fail.
 
 use crate::files::*;
 use crate::model::{load, Kind, Subvolume, Target};
@@ -27,7 +28,8 @@ use zerocopy::IntoBytes;
 pub enum StepKind {
     /// One operation: it happened or it did not.
     One,
-    /// One operation that takes a new number for an object of this tree, and does not give it back if it fails.
+    /// One operation that takes a new number for an object of this tree, and does not give it back
+    /// if it fails.
     Numbered(u64),
     /// Several operations, each of which happened or did not.
     Several,
@@ -334,7 +336,8 @@ impl Contents {
         assert!(self.items == wanted.items, "{what}: items differ");
     }
 
-    /// As [`Self::assert_is`], but for how often inodes were changed: some operations were done twice.
+    /// As [`Self::assert_is`], but for how often inodes were changed: some operations were done
+    /// twice.
     #[track_caller]
     pub fn assert_is_alike(&self, wanted: &Contents, what: &str) {
         if (&self.seen, &self.uncounted) == (&wanted.seen, &wanted.uncounted) {
@@ -397,7 +400,8 @@ impl Run {
         Run::skipping(start, None)
     }
 
-    /// Runs the script, with a number of the tree taken before the step `skips`, as a failed attempt of it does.
+    /// Runs the script, with a number of the tree taken before the step `skips`, as a failed
+    /// attempt of it does.
     pub fn skipping(start: &MemDevice, skips: Option<usize>) -> Self {
         kernel::platform::clock::stop();
         let fs = open(&share(start.clone())).unwrap();
@@ -416,8 +420,8 @@ impl Run {
         self.commits.values().next_back().unwrap()
     }
 
-    /// Asserts that a volume, as mounted, is what one of the commits made it. The cleaner, which changes nothing that can
-    /// be seen, may have made one of its own.
+    /// Asserts that a volume, as mounted, is what one of the commits made it. The cleaner, which
+    /// changes nothing that can be seen, may have made one of its own.
     #[track_caller]
     pub fn assert_committed(&self, fs: &Fs) {
         let generation = fs.generation();

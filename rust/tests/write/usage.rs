@@ -70,7 +70,8 @@ fn what_is_in_use_shows_before_the_commit() {
         assert_eq!(data_in_use(&fs), first + 3 * MIB);
         assert_is_committed(&fs);
 
-        // What is freed stays in use until the commit, and then waits for readers, which counts as free.
+        // What is freed stays in use until the commit, and then waits for readers, which counts as
+        // free.
         remove(&fs, "large");
         assert_eq!(data_in_use(&fs), first + 3 * MIB);
         let reader = fs.reader().unwrap();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The tree that leads from UUIDs to subvolumes: made where there is none, and put right where it is not.
+//! The tree that leads from UUIDs to subvolumes: made where there is none, and put right where it
+//! is not.
 
 use crate::files::*;
 use crate::subvolumes::{delete, received, snap, subvolume};

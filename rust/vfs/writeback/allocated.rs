@@ -47,7 +47,8 @@ pub(super) struct AllocatedBatch {
     batch: Batch,
     pieces: KVVec<Piece>,
     reservation: Option<DataReservation>,
-    /// Space for the pieces to come: those that lie side by side are written faster, and so are their checksums.
+    /// Space for the pieces to come: those that lie side by side are written faster, and so are
+    /// their checksums.
     spare: Option<OrderedExtent>,
 }
 
@@ -127,9 +128,9 @@ impl AllocatedBatch {
         Ok(())
     }
 
-    /// Finds space for what lies between two offsets of the file, or for the first part of that: what the file has
-    /// preallocated, which holds nothing that could be overwritten, or else some that is allocated for the `after` bytes
-    /// that follow, too.
+    /// Finds space for what lies between two offsets of the file, or for the first part of that:
+    /// what the file has preallocated, which holds nothing that could be overwritten, or else some
+    /// that is allocated for the `after` bytes that follow, too.
     fn find(&mut self, inode: &Inode, (at, to): (u64, u64), after: u64) -> Result<OrderedExtent> {
         let want = to.saturating_sub(at);
         if inode.info().flags() & inode_flags::PREALLOC == 0 {
@@ -141,7 +142,8 @@ impl AllocatedBatch {
         }
     }
 
-    /// Takes up to `want` bytes of the spare space. If there is none, up to `all` bytes are allocated.
+    /// Takes up to `want` bytes of the spare space. If there is none, up to `all` bytes are
+    /// allocated.
     fn allocate(&mut self, inode: &Inode, want: u64, all: u64) -> Result<OrderedExtent> {
         let mut extent = match self.spare.take() {
             Some(extent) => extent,
@@ -181,8 +183,9 @@ impl AllocatedBatch {
         Ok(Piece { run, len, data })
     }
 
-    /// Writes the batch, makes the tree show it, and ends the writeback of its folios, whatever comes of it. While the
-    /// device is at work, `meanwhile` is called, unless it does not come to that.
+    /// Writes the batch, makes the tree show it, and ends the writeback of its folios, whatever
+    /// comes of it. While the device is at work, `meanwhile` is called, unless it does not come to
+    /// that.
     pub(super) fn write(mut self, inode: &Inode, meanwhile: &mut dyn FnMut()) -> Result {
         let mut pieces = core::mem::take(&mut self.pieces);
         if self.write_pieces(inode, &pieces, meanwhile).is_err() {
@@ -204,7 +207,8 @@ impl AllocatedBatch {
         inode.fs().device.write_many_while(&writes, meanwhile)
     }
 
-    /// Writes run after run, and drops the pieces of those that fail: no others are to suffer from it.
+    /// Writes run after run, and drops the pieces of those that fail: no others are to suffer from
+    /// it.
     fn write_runs(&mut self, inode: &Inode, pieces: &mut KVVec<Piece>) {
         for of_run in pieces.chunk_by(|a, b| a.run == b.run) {
             let written = self.write_pieces(inode, of_run, &mut || ());

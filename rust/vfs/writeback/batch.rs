@@ -21,9 +21,10 @@ pub(super) struct Part {
 
 impl Part {
     fn bytes(&self) -> &[u8] {
-        // SAFETY: The folio is under writeback until `ended`, so that it stays in memory, and as the mapping wants
-        // stable writes nobody changes it. The mapping takes no high memory, so that a folio is contiguous in the
-        // kernel's address space. `writeback_range` made the part of a range within the folio.
+        // SAFETY: The folio is under writeback until `ended`, so that it stays in memory, and as
+        // the mapping wants stable writes nobody changes it. The mapping takes no high memory, so
+        // that a folio is contiguous in the kernel's address space. `writeback_range` made the part
+        // of a range within the folio.
         unsafe {
             let data: *const u8 = bindings::rbtrfs_folio_address(self.folio).cast();
             core::slice::from_raw_parts(data.add(self.offset), self.len)
@@ -118,8 +119,8 @@ impl Batch {
         only.filter(|_| starts).map(Part::bytes)
     }
 
-    /// Calls `each` with the bytes of a run between two offsets of the file, piece by piece, and where in the file each
-    /// begins.
+    /// Calls `each` with the bytes of a run between two offsets of the file, piece by piece, and
+    /// where in the file each begins.
     pub(super) fn for_each<'a>(
         &'a self,
         run: usize,
@@ -159,7 +160,8 @@ impl Batch {
         self.run(run).is_ok_and(|run| run.result.is_err())
     }
 
-    /// Ends the writeback of the folios. The file has the errors of all runs; the first is answered, too.
+    /// Ends the writeback of the folios. The file has the errors of all runs; the first is
+    /// answered, too.
     pub(super) fn ended(self, inode: &Inode) -> Result {
         let mut all = Ok(());
         for run in self.runs.iter() {

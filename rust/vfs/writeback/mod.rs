@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Dirty data from the page cache to the disk.
 //!
-//! iomap finds the dirty blocks, marks their folios as under writeback and hands them over. Neighbours are gathered
-//! into runs, and runs into batches; a batch is written to newly allocated space, and enters the subvolume's tree after
-//! that. So a crash leaves the old data or the new, and nothing that was on the disk before. Folios stay under writeback
-//! until the tree shows them, so that what is read from disk is never older than what was in memory.
+//! iomap finds the dirty blocks, marks their folios as under writeback and hands them over.
+//! Neighbours are gathered into runs, and runs into batches; a batch is written to newly allocated
+//! space, and enters the subvolume's tree after that. So a crash leaves the old data or the new,
+//! and nothing that was on the disk before. Folios stay under writeback until the tree shows them,
+//! so that what is read from disk is never older than what was in memory.
 
 mod allocated;
 mod batch;
@@ -17,8 +18,8 @@ use allocated::AllocatedBatch;
 use batch::{Batch, Part};
 use kernel::prelude::*;
 
-/// What one call of [`writepages`] has under way: while a batch is on its way to the device, the next one gets its
-/// checksums.
+/// What one call of [`writepages`] has under way: while a batch is on its way to the device, the
+/// next one gets its checksums.
 struct Writeback {
     gathering: Batch,
     placed: Option<AllocatedBatch>,
@@ -51,8 +52,8 @@ impl Writeback {
     }
 }
 
-/// `iomap_writeback_ops::writeback_range`: adds a range of a folio to the batch, after writing the one before if that
-/// is full.
+/// `iomap_writeback_ops::writeback_range`: adds a range of a folio to the batch, after writing the
+/// one before if that is full.
 ///
 /// # Safety
 ///
@@ -64,7 +65,8 @@ unsafe extern "C" fn writeback_range(
     len: u32,
     _end: u64,
 ) -> isize {
-    // SAFETY: By this function's contract; `writepages` made the context, whose `wb_ctx` is null or ours.
+    // SAFETY: By this function's contract; `writepages` made the context, whose `wb_ctx` is null or
+    // ours.
     let (inode, pending, into) = unsafe {
         let inode = Inode::from_raw((*context).inode);
         let into = pos.saturating_sub(bindings::rbtrfs_folio_pos(folio) as u64);

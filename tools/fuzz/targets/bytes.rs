@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Parsers alone, with bytes of any length: what items, streams of compressed data and lists within items may be.
+//! Parsers alone, with bytes of any length: what items, streams of compressed data and lists within
+//! items may be.
 
 #![no_main]
 

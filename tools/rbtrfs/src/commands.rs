@@ -14,8 +14,8 @@ const LONGEST: u32 = 16 << 20;
 /// A stream ends where none may, between two of its parts.
 pub const UNEXPECTED_END: &str = "unexpected EOF in stream";
 
-/// Hands out a stream, a command's header only once its payload is there, too: who makes space for as much as the header
-/// says cannot be deceived.
+/// Hands out a stream, a command's header only once its payload is there, too: who makes space for
+/// as much as the header says cannot be deceived.
 pub struct Commands<R> {
     input: BufReader<R>,
     held: Vec<u8>,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Commands of a send stream as lines: the command, the path below the subvolume, and what else it says.
+//! Commands of a send stream as lines: the command, the path below the subvolume, and what else it
+//! says.
 
 use btrfs_stream::{StreamCommand as Command, Timespec};
 use chrono::{DateTime, Datelike, Local, Offset, TimeZone, Timelike};

@@ -16,9 +16,9 @@ const ENODATA: i32 = 61;
 
 /// List the commands of a send stream, one a line, as `btrfs receive --dump` does.
 ///
-/// The listing ends with the first end command, and an error is said in the words of btrfs-progs. It differs where
-/// names are not UTF-8, in streams of version 0 or 3, for commands over 16 MiB, and for times beyond the year 262142:
-/// these are errors.
+/// The listing ends with the first end command, and an error is said in the words of btrfs-progs.
+/// It differs where names are not UTF-8, in streams of version 0 or 3, for commands over 16 MiB,
+/// and for times beyond the year 262142: these are errors.
 #[derive(clap::Args)]
 pub struct Args {
     /// List the stream; nothing else can be done with it without mounting a volume.
@@ -36,7 +36,8 @@ pub struct Args {
     file: Option<PathBuf>,
 }
 
-/// What ended a listing too early: a line about it, unless there is nothing to add to the system's error.
+/// What ended a listing too early: a line about it, unless there is nothing to add to the system's
+/// error.
 struct Failure {
     detail: Option<String>,
     errno: i32,

@@ -22,7 +22,8 @@ pub struct Args {
     /// Send only the differences to this read-only subvolume, which the receiver has.
     #[arg(short = 'p', long = "parent", value_name = "PARENT")]
     parent: Option<String>,
-    /// Clone data from this read-only subvolume, which the receiver has; the parent is one without being named.
+    /// Clone data from this read-only subvolume, which the receiver has; the parent is one without
+    /// being named.
     #[arg(short = 'c', long = "clone-source", value_name = "CLONE")]
     clones: Vec<String>,
     /// Write the stream to this file rather than to standard output.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! `rbtrfs receive --dump` beside `btrfs receive --dump`: the same lines, the same errors, the same status.
+//! `rbtrfs receive --dump` beside `btrfs receive --dump`: the same lines, the same errors, the same
+//! status.
 
 use kernel::error::Result;
 use kernel::prelude::GFP_KERNEL;
@@ -42,7 +43,8 @@ fn dump(mut program: Command, stream: &Path) -> Output {
     program.output().unwrap()
 }
 
-/// The listing of btrfs-progs; `None`, and the test is noted as skipped, where they are not installed.
+/// The listing of btrfs-progs; `None`, and the test is noted as skipped, where they are not
+/// installed.
 fn theirs(stream: &Path) -> Option<Output> {
     if Command::new("btrfs").arg("--version").output().is_err() {
         rbtrfs_testdev::corpus::skip("no btrfs-progs");

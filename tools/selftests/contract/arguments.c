@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * arguments SUBVOLUME WRITABLE: what the ioctls answer to bad sizes, flags, pointers and files, and to those without
- * privilege. SUBVOLUME is read-only, WRITABLE is not. No file and no setting of the volume is changed.
+ * arguments SUBVOLUME WRITABLE: what the ioctls answer to bad sizes, flags, pointers and files, and
+ * to those without privilege. SUBVOLUME is read-only, WRITABLE is not. No file and no setting of
+ * the volume is changed.
  */
 #include <grp.h>
 #include <linux/btrfs_tree.h>

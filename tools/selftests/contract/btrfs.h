@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The volume under test and its ioctls, each answering 0 or the errno; balance may answer 8, negated. */
+/*
+ * The volume under test and its ioctls, each answering 0 or the errno; balance may answer 8,
+ * negated.
+ */
 #ifndef CONTRACT_BTRFS_H
 #define CONTRACT_BTRFS_H
 

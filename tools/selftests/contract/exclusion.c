@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * exclusion MOUNT SUBVOLUME SYSFS: send and balance exclude each other, and nothing else waits for either.
+ * exclusion MOUNT SUBVOLUME SYSFS: send and balance exclude each other, and nothing else waits for
+ * either.
  *
  * SUBVOLUME is read-only and its stream is larger than a pipe; SYSFS is the volume's folder there.
  */
@@ -194,7 +195,10 @@ static int end_of(struct balance *balance)
 	return balance->result;
 }
 
-/* Starts a balance of everything and waits until it runs; false if it was over before that was seen. */
+/*
+ * Starts a balance of everything and waits until it runs; false if it was over before that was
+ * seen.
+ */
 static int balance_that_runs(struct balance *balance, __u64 flags)
 {
 	double end = now() + 60;
@@ -246,7 +250,10 @@ static void while_a_balance_runs(void)
 	close(ends[1]);
 }
 
-/* A paused balance lets sends run, stays when they keep it from being resumed, and can be resumed and cancelled. */
+/*
+ * A paused balance lets sends run, stays when they keep it from being resumed, and can be resumed
+ * and cancelled.
+ */
 static void pausing(void)
 {
 	struct held_send held;
@@ -371,14 +378,19 @@ static void *send_hammer(void *unused)
 			ktap_bail("no thread");
 		poll(&ready, 1, -1);
 		if (ready.revents & POLLIN) {
-			/* The pipe is not read: this send certainly runs, so that no balance may. */
+			/*
+			 * The pipe is not read: this send certainly runs, so that no balance may.
+			 */
 			state = balance_state(mount_fd);
 			if (state > 0 && state & BTRFS_BALANCE_STATE_RUNNING)
 				count(&hammer.both);
 		}
 		close(ends[0]);
 		pthread_join(send.thread, NULL);
-		/* Pauses many times as long as a send leave room for balances, however slow the machine is. */
+		/*
+		 * Pauses many times as long as a send leave room for balances, however slow the
+		 * machine is.
+		 */
 		usleep((now() - start) * 1e6 * (rand() % 16));
 		switch (send.result) {
 		case 0:

@@ -121,7 +121,8 @@ else
 	done
 fi
 
-# A signal to the program that balances cancels. Not SIGINT, which a shell's background processes ignore.
+# A signal to the program that balances cancels. Not SIGINT, which a shell's background processes
+# ignore.
 dmesg --clear
 start_in_background || bail "no balance was seen running"
 kill -TERM "$balancer"

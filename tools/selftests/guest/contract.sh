@@ -54,7 +54,8 @@ check "the kernel warned of sends refused" sh -c \
 check "the kernel warned of balances refused" sh -c \
 	"dmesg | grep -Eq 'BTRFS warning .*: cannot run balance while send operations are in progress \([1-9][0-9]* in progress\)'"
 
-# A send whose reader does not read, held for ever: commits go on, and so does whoever wants to leave.
+# A send whose reader does not read, held for ever: commits go on, and so does whoever wants to
+# leave.
 btrfs send -q -f /tmp/stream "$MNT/snap1"
 mkfifo /tmp/held
 btrfs send -q "$MNT/snap1" >/tmp/held 2>/tmp/held.log &

@@ -99,7 +99,8 @@ def main():
         for slot in range(struct.unpack_from("<I", block, 96)[0]):
             objectid, typ, _, offset, _ = struct.unpack_from("<QBQII", block, HEADER + 25 * slot)
             if objectid == logical and typ == 169:
-                # Behind the extent item: the type of the first inline reference, and then the tree's id.
+                # Behind the extent item: the type of the first inline reference, and then the
+                # tree's id.
                 struct.pack_into("<Q", block, HEADER + offset + 24 + 1, 999)
                 write(device, leaf, block)
                 return
@@ -108,7 +109,8 @@ def main():
     block = read(device, root)
     if block[100] == 0:
         raise SystemExit("the tree is a single leaf")
-    # The last child: the first one holds the root directory, without which nothing can be looked up.
+    # The last child: the first one holds the root directory, without which nothing can be looked
+    # up.
     last = HEADER + 33 * (struct.unpack_from("<I", block, 96)[0] - 1)
     child, generation = struct.unpack_from("<QQ", block, last + 17)
     if what == "child-generation":

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# The three failures of the 2019 patch, on damaged volumes: each is a line in the log and an error, and the machine goes on.
+# The three failures of the 2019 patch, on damaged volumes: each is a line in the log and an error,
+# and the machine goes on.
 . "$(dirname "$0")/lib.sh"
 
 fill() {

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# Devices: their errors are counted, kept on disk, and set to zero; tools ask about those that are not mounted.
+# Devices: their errors are counted, kept on disk, and set to zero; tools ask about those that are
+# not mounted.
 . "$(dirname "$0")/lib.sh"
 
 # physical DISK LOGICAL: where the first copy of an address is on the device.

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# All that rbtrfs does, a few times over, for kmemleak to look at afterwards. It runs in a guest of its own: with kmemleak
-# on everything takes twice the time, so the other tests run without.
+# All that rbtrfs does, a few times over, for kmemleak to look at afterwards. It runs in a guest of
+# its own: with kmemleak on everything takes twice the time, so the other tests run without.
 . "$(dirname "$0")/lib.sh"
 plan 7
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
-# What guest tests share, in the conventions of kselftest: results in KTAP on standard output, one line per check.
+# What guest tests share, in the conventions of kselftest: results in KTAP on standard output, one
+# line per check.
 #
 # A test is an executable *.sh here:
 #
@@ -11,10 +12,11 @@
 #	skip "reason" "name"
 #	finish
 #
-# It runs as root, alone, with three empty disks ($DISK1 to $DISK3) and a folder $MNT to mount at, in User Mode Linux, or in
-# the guests of qemu/test that a line in it asks for: "# Guest: debug: why it needs two processors, or KASAN".
-# Afterwards the runner unmounts what is left, unloads both drivers, has every volume that is left on a disk checked
-# (see expect_damage), and looks through the kernel's log (see expect_log): each is a result of its own.
+# It runs as root, alone, with three empty disks ($DISK1 to $DISK3) and a folder $MNT to mount at,
+# in User Mode Linux, or in the guests of qemu/test that a line in it asks for: "# Guest: debug: why
+# it needs two processors, or KASAN". Afterwards the runner unmounts what is left, unloads both
+# drivers, has every volume that is left on a disk checked (see expect_damage), and looks through
+# the kernel's log (see expect_log): each is a result of its own.
 
 set -u
 
@@ -23,7 +25,8 @@ set -u
 GUEST_TESTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 CHECKOUT=$(cd "$GUEST_TESTS/../../.." && pwd)
 
-# Tests make, clear and mount over what they like in these folders. If the checkout lies in one, they see it elsewhere only.
+# Tests make, clear and mount over what they like in these folders. If the checkout lies in one,
+# they see it elsewhere only.
 case $CHECKOUT/ in
 /tmp/* | /mnt/* | /run/*)
 	mkdir -p /checkout && mount --rbind "$CHECKOUT" /checkout || exit
@@ -88,7 +91,8 @@ check() {
 	return "$status"
 }
 
-# check_fails NAME PATTERN COMMAND...: passes when COMMAND fails and prints a line that matches PATTERN.
+# check_fails NAME PATTERN COMMAND...: passes when COMMAND fails and prints a line that matches
+# PATTERN.
 check_fails() {
 	local name=$1 pattern=$2 out status
 	shift 2
@@ -146,8 +150,9 @@ tree_digest() {
 
 same_digest() { tree_digest "$MNT" | cmp - /tmp/kept.digest; }
 
-# Five checks of the volume on DISK that is mounted at $MNT by rbtrfs: what is in it is there after a remount, btrfs check
-# finds nothing, and the C driver reads the same. Afterwards nothing is mounted, and no driver loaded.
+# Five checks of the volume on DISK that is mounted at $MNT by rbtrfs: what is in it is there after
+# a remount, btrfs check finds nothing, and the C driver reads the same. Afterwards nothing is
+# mounted, and no driver loaded.
 check_kept() {
 	local disk=$1
 	sync -f "$MNT"

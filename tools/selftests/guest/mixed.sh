@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# Several programs change files at random, each of which knows what is to be in them, while the volume is balanced,
-# snapshots of it come, are sent, and go.
+# Several programs change files at random, each of which knows what is to be in them, while the
+# volume is balanced, snapshots of it come, are sent, and go.
 . "$(dirname "$0")/lib.sh"
 
 OPERATIONS=300
@@ -15,8 +15,9 @@ start() {
 }
 running() { kill -0 "${pids[@]}" 2>/dev/null; }
 
-# Balances one kind of block groups after the other. That a send is in its way is no failure. On a slow machine it goes on
-# after the programs until one was balanced, for which there comes a time: sends end with the programs too.
+# Balances one kind of block groups after the other. That a send is in its way is no failure. On a
+# slow machine it goes on after the programs until one was balanced, for which there comes a time:
+# sends end with the programs too.
 balance_all() {
 	local kind=d out
 	while running || [ ! -s /tmp/balanced ]; do
@@ -27,7 +28,8 @@ balance_all() {
 	done
 }
 
-# send SNAPSHOT: as soon as no balance is in the way, which is so at the latest when the programs have ended.
+# send SNAPSHOT: as soon as no balance is in the way, which is so at the latest when the programs
+# have ended.
 send() {
 	local out
 	until out=$(btrfs send -q -f /dev/null "$1" 2>&1); do
@@ -38,7 +40,8 @@ send() {
 	echo "$1" >>/tmp/sent
 }
 
-# Snapshots, at least one, all of which are sent, and every other one kept; what is in those does not change.
+# Snapshots, at least one, all of which are sent, and every other one kept; what is in those does
+# not change.
 snapshots() {
 	local n=0
 	while running || [ ! -s /tmp/sent ]; do

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# Mounting: a volume that the C driver filled looks the same through rbtrfs, file by file; subvolumes, options,
-# read-only and back, and file systems' names.
+# Mounting: a volume that the C driver filled looks the same through rbtrfs, file by file;
+# subvolumes, options, read-only and back, and file systems' names.
 . "$(dirname "$0")/lib.sh"
 plan 31
 

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# Unmodified btrfs-progs: what they print of a volume under rbtrfs is what they print under the C driver.
+# Unmodified btrfs-progs: what they print of a volume under rbtrfs is what they print under the C
+# driver.
 . "$(dirname "$0")/lib.sh"
 
 fill() {
@@ -11,7 +12,8 @@ fill() {
 	ln "$MNT/a/dir/deeper/file" "$MNT/a/second-name"
 	head -c 3M /dev/urandom >"$MNT/a/data"
 	btrfs subvolume snapshot -r "$MNT/a" "$MNT/b/snapshot" >/dev/null || return
-	# What the snapshot does not share: a file of its own, two that share an extent, and space behind the end of one.
+	# What the snapshot does not share: a file of its own, two that share an extent, and space
+	# behind the end of one.
 	head -c 200K /dev/urandom >"$MNT/a/dir/own" && head -c 300K /dev/urandom >"$MNT/a/dir/original" || return
 	sync
 	cp --reflink=always "$MNT/a/dir/original" "$MNT/a/dir/copy" && fallocate -n -l 1M "$MNT/a/dir/own" || return
@@ -65,7 +67,8 @@ run_all() {
 		n=$((n + 1))
 		$line >"$to/$n" 2>&1
 		echo "status $?" >>"$to/$n"
-		# How much each driver keeps back for itself is its own affair; so is the order of an extent's owners.
+		# How much each driver keeps back for itself is its own affair; so is the order of
+		# an extent's owners.
 		sed -i -E '/[Gg]lobal ?[Rr]eserve|Free \(statfs/d' "$to/$n"
 		[[ $line != *logical-resolve* ]] || sort -o "$to/$n" "$to/$n"
 	done < <(commands)

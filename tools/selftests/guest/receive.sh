@@ -1,14 +1,15 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# Receive: what the C driver sends of the recorded volumes arrives as the same trees, whichever driver receives it.
+# Receive: what the C driver sends of the recorded volumes arrives as the same trees, whichever
+# driver receives it.
 . "$(dirname "$0")/lib.sh"
 
 RECORDED=$CHECKOUT/rust/tests/send/streams
 SOURCE=/mnt/source STREAMS=/tmp/streams
 start=$(date +%s)
 
-# tree DIRECTORY: what was received there. The directory itself has the time at which it was received, as has what a
-# stream leaves behind under a temporary name.
+# tree DIRECTORY: what was received there. The directory itself has the time at which it was
+# received, as has what a stream leaves behind under a temporary name.
 tree() {
 	(cd "$1" && find . -xdev -type f -print0 | LC_ALL=C sort -z | xargs -0 -r sha256sum
 	find . -mindepth 1 -xdev -printf '%T@ %p %y %m %U %G %s %n %l\n' |

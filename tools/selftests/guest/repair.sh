@@ -16,7 +16,8 @@ damage() {
 	blockdev --flushbufs "$DISK1"
 }
 
-# What a file holds, and what the log says of repairs after it was read on a mount with these options.
+# What a file holds, and what the log says of repairs after it was read on a mount with these
+# options.
 read_it() {
 	dmesg --clear
 	damage && mount -t btrfs -o "$1" "$DISK1" "$MNT" && md5sum <"$MNT/file"

@@ -125,7 +125,8 @@ received_is_the_same() {
 	local list
 	btrfs receive -f "$streams/rust/snap-all.v1" "$MNT/received" || return
 	for list in "$MNT/snap-all" "$MNT/received/snap-all"; do
-		# Subvolumes within are not sent, so that folders have other sizes and, where one was, other times.
+		# Subvolumes within are not sent, so that folders have other sizes and, where one
+		# was, other times.
 		(cd "$list" && find . -mindepth 1 -xdev -not -path './nested*' -not -path './holder*' \
 			\( -type d -printf '%P %y %m %U %G %T@\n' -o -printf '%P %y %m %U %G %n %s %T@ %l\n' \) | sort)
 	done | sort | uniq -u | grep -a . && return 1
@@ -133,7 +134,8 @@ received_is_the_same() {
 		"$MNT/snap-all" "$MNT/received/snap-all"
 }
 
-# Three subvolumes in every variant, one in four, one in two, two streams with other sources, and three with a parent.
+# Three subvolumes in every variant, one in four, one in two, two streams with other sources, and
+# three with a parent.
 count=$((3 * ${#variants[@]} + 11))
 plan $((2 * (1 + ${#refusals[@]}) + count + 4))
 

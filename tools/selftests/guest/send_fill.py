@@ -314,7 +314,8 @@ def main():
 
 
 if __name__ == "__main__":
-    # The files that orphans() holds open stay so until the caller has copied or unmounted the volume.
+    # The files that orphans() holds open stay so until the caller has copied or unmounted the
+    # volume.
     kept = main()
     if len(sys.argv) > 2:
         print("ready", flush=True)

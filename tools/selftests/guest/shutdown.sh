@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# A volume that is shut down is like one whose power was cut: nothing more is read or written, whatever goes on, and
-# afterwards it holds what was synced, undamaged.
+# A volume that is shut down is like one whose power was cut: nothing more is read or written,
+# whatever goes on, and afterwards it holds what was synced, undamaged.
 . "$(dirname "$0")/lib.sh"
 
 DEFAULT=0 NO_FLUSH=2 ROUNDS=6
@@ -20,7 +20,8 @@ again() { umount "$MNT" && check_volume "$DISK1" && mount "$DISK1" "$MNT"; }
 clone() { python3 -c 'import fcntl, sys; source, target = open(sys.argv[1], "rb"), open(sys.argv[2], "r+b"); fcntl.ioctl(target, 0x40049409, source.fileno())' "$@"; }
 write_and_sync() { echo "$1" >"$MNT/$1" && sync "$MNT/$1"; }
 
-# What is not on the disk is missing from a file's end; it is never zeros, whatever told the tree of that end.
+# What is not on the disk is missing from a file's end; it is never zeros, whatever told the tree of
+# that end.
 dirty() {
 	python3 - "$MNT" <<-'P'
 		import ctypes, os, sys
@@ -47,7 +48,8 @@ no_zeros() {
 	done
 }
 
-# synced NAME: makes files and syncs them until that fails; notes those that are certainly on the disk.
+# synced NAME: makes files and syncs them until that fails; notes those that are certainly on the
+# disk.
 synced() {
 	python3 - "$MNT/$1" 3>>/tmp/synced <<-'P'
 		import hashlib, os, random, sys

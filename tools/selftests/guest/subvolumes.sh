@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# Subvolumes: received from the C driver's streams, made, snapshotted, changed and deleted; a frozen volume is on disk.
+# Subvolumes: received from the C driver's streams, made, snapshotted, changed and deleted; a frozen
+# volume is on disk.
 . "$(dirname "$0")/lib.sh"
 
 # A stream of the C driver, full and incremental, and what is in it.
@@ -73,7 +74,8 @@ copy_is_good() {
 	return "$status"
 }
 
-# Drivers look through a UUID tree that the superblock does not say is right; mkfs.btrfs makes such volumes.
+# Drivers look through a UUID tree that the superblock does not say is right; mkfs.btrfs makes such
+# volumes.
 uuid_checks() { dmesg | grep -c "(device $(basename "$DISK1")).*checking UUID tree"; }
 knows_uuids() {
 	btrfs inspect-internal dump-super "$DISK1" | awk '{ of[$1] = $2 } END { exit of["generation"] != of["uuid_tree_generation"] }'

@@ -1,11 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# /sys/fs/btrfs: the files of a mounted volume are those of the C driver and say the same, but for what is listed here.
-# What is in use, and where, shows without a commit.
+# /sys/fs/btrfs: the files of a mounted volume are those of the C driver and say the same, but for
+# what is listed here. What is in use, and where, shows without a commit.
 . "$(dirname "$0")/lib.sh"
 
-# Not supported: quotas, background discard, balance that starts by itself. A driver's own: what it keeps back for
-# itself, its times, its backing device, and whether it counts a device as writeable that is mounted read-only.
+# Not supported: quotas, background discard, balance that starts by itself. A driver's own: what it
+# keeps back for itself, its times, its backing device, and whether it counts a device as writeable
+# that is mounted read-only.
 differ='^\./(discard|qgroups)/|^\./bg_reclaim_threshold$|/(global_rsv_|bytes_(may_use|pinned|reserved))'
 differ+='|^\./(commit_stats|bdi|send_in_progress)|/writeable$'
 
@@ -61,7 +62,8 @@ check "a conversion shows" test "$(cat "$dir/allocation/metadata/single/total_by
 check_equal "nothing is left of the other profile" 0 "$(cat "$dir/allocation/metadata/dup/total_bytes")"
 umount "$MNT"
 
-# df shows what is in use now, not what was in use at the last commit: data that was written, and what was removed.
+# df shows what is in use now, not what was in use at the last commit: data that was written, and
+# what was removed.
 used_mib() { df -B 1M --output=used "$MNT" | tail -n 1 | tr -d ' '; }
 data_mib() { btrfs filesystem df -b "$MNT" | sed -n 's/^Data, .*used=//p' | awk '{ print int($1 / 1048576) }'; }
 # Writes a file's data to the disk, and nothing else.

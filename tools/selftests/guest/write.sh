@@ -21,7 +21,8 @@ use_fio() {
 		--name=mapped --rw=randwrite --bs=4k --ioengine=mmap || { cat /tmp/fio.log && false; }
 }
 
-# What is written to preallocated space needs no other, even if a part of that space is shared before it is on disk.
+# What is written to preallocated space needs no other, even if a part of that space is shared
+# before it is on disk.
 share_preallocated() {
 	python3 -c 'import fcntl, os, struct, sys
 fd = os.open(sys.argv[1], os.O_RDWR)
@@ -29,8 +30,8 @@ os.pwrite(fd, b"x" * 1048576, 1048576)
 fcntl.ioctl(fd, 0x4020940D, struct.pack("qQQQ", fd, 0, 4096, 8388608))
 os.fsync(fd)' "$1" && [ "$(tail -c +1048577 "$1" | head -c 1M | tr -d x | wc -c)" = 0 ]
 }
-# The same if a snapshot comes to share all of it while the file is written to: write() may fail then, fsync() may not, and
-# what write() took is there.
+# The same if a snapshot comes to share all of it while the file is written to: write() may fail
+# then, fsync() may not, and what write() took is there.
 snapshot_preallocated() {
 	python3 - "$1" <<-'P'
 		import os, subprocess, sys, threading

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# Of the blocks that go to the device together, a file loses those that the device does not take, and no others.
+# Of the blocks that go to the device together, a file loses those that the device does not take,
+# and no others.
 . "$(dirname "$0")/lib.sh"
 
 sectors=$(blockdev --getsz "$DISK1")
@@ -43,7 +44,8 @@ head -c 16M /dev/urandom >"$MNT/large" && sync -f "$MNT"
 check "every other block" blocks 0 a
 check "and those between" blocks 1 b
 check_equal "all are there" "1024 1024 0 0" "$(count)"
-# What is written next goes behind the last of it: 4 MiB, of which the device takes all but the second one.
+# What is written next goes behind the last of it: 4 MiB, of which the device takes all but the
+# second one.
 last=$(filefrag -v "$MNT/file" | awk '$1 ~ /^[0-9]+:$/ && $5 + 0 > last { last = $5 + 0 } END { print last * 4096 }')
 physical=$(btrfs-map-logical -l "$last" -b 4096 "$DISK1" | awk '$1 == "mirror" && $2 == 1 { print $6; exit }')
 bad=$((physical / 512 + 8 + 2048)) good=$((physical / 512 + 8 + 4096))

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Locks and condition variables for shuttle's scheduler, with as few switches as show every order of
-//! critical sections: one before a lock is taken, and one where a thread has to wait.
+//! Locks and condition variables for shuttle's scheduler, with as few switches as show every order
+//! of critical sections: one before a lock is taken, and one where a thread has to wait.
 //!
-//! Shuttle's own also switch inside of critical sections and after them, where all that the others could do
-//! is to come to the same lock; that multiplies the orders to walk by many powers and shows nothing more.
+//! Shuttle's own also switch inside of critical sections and after them, where all that the others
+//! could do is to come to the same lock; that multiplies the orders to walk by many powers and
+//! shows nothing more.
 
 use std::future::poll_fn;
 use std::ops::{Deref, DerefMut};

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-//! storm MOUNT SYSFS SECONDS SUBVOLUME...: threads that send, balance, pause, resume, cancel and ask, all at once.
+//! storm MOUNT SYSFS SECONDS SUBVOLUME...: threads that send, balance, pause, resume, cancel and
+//! ask, all at once.
 //!
-//! Whatever the order, each call ends in one of the ways that the contract knows, no query waits for anybody, and
-//! in the end nothing is left: no send, no exclusive operation, and a volume that still balances. Results are KTAP.
+//! Whatever the order, each call ends in one of the ways that the contract knows, no query waits
+//! for anybody, and in the end nothing is left: no send, no exclusive operation, and a volume that
+//! still balances. Results are KTAP.
 
 mod ioctl;
 
@@ -71,7 +73,8 @@ impl Random {
     }
 }
 
-/// Waits many times as long as has passed since `start`: space for balances, however slow the machine is.
+/// Waits many times as long as has passed since `start`: space for balances, however slow the
+/// machine is.
 fn leave_room(start: Instant, random: &mut Random) {
     thread::sleep(start.elapsed() * random.below(16) as u32);
 }
