@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * What Rust cannot call by itself: inline functions and macros of the kernel's headers, fields that
- * must only be touched through accessors, and the module parameter that is a string. No logic lives
- * here.
+ * must only be touched through accessors, and the module parameter that is a string. Logic belongs
+ * into Rust; what is more than one call here is so because it needs a macro or an inline function
+ * in the middle.
  */
 #include <linux/module.h>
 #include <linux/backing-dev.h>

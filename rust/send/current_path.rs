@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What inodes are called at the receiver, at the point that an incremental stream has reached.
+//! Current paths: what inodes are called at the receiver, at the point that an incremental stream
+//! has reached (`get_cur_path`).
 //!
 //! A path goes up directory by directory. One that was processed has the first name that it has in
 //! the subvolume being sent, and one that was not has that in the parent; one that does not exist
 //! yet, does not exist any more, or whose name was taken is at the top under its orphan name, as is
 //! a directory that waits to be removed. A directory that waits to be moved still has the name of
 //! the parent, whatever its number.
+//!
+//! An example: directories 257 and 258 are renamed from `a` and `a/b` to `x` and `x/y`. Where 257
+//! has been processed and 258 has not, the current path of 258 is `x/b`.
 
 use super::full::Send;
 use super::name_cache::Known;

@@ -1,9 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Directories that are to be removed once they are empty.
+//! Delayed rmdir: directories that are removed once they are empty (`orphan_dir_info`,
+//! `can_rmdir`).
 //!
 //! A directory goes when all that was in it has been processed: inodes with higher numbers must
 //! have had their turn, and directories that wait to be moved out must have been. Until then it is
 //! at the top under its orphan name.
+//!
+//! An example: directory 257 is deleted with file 258 in it.
+//!
+//! ```text
+//!     parent        sent           stream
+//!     257 a                        257: not empty, as 258 has not been processed:
+//!     258 a/f                           rename a -> o257-7-0, and 257 waits for the turn of 258
+//!                                  258: unlink o257-7-0/f
+//!                                       257 is empty now: rmdir o257-7-0
+//! ```
 
 use super::full::Send;
 use super::snapshots::Snapshot;

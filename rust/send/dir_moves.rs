@@ -5,6 +5,19 @@
 //! itself, waits for that one: the receiver could not make the move before, as the directory may be
 //! above its own new place. Two directories may have changed places any number of levels apart, so
 //! that a directory that had waited may have to wait again, for another one.
+//!
+//! What waits is in two maps, as in the C driver: `waiting_dir_move` by the directory to be moved,
+//! `pending_dir_move` by the directory that is waited for. An example: 258 is to be moved below
+//! 259, which was below it.
+//!
+//! ```text
+//!     parent        sent           stream
+//!     257 a         257 a
+//!     258 a/b       259 a/c        258: its new place is below 259, which is still below 258:
+//!     259 a/b/c     258 a/c/b           pending until 259 has moved
+//!                                  259: rename a/b/c -> a/c
+//!                                       then what waited for it: rename a/b -> a/c/b
+//! ```
 
 use super::full::Send;
 use super::path::{FsPath, NameBuf};

@@ -1,10 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Whether inodes and names are there at the receiver, at the point that the stream has reached.
+//! The state of inodes and names at the receiver, at the point that the stream has reached
+//! (`get_cur_inode_state`, `will_overwrite_ref` and `did_overwrite_ref` in the C driver).
 //!
 //! An inode is known by number and generation. Inodes are processed in the order of their numbers:
 //! those below [`super::full::Send::progress`] are as in the subvolume being sent, the others as in
 //! the parent. A name of the parent may be taken by then, though, by an inode that was processed
 //! earlier and has this name now; the inode that had it before got an orphan name at that point.
+//!
+//! An example: directories 257 and 258, of generation 7, exchange their names.
+//!
+//! ```text
+//!     parent        sent           stream
+//!     257 a         257 b          rename b -> o258-7-0    258 still has b: will_overwrite_ref
+//!     258 b         258 a          rename a -> b           257 has its new name
+//!                                  rename o258-7-0 -> a    257 took b from 258: did_overwrite_ref
+//! ```
 
 use super::full::Send;
 use super::inode::Fate;

@@ -8,15 +8,15 @@
 //! where a file follows such a rule it says so.
 //!
 //! `full` walks the items; `inode`, `refs`, `xattrs` and `extents` turn them into commands, which
-//! `stream` encodes and batches. `path` and `names` know what things are called at the point that
-//! the stream has reached. `clones` and `backrefs` find data that the receiver has already. `data`
-//! reads and verifies the rest.
+//! `stream` encodes and batches. `path` and `orphan_names` know what things are called at the point
+//! that the stream has reached. `clones` and `backrefs` find data that the receiver has already.
+//! `data` reads and verifies the rest.
 //!
-//! With a parent, `compare` finds what differs from it, which `ahead` has read by then, and
-//! `incremental` hands that out. `recorded_refs` gathers the names that an inode got and lost, and
-//! `process_recorded_refs` handles them; `state` and `present` know what is at the receiver by then
-//! and what it is called, `dir_moves` and `removal` what has to wait. `holes` tells data that
-//! changed from data that did not.
+//! With a parent, `compare` finds what differs from it, which `read_ahead` has read by then, and
+//! `incremental` hands that out. `recorded_refs` gathers the names that an inode gained and lost,
+//! and `process_recorded_refs` sends them; `inode_state` and `current_path` know what is at the
+//! receiver by then and what it is called there, `dir_moves` and `delayed_rmdir` what has to wait.
+//! `holes` tells data that changed from data that did not.
 //!
 //! A kernel's stack is small: names and items that a function holds would add up with those of the
 //! functions that it calls if these were inlined into it, so that some of them are marked not to

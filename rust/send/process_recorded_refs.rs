@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The names of an inode that changed: renames, links, unlinks and removals, in an order that the
-//! receiver can follow.
+//! Sends the recorded refs of an inode: renames, links, unlinks and removals, in an order that the
+//! receiver can follow (`process_recorded_refs`).
 //!
-//! First whoever has one of the new names and is not processed yet makes space, by an orphan name.
-//! Then the inode gets its new names, for which directories are created early and moves of
-//! directories put off, and loses the old ones. In the end directories that waited to be empty may
-//! be.
+//! First, an inode that still has one of the new names, and has not been processed, gets an orphan
+//! name. Then the current inode gets its new names, for which directories are created early and
+//! moves of directories are put off, and loses the deleted ones. At last directories that wait for
+//! their removal are looked at again: they may be empty now.
 
 use super::full::Send;
 use super::inode::{mode, Fate};

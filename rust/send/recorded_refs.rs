@@ -1,9 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The names that the current inode got and lost, gathered before any of them is processed.
+//! Recorded refs: the names that the current inode gained and lost, gathered before any of them is
+//! processed (`record_new_ref`, `record_deleted_ref`).
 //!
 //! The walk comes upon new and deleted names in the order of their keys. Items that hold several
 //! names differ as a whole where one of these does, so that most of what is found is in both
 //! snapshots and cancels out.
+//!
+//! An example: inode 258 has names `a` and `b` in directory 257, which share an `INODE_REF` item;
+//! in the sent snapshot they are `a` and `c`. The item differs as a whole.
+//!
+//! ```text
+//!     found         new            deleted
+//!     deleted a, b                 257/a 257/b
+//!     new a, c      257/c          257/b          a was in both and cancelled out
+//! ```
 
 use super::number_set::spread;
 use core::ops::Range;

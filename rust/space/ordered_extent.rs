@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Space for data that is on its way to the device.
+//! Ordered extents: space for data that is on its way to the device
+//! (`struct btrfs_ordered_extent`).
 //!
 //! Data is written first, to space that is allocated and that no tree knows of; once it is there,
 //! an operation puts the extent into the trees. Power that fails in between leaves the space free.

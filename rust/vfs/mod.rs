@@ -8,8 +8,10 @@
 //! are [`platform`] and [`bdev`]. What `ioctl/` may use is exported below; all of it is safe to
 //! call.
 //!
-//! No lock is owned here but that of the subvolumes' device numbers, a leaf. A call takes one view
-//! of the last commit (a `Reader`) and gives it up before it returns.
+//! Locks of its own: the snapshot lock of a subvolume, the delalloc mutex of an inode, and leaves
+//! (the list of subvolumes, the daemons' threads, the volume behind a sysfs file, the workspaces of
+//! decompression); docs/LOCKING.md has their order. A call takes one view of the last commit (a
+//! `Reader`) and gives it up before it returns.
 
 pub mod platform;
 

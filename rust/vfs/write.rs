@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Writing to files, into the page cache; from there `write_back` takes it to the disk.
+//! Writing to files, into the page cache; from there `writeback` takes it to the disk.
 //!
 //! What is about to become dirty gets its space first (`reserved`). iomap does the rest: it reads
 //! blocks that are written in part, and knows which blocks of a large folio are dirty. It asks for
