@@ -5,7 +5,7 @@
 # CONFIG_RUST=y.
 KDIR ?=
 
-.PHONY: all test test-host test-guest soak-send demo bench rust-analyzer clean help
+.PHONY: all test test-host test-guests test-guest test-kernels soak-send demo bench rust-analyzer clean help
 
 all:
 	qemu/build-module "$(or $(KDIR),stock)"
@@ -15,6 +15,12 @@ test:
 
 test-host:
 	qemu/test host
+
+test-guests:
+	qemu/test guests
+
+test-kernels:
+	qemu/test kernels
 
 test-guest:
 	qemu/test guest $(TESTS)
@@ -39,7 +45,8 @@ clean:
 help:
 	@echo 'make                 build rbtrfs.ko for the Debian kernel (or for KDIR=<prepared kernel tree>)'
 	@echo 'make demo            mount, send and balance in a VM, step by step'
-	@echo 'make test            all tests; test-host and test-guest are its halves'
+	@echo 'make test            all tests; test-host, test-guests (what qemu/run promises) and test-guest are its parts'
+	@echo 'make test-kernels    the module built for, and tried on, the kernels in qemu/kernels'
 	@echo 'make test-guest TESTS="a.sh b.sh"   some of the tests in tools/selftests/guest'
 	@echo 'make soak-send FIRST=0 LAST=999   incremental streams of as many volumes, against the C driver of this machine'
 	@echo 'make bench           compare with the C driver at native speed; KERNEL=stock ROUNDS=3 CASES="reading writing"'

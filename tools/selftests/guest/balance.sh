@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # Balance: all kinds of block groups, filters, profiles, and start, pause, resume and cancel.
+# Guest: debug: relocation goes on beside commits, writers and the cleaner on two processors.
 . "$(dirname "$0")/lib.sh"
 
 fill() {

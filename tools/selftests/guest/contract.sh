@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # Send and balance exclude each other, and every ioctl answers bad arguments with an error.
+# Guest: debug: what exclusion forbids is tried on two processors, and lockdep watches.
 . "$(dirname "$0")/lib.sh"
 
 # A volume with something to send, larger than any pipe, and with metadata to move.

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # The guest itself: what all other tests take for granted.
+# Guest: debug, uml: both must be what the tests take them for.
 . "$(dirname "$0")/lib.sh"
 plan 8
 
@@ -21,18 +22,18 @@ complaint_is_found() {
 	[ -z "$(complaints /tmp/log)" ]
 }
 
-# check_debug NAME COMMAND...: a check of what only the debug kernel has.
-check_debug() {
-	if [ "$RBTRFS_KERNEL" = debug ]; then check "$@"; else skip "not in this kernel" "$1"; fi
+# check_on KERNELS NAME COMMAND...: a check of what only these kernels have.
+check_on() {
+	if [[ " $1 " = *" $RBTRFS_KERNEL "* ]]; then check "${@:2}"; else skip "not in this kernel" "$2"; fi
 }
 
 load_btrfs
 check "the C driver makes a volume that btrfs check accepts" write_and_check
 check "device-mapper works without udev" flaky_disk
-check_debug "lockdep is on" grep -q '^ debug_locks: *1' /proc/lockdep_stats
-check_debug "allocations can be made to fail" config /sys/kernel/debug/failslab
-check_debug "requests can be made to fail" config /sys/kernel/debug/fail_make_request
-check_debug "KASAN is on" grep -q ' kasan_report$' /proc/kallsyms
+check_on debug "lockdep is on" grep -q '^ debug_locks: *1' /proc/lockdep_stats
+check_on "debug uml" "allocations can be made to fail" config /sys/kernel/debug/failslab
+check_on "debug uml" "requests can be made to fail" config /sys/kernel/debug/fail_make_request
+check_on debug "KASAN is on" grep -q ' kasan_report$' /proc/kallsyms
 check "a complaint of the kernel is found" complaint_is_found
 check "the checkout is writable" test -w "$CHECKOUT"
 finish

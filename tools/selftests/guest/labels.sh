@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # What a security module says of new files is stored with them. Smack labels them with the label of
 # their maker.
+# Guest: labels: there is a security module that gives labels.
 . "$(dirname "$0")/lib.sh"
 
 # in_label COMMAND: a shell command by a process with a label of its own.

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # All that rbtrfs does, a few times over, for kmemleak to look at afterwards. It runs in a guest of
 # its own: with kmemleak on everything takes twice the time, so the other tests run without.
+# Guest: leaks: kmemleak is on there.
 . "$(dirname "$0")/lib.sh"
 plan 7
 

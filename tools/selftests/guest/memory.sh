@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # The cache of tree nodes gives memory back when the kernel asks, also to those who read at that
 # time; and once only nodes are left that wait for a commit, there is one.
+# Guest: debug: reclaim races with readers.
 . "$(dirname "$0")/lib.sh"
 
 FILES=2000

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Several programs change files at random, each of which knows what is to be in them, while the
 # volume is balanced, snapshots of it come, are sent, and go.
+# Guest: debug: programs, balance, snapshots and sends race on two processors.
 . "$(dirname "$0")/lib.sh"
 
 OPERATIONS=300

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # Send: both drivers make the same bytes of the same volume, for every version and flag of the ABI.
+# Guest: send: sends run side by side. It takes as long as all others of that kernel together.
 . "$(dirname "$0")/lib.sh"
 
 # What is sent, and the arguments of the ioctl.
