@@ -8,9 +8,11 @@
 # round to round.
 set -euo pipefail
 rounds=${rounds:-5}
-master=/dev/vda copy=/dev/vdb mnt=/mnt/bench
+if [ -b /dev/ubda ]; then master=/dev/ubda copy=/dev/ubdb; else master=/dev/vda copy=/dev/vdb; fi
 module=$PWD/rbtrfs.ko
-mkdir -p "$mnt"
+work=$(mktemp -d)
+mnt=$work/volume
+mkdir "$mnt"
 
 note() { echo "bench: $*" >&2; }
 
@@ -70,5 +72,5 @@ each() {
 		done
 		note "$name: round $round of $rounds"
 	done
-	btrfs check --check-data-csum "$copy" > /tmp/check 2>&1 || { cat /tmp/check >&2; exit 1; }
+	btrfs check --check-data-csum "$copy" > "$work/check" 2>&1 || { cat "$work/check" >&2; exit 1; }
 }

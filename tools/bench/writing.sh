@@ -31,11 +31,11 @@ take_snapshots() {
 	sync -f "$mnt"
 }
 # A source tree, as tar has it, from the memory of the guest.
-[ -e /tmp/tree.tar ] || tar -C /usr/lib -cf /tmp/tree.tar python3 python3.13 2> /dev/null || true
-unpack() { tar -C "$mnt" -xf /tmp/tree.tar && sync -f "$mnt"; }
+tar -C /usr/lib -cf "$work/tree.tar" python3 python3.13 2> /dev/null || true
+unpack() { tar -C "$mnt" -xf "$work/tree.tar" && sync -f "$mnt"; }
 write_file() { dd if=/dev/zero of="$mnt/new" bs=1M count=256 conv=fsync status=none; }
 read_file() { cat "$mnt/file" > /dev/null; }
-fio_on_file() { fio --name=x --filename="$mnt/file" --size=256M --bs=4k --ioengine=psync --randseed=1 --output=/tmp/fio.log "$@" || { cat /tmp/fio.log >&2 && false; }; }
+fio_on_file() { fio --name=x --filename="$mnt/file" --size=256M --bs=4k --ioengine=psync --randseed=1 --output="$work/fio.log" "$@" || { cat "$work/fio.log" >&2 && false; }; }
 write_randomly() { fio_on_file --rw=randwrite --io_size=32M --end_fsync=1; }
 read_randomly() { fio_on_file --rw=randread --io_size=16M; }
 append_and_sync() {
