@@ -7,7 +7,29 @@
 
 #![no_std]
 #![feature(arbitrary_self_types)]
-#![deny(unsafe_code)]
+#![deny(missing_docs, unsafe_code)]
+// Nothing that comes from disk or from user space may end in a panic. `rbtrfs_main.rs` has
+// the same list.
+#![deny(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::todo,
+    clippy::undocumented_unsafe_blocks,
+    clippy::unimplemented,
+    clippy::unreachable,
+    clippy::unwrap_used
+)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::unwrap_used
+    )
+)]
 
 #[cfg(test)]
 extern crate std;

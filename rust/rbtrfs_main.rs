@@ -2,6 +2,17 @@
 //! The kernel module: registration. `lib.rs` is the root of the same engine on the host.
 
 #![deny(unsafe_code)]
+// Nothing that comes from disk or from user space may end in a panic. `lib.rs` has the same list.
+#![deny(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::todo,
+    clippy::undocumented_unsafe_blocks,
+    clippy::unimplemented,
+    clippy::unreachable,
+    clippy::unwrap_used
+)]
 // On the host the same modules are public.
 #![allow(unreachable_pub)]
 

@@ -16,6 +16,8 @@ const POLYNOMIAL: u32 = 0x82f6_3b78;
 /// What 32 single bits become, one matrix column each.
 type Matrix = [u32; 32];
 
+// Here and below: every index is that of a loop, or a byte, and less than the length of its array.
+#[allow(clippy::indexing_slicing)]
 const fn apply(matrix: &Matrix, bits: u32) -> u32 {
     let mut out = 0;
     let mut i = 0;
@@ -29,6 +31,7 @@ const fn apply(matrix: &Matrix, bits: u32) -> u32 {
 }
 
 /// The effect on a crc of as many zero bits as there are in a sector.
+#[allow(clippy::indexing_slicing)]
 const fn sector_of_zeros() -> Matrix {
     // One zero bit: a shift, and the polynomial for the bit that falls out.
     let mut matrix = [0; 32];
@@ -53,6 +56,7 @@ const fn sector_of_zeros() -> Matrix {
 }
 
 /// The same by bytes: one look-up for each byte of a crc.
+#[allow(clippy::indexing_slicing)]
 const fn tables() -> [[u32; 256]; 4] {
     let matrix = sector_of_zeros();
     let mut tables = [[0; 256]; 4];
@@ -74,6 +78,7 @@ static TABLES: [[u32; 256]; 4] = tables();
 const ONES_MOVED: u32 = apply(&sector_of_zeros(), !0);
 
 /// Moves a crc on by a sector of zeros.
+#[allow(clippy::indexing_slicing)]
 fn moved(crc: u32) -> u32 {
     let [b0, b1, b2, b3] = crc.to_le_bytes();
     let [t0, t1, t2, t3] = &TABLES;
