@@ -41,6 +41,7 @@ pub mod balance;
 pub mod device;
 pub mod extent;
 pub mod format;
+pub mod log;
 pub mod send;
 pub mod sort;
 pub mod space;

@@ -27,6 +27,7 @@ pub mod device;
 pub mod extent;
 pub mod format;
 mod ioctl;
+pub mod log;
 pub mod send;
 pub mod sort;
 pub mod space;

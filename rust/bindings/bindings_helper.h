@@ -60,6 +60,7 @@ u32 rbtrfs_crc32c(u32 seed, const void *data, size_t len);
 
 /* Block devices. */
 u64 rbtrfs_bdev_size(struct block_device *bdev);
+bool rbtrfs_bdev_read_only(struct block_device *bdev);
 void rbtrfs_bdev_sync(struct block_device *bdev);
 void rbtrfs_bdev_invalidate(struct block_device *bdev, u64 offset, u64 len);
 bool rbtrfs_bdev_can_discard(struct block_device *bdev);

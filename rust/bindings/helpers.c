@@ -112,6 +112,11 @@ u64 rbtrfs_bdev_size(struct block_device *bdev)
 	return bdev_nr_bytes(bdev);
 }
 
+bool rbtrfs_bdev_read_only(struct block_device *bdev)
+{
+	return bdev_read_only(bdev);
+}
+
 /* Pages that another opener left dirty reach the disk, and no stale page shadows what we read. */
 void rbtrfs_bdev_sync(struct block_device *bdev)
 {

@@ -46,6 +46,11 @@ pub trait BlockDevice: Send + Sync {
     /// The size in bytes.
     fn size(&self) -> u64;
 
+    /// Whether nothing can be written to the device.
+    fn is_read_only(&self) -> bool {
+        false
+    }
+
     /// Fills `buf` from `offset`.
     fn read(&self, offset: u64, buf: &mut [u8]) -> Result;
 

@@ -225,6 +225,30 @@ impl Space {
         Ok(extent)
     }
 
+    /// Allocates exactly this extent.
+    ///
+    /// # Errors
+    ///
+    /// `EUCLEAN` if not all of it is free; errors of reading the free space of its block group;
+    /// `ENOMEM`.
+    pub(crate) fn alloc_at<V: Volume>(&mut self, vol: &V, start: u64, len: u64) -> Result {
+        let extent = Extent::new(start, len).map_err(|_| EUCLEAN)?;
+        let next = self.groups.partition_point(|group| group.start <= start);
+        let index = next.checked_sub(1).ok_or(EUCLEAN)?;
+        if !self.groups.get(index).is_some_and(|g| g.covers(&extent)) {
+            return Err(EUCLEAN);
+        }
+        self.load_free(vol, index)?;
+        let group = self.group_mut(extent)?;
+        let free = group.free.as_mut().ok_or(EINVAL)?;
+        if !free.covers(&extent) {
+            return Err(EUCLEAN);
+        }
+        free.remove(extent)?;
+        group.reserved = group.reserved.saturating_add(len);
+        Ok(())
+    }
+
     /// The length of the longest free extent of a kind.
     fn longest<V: Volume>(&mut self, vol: &V, kind: Kind) -> Result<u64> {
         let profile = self.profile(kind);

@@ -95,7 +95,7 @@ pub struct Transaction<'fs> {
     pub(crate) refs: DelayedRefs,
     /// Allocations may use up what others leave for commits: this is one, or frees more than it
     /// takes.
-    pub(super) unchecked: bool,
+    pub(crate) unchecked: bool,
     /// How many tree blocks may be allocated before it is asked again whether there is space.
     pub(super) budget: u64,
     /// When the transaction began, by [`crate::platform::uptime_ms`].
@@ -173,10 +173,19 @@ impl Fs {
     /// Starts a transaction; there is none running.
     pub(super) fn start_locked<'fs>(
         &'fs self,
-        mut writer: MutexGuard<'fs, WriterState>,
+        writer: MutexGuard<'fs, WriterState>,
     ) -> Result<Transaction<'fs>> {
         // The transaction before may have failed while this one waited.
         self.check_writable()?;
+        self.start_on(writer)
+    }
+
+    /// As [`Self::start_locked`], of a volume that may be read-only still because its log is to be
+    /// replayed.
+    pub(crate) fn start_on<'fs>(
+        &'fs self,
+        mut writer: MutexGuard<'fs, WriterState>,
+    ) -> Result<Transaction<'fs>> {
         let nofs = NofsScope::enter();
         let base = self.newest()?;
         let superblock = base.superblock().try_clone()?;

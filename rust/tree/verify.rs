@@ -249,10 +249,10 @@ pub fn check_parent(node: &Node, ptr: &NodePtr) -> core::result::Result<(), Faul
 }
 
 /// Whether a block that `owner` allocated may be met in `tree`. Subvolumes share blocks; a tree of
-/// 0 is one that is not known, and the trees of a relocation and of logs belong to many.
+/// 0 is one that is not known, and the trees of a relocation belong to many.
 fn may_own(tree: u64, owner: u64) -> bool {
     match tree {
-        0 | tree_id::TREE_RELOC | tree_id::TREE_LOG => true,
+        0 | tree_id::TREE_RELOC => true,
         _ if tree_id::is_fs_tree(tree) => tree_id::is_fs_tree(owner),
         _ => owner == tree,
     }

@@ -295,6 +295,11 @@ impl BlockDevice for Bdev {
         unsafe { bindings::rbtrfs_bdev_size(self.bdev.as_ptr()) }
     }
 
+    fn is_read_only(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::rbtrfs_bdev_read_only(self.bdev.as_ptr()) }
+    }
+
     fn read(&self, offset: u64, buf: &mut [u8]) -> Result {
         let mut ios = [ReadIo::new(offset, buf)];
         self.read_many(&mut ios)

@@ -6,6 +6,7 @@
 
 use super::committer;
 use crate::bindings;
+use crate::log::Replay;
 use crate::volume::OpenOptions;
 use kernel::prelude::*;
 
@@ -39,6 +40,8 @@ pub(super) struct MountOptions {
     pub(super) commit_interval: u32,
     /// Users may delete subvolumes that they own.
     pub(super) user_subvol_rm_allowed: bool,
+    /// A log is replayed.
+    pub(super) replay: Replay,
 }
 
 impl Default for MountOptions {
@@ -48,6 +51,7 @@ impl Default for MountOptions {
             skip_balance: false,
             commit_interval: committer::INTERVAL,
             user_subvol_rm_allowed: false,
+            replay: Replay::Yes,
         }
     }
 }
@@ -74,7 +78,7 @@ pub(super) enum Parsed {
 const TOP_LEVEL: u64 = crate::format::tree_id::FS;
 
 /// Hints, and options about how files are written.
-const ACCEPTED_FLAGS: [&[u8]; 26] = [
+const ACCEPTED_FLAGS: [&[u8]; 25] = [
     b"acl",
     b"autodefrag",
     b"noautodefrag",
@@ -99,7 +103,6 @@ const ACCEPTED_FLAGS: [&[u8]; 26] = [
     b"notreelog",
     b"enospc_debug",
     b"noenospc_debug",
-    b"norecovery",
     b"subvol",
 ];
 
@@ -141,9 +144,9 @@ impl MountOptions {
             (b"commit", Value::Text(text)) => self.set_interval(text)?,
             (b"user_subvol_rm_allowed", Value::Flag) => self.user_subvol_rm_allowed = true,
             (b"skip_balance", Value::Flag) => self.skip_balance = true,
-            // The only rescue that there is happens anyway: a volume with a log tree is not
-            // replayed.
-            (b"rescue", Value::Text(b"nologreplay")) => (),
+            (b"rescue", Value::Text(b"nologreplay")) | (b"norecovery", Value::Flag) => {
+                self.replay = Replay::No;
+            }
             (_, Value::Flag) if ACCEPTED_FLAGS.contains(&key) => (),
             (_, Value::Text(_)) if ACCEPTED_VALUES.contains(&key) => (),
             (_, Value::Flag) => return Err(refuse(key, b"", b"")),

@@ -23,6 +23,7 @@ use crate::bindings;
 use crate::device::BlockDevice;
 use crate::format::superblock::compat_ro;
 use crate::format::tree_id;
+use crate::log::{self, Replay};
 use crate::subvol::write::clean_orphans;
 use crate::volume::{Fs, OpenOptions};
 use core::ptr::NonNull;
@@ -232,12 +233,17 @@ pub(super) unsafe fn fill(
     // SAFETY: As above.
     let read_only = unsafe { bindings::rbtrfs_sb_rdonly(sb) };
     let device: Arc<dyn BlockDevice> = Arc::new(device, GFP_KERNEL)?;
-    let fs = Fs::open(
+    if options.replay == Replay::No && !read_only {
+        crate::fs_err!(device, "nologreplay must be used with ro mount option");
+        return Err(EINVAL);
+    }
+    let fs = log::open(
         device,
         &OpenOptions {
             read_only,
             ..options.open()
         },
+        options.replay,
     )?;
     let fsid = fs.reader()?.superblock().fsid;
     let blocksize = u32::from(fs.geometry.sectorsize);

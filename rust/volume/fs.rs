@@ -137,12 +137,19 @@ impl Shared {
     /// # Errors
     ///
     /// `EROFS` if a transaction failed since the volume was opened; `EINVAL` for features that
-    /// forbid writing, and `EROFS` for a log tree, with a message each.
+    /// forbid writing, and for a log that was not replayed, with a message each.
     pub fn set_read_only(&self, read_only: bool) -> Result {
         if !read_only {
             self.check_failed()?;
             let roots = self.roots.lock().clone();
             super::open::check_writing(&*self.device, &roots.superblock)?;
+            if roots.superblock.log_root.get() != 0 {
+                crate::fs_warn!(
+                    self,
+                    "mount required to replay tree-log, cannot remount read-write"
+                );
+                return Err(EINVAL);
+            }
         }
         self.cache.allow_repairs(!read_only);
         self.read_only.store(read_only, Release);

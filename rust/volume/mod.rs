@@ -11,6 +11,7 @@ pub(crate) mod dev_stats;
 pub mod fs;
 mod open;
 pub mod open_options;
+mod replay;
 pub(crate) mod writable;
 
 pub use fs::Fs;

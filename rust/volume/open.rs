@@ -27,7 +27,8 @@ use kernel::sync::atomic::Atomic;
 use kernel::sync::{new_condvar, new_mutex, Arc, Mutex};
 
 impl Fs {
-    /// Opens the volume on a device.
+    /// Opens the volume on a device. One that has a log is read-only until that is replayed: see
+    /// [`crate::log`].
     ///
     /// # Errors
     ///
@@ -38,14 +39,9 @@ impl Fs {
         let device: Arc<dyn BlockDevice> =
             Arc::new(CountedDevice::new(device, stats.clone()), GFP_KERNEL)?;
         let superblock = read_newest(&*device)?;
-        let mut read_only = options.read_only;
-        if superblock.log_root.get() != 0 {
-            fs_warn!(
-                device,
-                "the log tree is not replayed, what was fsynced last is missing"
-            );
-        }
-        if !read_only {
+        // Whatever a commit wrote before the log is replayed could be where the log is.
+        let mut read_only = options.read_only || superblock.log_root.get() != 0;
+        if !options.read_only {
             match check_writing(&*device, &superblock) {
                 Err(EROFS) => {
                     fs_warn!(device, "mounting read-only");
@@ -85,13 +81,6 @@ pub(super) fn check_writing(device: &dyn BlockDevice, superblock: &SuperBuf) -> 
     if writing_forbidden(device, superblock) {
         return Err(EINVAL);
     }
-    if superblock.log_root.get() != 0 {
-        fs_warn!(
-            device,
-            "a log tree has to be replayed before writing, which is not supported"
-        );
-        return Err(EROFS);
-    }
     if superblock.flags.get() & super_flags::ERROR != 0 {
         fs_warn!(device, "the superblock has the error flag set");
         return Err(EROFS);
@@ -118,6 +107,8 @@ fn with_backup(superblock: &SuperBuf, slot: usize) -> Result<Option<SuperBuf>> {
     if backup.tree_root.get() == 0 || backup.tree_root_gen > superblock.generation {
         return Ok(None);
     }
+    // The log belongs to the last commit.
+    sb.log_root = 0.into();
     sb.generation = backup.tree_root_gen;
     sb.root = backup.tree_root;
     sb.root_level = backup.tree_root_level;

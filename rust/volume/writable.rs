@@ -9,17 +9,10 @@ use kernel::prelude::*;
 ///
 /// # Errors
 ///
-/// `EROFS`, after a line in the log, for a volume with a log tree, relocation trees, or quotas,
-/// none of which are kept up here; errors of reading.
+/// `EROFS`, after a line in the log, for a volume with relocation trees or quotas, which are not
+/// kept up here; errors of reading.
 pub(crate) fn check(base: &Reader) -> Result {
     let fs = base.fs();
-    if base.superblock().log_root.get() != 0 {
-        crate::fs_err!(
-            fs,
-            "a log tree has to be replayed before this volume can be written to"
-        );
-        return Err(EROFS);
-    }
     let mut cursor = base.cursor(base.root(tree_id::ROOT)?);
     cursor.seek(&Key::new(tree_id::TREE_RELOC, item_type::ROOT_ITEM, 0))?;
     if let Some((key, _)) = cursor.item() {

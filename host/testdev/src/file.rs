@@ -59,6 +59,10 @@ impl BlockDevice for FileDevice {
         self.size
     }
 
+    fn is_read_only(&self) -> bool {
+        !self.writable
+    }
+
     fn read(&self, offset: u64, buf: &mut [u8]) -> Result {
         crate::check(offset, buf.len(), self.size)?;
         self.file.read_exact_at(buf, offset).map_err(errno)

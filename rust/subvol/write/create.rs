@@ -54,7 +54,7 @@ pub struct Created {
 }
 
 /// The type that the directory entry of an inode of this mode has.
-pub(super) fn file_type_of(mode: u32) -> Result<u8> {
+pub(crate) fn file_type_of(mode: u32) -> Result<u8> {
     Ok(match mode & mode::FMT {
         mode::REG => file_type::REG_FILE,
         mode::DIR => file_type::DIR,

@@ -113,7 +113,7 @@ pub(in crate::subvol) fn add_entry(
 /// # Errors
 ///
 /// `ENOENT` if there is no such entry.
-pub(in crate::subvol) fn remove_entry(
+pub(crate) fn remove_entry(
     trans: &mut Transaction<'_>,
     tree: u64,
     key: &Key,

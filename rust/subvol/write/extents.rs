@@ -99,7 +99,7 @@ fn first_overlap(
 /// # Errors
 ///
 /// `EUCLEAN` for damaged items; those of changing trees.
-pub(super) fn drop_range(
+pub(crate) fn drop_range(
     trans: &mut Transaction<'_>,
     id: InodeId,
     from: u64,
@@ -157,7 +157,7 @@ pub(super) fn part(item: &FileExtentItem, skip: u64, len: u64) -> Result<FileExt
 }
 
 /// Inserts an extent item where the file has nothing, with the reference that it holds.
-pub(super) fn insert_item(
+pub(crate) fn insert_item(
     trans: &mut Transaction<'_>,
     id: InodeId,
     offset: u64,

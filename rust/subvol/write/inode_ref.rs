@@ -17,10 +17,10 @@ use super::InodeId;
 
 /// A name in a directory.
 #[derive(Clone, Copy)]
-pub(super) struct NameAt<'a> {
+pub(crate) struct NameAt<'a> {
     /// The inode number of the directory.
-    pub(super) dir: u64,
-    pub(super) name: &'a [u8],
+    pub(crate) dir: u64,
+    pub(crate) name: &'a [u8],
 }
 
 impl NameAt<'_> {
@@ -72,7 +72,7 @@ fn item_size(trans: &Transaction<'_>, tree: u64, key: &Key) -> Result<usize> {
 /// # Errors
 ///
 /// `EMLINK` if in none.
-pub(super) fn place_for(trans: &Transaction<'_>, id: InodeId, at: NameAt<'_>) -> Result<bool> {
+pub(crate) fn place_for(trans: &Transaction<'_>, id: InodeId, at: NameAt<'_>) -> Result<bool> {
     let most = max_item_size(trans.geometry());
     let len = size_of::<InodeRef>().saturating_add(at.name.len());
     let size = item_size(trans, id.tree, &at.ref_key(id.ino))?;
@@ -91,7 +91,7 @@ pub(super) fn place_for(trans: &Transaction<'_>, id: InodeId, at: NameAt<'_>) ->
 }
 
 /// Gives an inode a name, in the kind of item that [`place_for`] answered.
-pub(super) fn add(
+pub(crate) fn add(
     trans: &mut Transaction<'_>,
     id: InodeId,
     at: NameAt<'_>,
@@ -109,12 +109,12 @@ pub(super) fn add(
 
 /// A name that was found.
 #[derive(Clone, Copy)]
-pub(super) struct FoundName {
+pub(crate) struct FoundName {
     key: Key,
     from: usize,
     to: usize,
     /// The `DIR_INDEX` of the entry.
-    pub(super) index: u64,
+    pub(crate) index: u64,
 }
 
 fn find_in(
@@ -156,7 +156,7 @@ fn find_in(
 /// # Errors
 ///
 /// `ENOENT` if it has no such name.
-pub(super) fn find(trans: &Transaction<'_>, id: InodeId, at: NameAt<'_>) -> Result<FoundName> {
+pub(crate) fn find(trans: &Transaction<'_>, id: InodeId, at: NameAt<'_>) -> Result<FoundName> {
     if let Some(found) = find_in(trans, id.tree, at.ref_key(id.ino), at)? {
         return Ok(found);
     }
@@ -164,7 +164,7 @@ pub(super) fn find(trans: &Transaction<'_>, id: InodeId, at: NameAt<'_>) -> Resu
 }
 
 /// Takes a name away from an inode.
-pub(super) fn remove(trans: &mut Transaction<'_>, tree: u64, found: FoundName) -> Result {
+pub(crate) fn remove(trans: &mut Transaction<'_>, tree: u64, found: FoundName) -> Result {
     let data = edit::get(trans, tree, &found.key)?.ok_or(EUCLEAN)?;
     let (head, tail) = (data.get(..found.from), data.get(found.to..));
     let (head, tail) = (head.ok_or(EUCLEAN)?, tail.ok_or(EUCLEAN)?);

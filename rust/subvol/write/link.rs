@@ -46,7 +46,7 @@ pub struct Unlinked {
 }
 
 /// The `DIR_INDEX` for a new entry of a directory.
-pub(in crate::subvol) fn next_index(trans: &Transaction<'_>, dir: InodeId) -> Result<u64> {
+pub(crate) fn next_index(trans: &Transaction<'_>, dir: InodeId) -> Result<u64> {
     let mut cursor = Cursor::new(trans, EditContext::root(trans, dir.tree)?);
     if !cursor.seek_before(&Key::new(dir.ino, item_type::DIR_INDEX, u64::MAX))? {
         return Ok(FIRST_INDEX);
@@ -83,7 +83,7 @@ pub(in crate::subvol) fn find_dir_entry(
 
 /// Adds both items of a directory entry; that they fit was checked. The directory's own item is
 /// left to the caller.
-pub(in crate::subvol) fn add_dir_entry(
+pub(crate) fn add_dir_entry(
     trans: &mut Transaction<'_>,
     dir: InodeId,
     name: &[u8],
@@ -98,7 +98,7 @@ pub(in crate::subvol) fn add_dir_entry(
 }
 
 /// Removes both items of a directory entry. The directory's own item is left to the caller.
-pub(in crate::subvol) fn remove_dir_entry(
+pub(crate) fn remove_dir_entry(
     trans: &mut Transaction<'_>,
     dir: InodeId,
     name: &[u8],
@@ -110,11 +110,7 @@ pub(in crate::subvol) fn remove_dir_entry(
 }
 
 /// Whether an entry can be added to a directory.
-pub(in crate::subvol) fn check_new_entry(
-    trans: &Transaction<'_>,
-    dir: InodeId,
-    name: &[u8],
-) -> Result {
+pub(crate) fn check_new_entry(trans: &Transaction<'_>, dir: InodeId, name: &[u8]) -> Result {
     let probe = encode_entry(Key::MIN, 0, 0, name, &[])?;
     check_entry(trans, dir.tree, &dir_key(dir, name), name, probe.len())
 }

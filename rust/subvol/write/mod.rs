@@ -35,11 +35,21 @@ pub use rename::{rename, RenameEnd, RenameMode, Renamed};
 pub use truncate::{grow, punch, trim, truncate};
 pub use xattr::{set_xattr, XattrMode};
 
-use dir_item::add_entry;
-pub(super) use link::{
-    add_dir_entry, check_new_entry, find_dir_entry, next_index, remove_dir_entry,
+// For the replay of a log, whose operations are all one transaction.
+pub(crate) use create::file_type_of;
+pub(crate) use dir_item::remove_entry;
+pub(crate) use extents::{drop_range, insert_item as insert_extent_item};
+pub(crate) use inode_ref::{
+    add as add_name, find as find_name, place_for as name_place, remove as remove_name, NameAt,
 };
-pub(super) use orphan::{add as add_orphan, next as next_orphan, remove as remove_orphan};
+pub(crate) use link::{add_dir_entry, check_new_entry, next_index, remove_dir_entry};
+pub(crate) use orphan::{
+    add_unused as add_unused_orphan, exists as has_orphan, remove as remove_orphan,
+};
+
+use dir_item::add_entry;
+pub(super) use link::find_dir_entry;
+pub(super) use orphan::{add as add_orphan, next as next_orphan};
 
 use super::inode;
 use crate::format::inode::{InodeItem, Timespec};
@@ -160,7 +170,7 @@ pub(super) fn read_dir(trans: &Transaction<'_>, id: InodeId) -> Result<InodeItem
     Ok(item)
 }
 
-pub(super) const fn inode_key(ino: u64) -> Key {
+pub(crate) const fn inode_key(ino: u64) -> Key {
     Key::new(ino, item_type::INODE_ITEM, 0)
 }
 

@@ -18,7 +18,7 @@ const fn orphan_key(object: u64) -> Key {
 }
 
 /// Whether an inode has an orphan item.
-pub(super) fn exists(trans: &Transaction<'_>, id: InodeId) -> Result<bool> {
+pub(crate) fn exists(trans: &Transaction<'_>, id: InodeId) -> Result<bool> {
     let mut cursor = Cursor::new(trans, EditContext::root(trans, id.tree)?);
     cursor.seek(&orphan_key(id.ino))
 }
@@ -26,11 +26,16 @@ pub(super) fn exists(trans: &Transaction<'_>, id: InodeId) -> Result<bool> {
 /// Adds the orphan item of an inode, which is in use.
 pub(in crate::subvol) fn add(trans: &mut Transaction<'_>, id: InodeId) -> Result {
     trans.note_orphan(id.tree, id.ino)?;
+    add_unused(trans, id)
+}
+
+/// Adds the orphan item of an inode that nobody uses: [`clean_orphans`] removes both.
+pub(crate) fn add_unused(trans: &mut Transaction<'_>, id: InodeId) -> Result {
     edit::insert(trans, id.tree, &orphan_key(id.ino), &[])
 }
 
 /// Removes the orphan item of an inode.
-pub(in crate::subvol) fn remove(trans: &mut Transaction<'_>, id: InodeId) -> Result {
+pub(crate) fn remove(trans: &mut Transaction<'_>, id: InodeId) -> Result {
     edit::delete(trans, id.tree, &orphan_key(id.ino))?;
     trans.forget_orphan(id.tree, id.ino);
     Ok(())

@@ -13,6 +13,7 @@ mod open;
 mod path;
 mod progress;
 mod receive;
+mod replay_log;
 mod send;
 
 use clap::{Parser, Subcommand};
@@ -62,6 +63,11 @@ enum Command {
         /// The image or device.
         image: PathBuf,
     },
+    /// Replay the log that a power cut left, as a mount does.
+    ReplayLog {
+        /// The image or device, which nobody may have mounted.
+        image: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -73,6 +79,7 @@ fn main() -> ExitCode {
         Command::Receive(args) => receive::run(&args),
         Command::Balance(args) => balance::run(&args),
         Command::CheckNodes { image } => check::run(&image),
+        Command::ReplayLog { image } => replay_log::run(&image),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

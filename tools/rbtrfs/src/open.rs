@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use kernel::prelude::GFP_KERNEL;
 use kernel::sync::Arc;
 use rbtrfs_engine::device::BlockDevice;
+use rbtrfs_engine::log::{self, Replay};
 use rbtrfs_engine::volume::{Fs, OpenOptions};
 use rbtrfs_testdev::FileDevice;
 use std::path::Path;
@@ -20,5 +21,7 @@ pub fn open(image: &Path, writable: bool) -> Result<Arc<Fs>> {
         read_only: !writable,
         ..OpenOptions::default()
     };
-    Fs::open(device, &options).what(image.display())
+    // Without writing there is no replay.
+    let replay = if writable { Replay::Yes } else { Replay::No };
+    log::open(device, &options, replay).what(image.display())
 }
