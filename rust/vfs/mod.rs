@@ -15,6 +15,7 @@
 
 pub mod platform;
 
+mod anon_dev;
 mod attributes;
 mod balance_resume;
 mod bdev;
@@ -59,6 +60,7 @@ mod thread;
 mod workqueue;
 mod write;
 mod writeback;
+mod writers;
 mod xattr;
 
 pub(crate) use attributes::now;

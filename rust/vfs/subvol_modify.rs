@@ -328,10 +328,11 @@ impl OpenFile<'_> {
     pub(crate) fn set_subvolume_read_only(&self, read_only: bool) -> Result {
         let subvolume = self.inode().subvolume();
         if read_only {
-            // Nobody dirties anything any more, and what is dirty becomes part of it.
+            // Nobody makes anything dirty any more, and what is dirty becomes part of it.
             let before = subvolume.is_read_only();
             subvolume.set_read_only(true);
-            let done = self.write_back_all().and_then(|()| {
+            let settled = subvolume.writers().wait();
+            let done = settled.and_then(|()| self.write_back_all()).and_then(|()| {
                 let _writing = self.want_write()?;
                 subvolume::set_read_only(self.fs(), self.tree(), true)
             });

@@ -2,10 +2,10 @@
 //! What is kept in memory for each subvolume that was looked at: its device number, and whether it
 //! may be written.
 
+use super::anon_dev::AnonDev;
 use super::snapshot_lock::SnapshotLock;
-use crate::bindings;
+use super::writers::Writers;
 use core::ops::Deref;
-use kernel::error::to_result;
 use kernel::new_mutex;
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Full, Relaxed};
@@ -14,13 +14,13 @@ use kernel::sync::Mutex;
 /// A subvolume; every one looks like a device of its own.
 pub(super) struct Subvolume {
     tree: u64,
-    dev: u32,
-    read_only: Atomic<bool>,
+    dev: AnonDev,
     deleted: Atomic<bool>,
     /// How many of its inodes are in memory, or [`Self::CLAIMED`].
     inodes: Atomic<i64>,
     /// Orphans that the last mount left were looked for.
     cleaned: Atomic<bool>,
+    writers: Pin<KBox<Writers>>,
     snapshot_lock: Pin<KBox<SnapshotLock>>,
 }
 
@@ -30,17 +30,13 @@ impl Subvolume {
 
     fn new(tree: u64, read_only: bool) -> Result<KBox<Self>> {
         let snapshot_lock = SnapshotLock::new()?;
-        let mut status = 0;
-        // SAFETY: The pointer is valid for the write.
-        let dev = unsafe { bindings::rbtrfs_new_anon_dev(&mut status) };
-        to_result(status)?;
         let subvolume = Self {
             tree,
-            dev,
-            read_only: Atomic::new(read_only),
+            dev: AnonDev::new()?,
             deleted: Atomic::new(false),
             inodes: Atomic::new(0),
             cleaned: Atomic::new(false),
+            writers: Writers::new(read_only)?,
             snapshot_lock,
         };
         Ok(KBox::new(subvolume, GFP_KERNEL)?)
@@ -48,7 +44,7 @@ impl Subvolume {
 
     /// The device number that `stat` shows.
     pub(super) fn dev(&self) -> u32 {
-        self.dev
+        self.dev.number()
     }
 
     /// The writes to it that have no space but what was preallocated.
@@ -56,14 +52,19 @@ impl Subvolume {
         &self.snapshot_lock
     }
 
+    /// Those who make data in it dirty.
+    pub(super) fn writers(&self) -> &Writers {
+        &self.writers
+    }
+
     /// Whether nothing in it may be changed.
     pub(super) fn is_read_only(&self) -> bool {
-        self.read_only.load(Relaxed)
+        self.writers.is_read_only()
     }
 
     /// Notes that the subvolume was made read-only, or writable.
     pub(super) fn set_read_only(&self, read_only: bool) {
-        self.read_only.store(read_only, Relaxed);
+        self.writers.set_read_only(read_only);
     }
 
     /// Whether it was deleted; then its inodes are of no use.
@@ -150,13 +151,6 @@ impl Drop for Entered<'_> {
     fn drop(&mut self) {
         // Whoever had the subvolume deleted wakes the cleaner, which comes again after a while.
         self.0.leave();
-    }
-}
-
-impl Drop for Subvolume {
-    fn drop(&mut self) {
-        // SAFETY: The number is ours, and no inode that shows it is left.
-        unsafe { bindings::free_anon_bdev(self.dev) }
     }
 }
 

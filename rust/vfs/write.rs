@@ -11,6 +11,7 @@ use super::lock::{Exclusive, InodeGuard};
 use super::page_cache;
 use super::snapshot_lock::NocowWriteGuard;
 use super::table::Table;
+use super::writers::Dirtying;
 use crate::bindings;
 use crate::format::inode::inode_flags;
 use crate::platform::NofsScope;
@@ -74,6 +75,9 @@ fn provide(inode: &Inode, start: u64, end: u64) -> Result<Provided<'_>> {
     }
 }
 
+/// What is mapped is about to become dirty.
+const DIRTIES: u32 = bindings::IOMAP_WRITE | bindings::IOMAP_ZERO;
+
 /// `iomap_ops::iomap_begin`. All of a file is said to be mapped: reading finds out by itself what
 /// is a hole.
 ///
@@ -103,8 +107,10 @@ unsafe extern "C" fn begin(
         map.offset = offset;
         map.length = end.saturating_sub(start);
         map.type_ = bindings::IOMAP_MAPPED as u16;
-        if flags & (bindings::IOMAP_WRITE | bindings::IOMAP_ZERO) != 0 {
+        if flags & DIRTIES != 0 {
+            let dirtying = inode.subvolume().writers().begin()?;
             let space = provide(inode, start, end)?;
+            dirtying.suspend();
             map.validity_cookie = space.sequence;
             map.private = space
                 .nocow
@@ -120,11 +126,11 @@ unsafe extern "C" fn begin(
 ///
 /// As iomap calls it, with a mapping that [`begin`] has filled in.
 unsafe extern "C" fn end(
-    _inode: *mut bindings::inode,
+    inode: *mut bindings::inode,
     _pos: i64,
     _length: i64,
     _written: isize,
-    _flags: kernel::ffi::c_uint,
+    flags: kernel::ffi::c_uint,
     map: *mut bindings::iomap,
 ) -> kernel::ffi::c_int {
     // SAFETY: iomap calls this once for each mapping of [`begin`], whose subvolume outlives its
@@ -133,6 +139,11 @@ unsafe extern "C" fn end(
         let writing = (*map).private;
         if !writing.is_null() {
             drop(NocowWriteGuard::from_raw(writing));
+        }
+        if flags & DIRTIES != 0 {
+            drop(Dirtying::resume(
+                Inode::from_raw(inode).subvolume().writers(),
+            ));
         }
     }
     0
