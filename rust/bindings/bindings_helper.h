@@ -100,6 +100,7 @@ void rbtrfs_inode_set_times(struct inode *inode, s64 asec, u32 ansec, s64 msec, 
 void rbtrfs_inode_set_version(struct inode *inode, u64 version);
 void rbtrfs_inode_enable_large_folios(struct inode *inode);
 void rbtrfs_inode_no_highmem(struct inode *inode);
+void rbtrfs_inode_no_xattrs(struct inode *inode);
 void rbtrfs_inode_cache_no_acl(struct inode *inode);
 struct dentry *rbtrfs_dget(struct dentry *dentry);
 struct inode *rbtrfs_d_inode(const struct dentry *dentry);

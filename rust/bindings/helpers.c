@@ -339,6 +339,11 @@ int rbtrfs_init_security(struct inode *inode, struct inode *dir, const u8 *name,
 	return security_inode_init_security(inode, dir, name ? &qstr : NULL, collect, data);
 }
 
+void rbtrfs_inode_no_xattrs(struct inode *inode)
+{
+	inode->i_opflags &= ~IOP_XATTR;
+}
+
 void rbtrfs_inode_set_fop(struct inode *inode, const struct file_operations *fop)
 {
 	inode->i_fop = fop;

@@ -169,9 +169,6 @@ pub(super) unsafe extern "C" fn write_inode(
 ) -> kernel::ffi::c_int {
     // SAFETY: By this function's contract.
     let inode = unsafe { Inode::from_raw(inode) };
-    if inode.is_empty_subvol_dir() {
-        return 0;
-    }
     from_result(|| match store(inode) {
         Ok(()) => Ok(0),
         // The subvolume was made read-only or is being deleted: the times of the last write go with
@@ -192,9 +189,6 @@ unsafe fn set(
     // SAFETY: The VFS passes a dentry that it holds, and has locked its inode.
     let inode = unsafe { Exclusive::assume(Inode::of_dentry(dentry)) };
     inode.subvolume().check_writable()?;
-    if inode.is_empty_subvol_dir() {
-        return Err(EPERM);
-    }
     // SAFETY: The arguments are the VFS's own.
     to_result(unsafe { bindings::setattr_prepare(idmap, dentry, attr) })?;
     // SAFETY: As above.
@@ -309,7 +303,7 @@ pub(super) unsafe extern "C" fn fileattr_set(
                 bindings::rbtrfs_kattr_has_fsx(attr),
             )
         };
-        if more || inode.is_empty_subvol_dir() {
+        if more {
             return Err(EOPNOTSUPP);
         }
         let old = inode.info().flags();
@@ -346,11 +340,7 @@ pub(super) unsafe extern "C" fn getattr(
     unsafe {
         bindings::generic_fillattr(idmap, mask, inode.as_ptr(), stat);
         let stat = &mut *stat;
-        // A stand-in keeps the device of the superblock, as in the C driver: whoever stays within
-        // one subvolume passes it by, as send does.
-        if !inode.is_empty_subvol_dir() {
-            stat.dev = inode.subvolume().dev();
-        }
+        stat.dev = inode.subvolume().dev();
         stat.subvol = info.tree;
         stat.result_mask |= bindings::STATX_SUBVOL | STATX_BTIME;
         stat.btime.tv_sec = info.created.0;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Directories: look-up, across the borders of subvolumes, and listing.
 
-use super::iget::{iget, new_simple_dir};
+use super::iget::iget;
 use super::inode::{self, running_view, Inode, InodeRef, ROOT_DIR};
 use super::super_block::SuperBlock;
 use super::table::Table;
-use super::{fsync, ioctl, namespace};
+use super::{fsync, ioctl, namespace, stub};
 use crate::bindings;
 use crate::format::dir::{file_type, NAME_LEN};
 use crate::format::root::RootRef;
@@ -53,9 +53,6 @@ fn lookup_name(parent: &Inode, name: &[u8]) -> Result<Option<InodeRef>> {
     if name.len() > NAME_LEN {
         return Err(ENAMETOOLONG);
     }
-    if parent.is_empty_subvol_dir() {
-        return Ok(None);
-    }
     let Some(target) = find(parent, name)? else {
         return Ok(None);
     };
@@ -77,7 +74,7 @@ fn lookup_name(parent: &Inode, name: &[u8]) -> Result<Option<InodeRef>> {
         }
         item_type::ROOT_ITEM => match enter_subvolume(parent, name, location.objectid)? {
             Some(inode) => inode,
-            None => new_simple_dir(parent)?,
+            None => stub::new(parent)?,
         },
         _ => return Err(damaged(sb, parent, "has an entry that leads to no inode")),
     };
@@ -169,14 +166,21 @@ unsafe extern "C" fn lookup(
     // SAFETY: The name of a dentry under look-up does not change while its directory is locked, and
     // it is not used once the dentry was spliced.
     let name = unsafe { name_of(dentry) };
-    let inode = match lookup_name(parent, name) {
-        Ok(Some(inode)) => inode.into_raw(),
-        Ok(None) => core::ptr::null_mut(),
+    let found = match lookup_name(parent, name) {
+        Ok(found) => found,
         Err(e) => return e.to_ptr(),
     };
+    let is_stub = found.as_ref().is_some_and(|inode| inode.is_stub());
+    let inode = found.map_or(core::ptr::null_mut(), InodeRef::into_raw);
     // SAFETY: The dentry is the VFS's, the inode reference ours to give, and of the same
-    // superblock.
-    unsafe { bindings::d_splice_alias(inode, dentry) }
+    // superblock. A stub is in no other dentry, so that this one holds it when it is spliced.
+    unsafe {
+        let spliced = bindings::d_splice_alias(inode, dentry);
+        if is_stub && spliced.is_null() {
+            bindings::d_mark_dontcache(inode);
+        }
+        spliced
+    }
 }
 
 /// The `DT_*` type for a `BTRFS_FT_*` one: the same numbers as those of file modes.
@@ -256,9 +260,6 @@ impl Batch {
 ///
 /// `ctx` is the context of a running `iterate_shared` call.
 unsafe fn emit(dir: &Inode, end: u64, ctx: *mut bindings::dir_context) -> Result {
-    if dir.is_empty_subvol_dir() {
-        return Ok(());
-    }
     loop {
         // SAFETY: By this function's contract.
         let position = unsafe { (*ctx).pos }.max(FIRST_INDEX);
@@ -296,9 +297,6 @@ unsafe fn emit(dir: &Inode, end: u64, ctx: *mut bindings::dir_context) -> Result
 
 /// The index after all entries that the directory has now.
 fn find_end(dir: &Inode) -> Result<u64> {
-    if dir.is_empty_subvol_dir() {
-        return Ok(0);
-    }
     let (view, root) = dir.tree()?;
     let ino = dir.info().ino;
     let mut cursor = Cursor::new(&*view, root);

@@ -41,7 +41,7 @@ pub(super) unsafe extern "C" fn evict_inode(inode: *mut bindings::inode) {
     if gone {
         // SAFETY: The inode is of ours and was complete.
         let inode = unsafe { Inode::from_raw(inode) };
-        if !inode.is_empty_subvol_dir() {
+        if !inode.is_stub() {
             delete(inode);
         }
     }

@@ -84,7 +84,7 @@ unsafe extern "C" fn encode_fh(
         let parent = (!parent.is_null()).then(|| Inode::from_raw(parent));
         (Inode::from_raw(inode), parent, *max_len)
     };
-    if inode.is_empty_subvol_dir() {
+    if inode.is_stub() {
         return FILEID_INVALID;
     }
     let (kind, words) = kind(inode, parent);

@@ -3,8 +3,8 @@
 
 use super::delalloc::Delalloc;
 use super::inode::{
-    info_ptr, running_view, Inode, InodeRef, EMPTY_SUBVOL_DIR, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO,
-    S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK,
+    info_ptr, running_view, Inode, InodeRef, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT,
+    S_IFREG, S_IFSOCK,
 };
 use super::subvolume::{Entered, Subvolume};
 use super::super_block::SuperBlock;
@@ -335,36 +335,5 @@ impl Drop for Unmade<'_> {
     fn drop(&mut self) {
         // SAFETY: The reference is ours, and the inode in no hash, so that it goes.
         unsafe { bindings::iput(self.inode.as_ptr()) }
-    }
-}
-
-/// An empty directory in the place of a subvolume that is not there: in a snapshot, those within
-/// its source.
-///
-/// # Errors
-///
-/// `ENOMEM`.
-pub(super) fn new_simple_dir(parent: &Inode) -> Result<InodeRef> {
-    const MODE: u32 = S_IFDIR | 0o755;
-    let subvolume = parent.subvolume().enter()?;
-    // SAFETY: The superblock is valid.
-    let inode = unsafe { bindings::new_inode(parent.super_block().as_ptr()) };
-    let found = NonNull::new(inode).ok_or(ENOMEM)?;
-    let now = crate::platform::now();
-    // SAFETY: The inode is in no hash, so it is ours alone until it is returned.
-    unsafe {
-        let info = info_ptr(inode);
-        (*info).tree = parent.info().tree;
-        (*info).subvolume = subvolume.keep();
-        (*info).ino = EMPTY_SUBVOL_DIR;
-        (*info).created = now;
-        (*inode).i_ino = EMPTY_SUBVOL_DIR;
-        (*inode).i_mode = MODE as bindings::umode_t;
-        (*inode).i_op = dir::INODE_OPERATIONS.as_ptr();
-        bindings::rbtrfs_inode_set_fop(inode, dir::FILE_OPERATIONS.as_ptr());
-        bindings::rbtrfs_inode_inherit_owner(inode, parent.as_ptr());
-        bindings::rbtrfs_inode_set_times(inode, now.0, now.1, now.0, now.1, now.0, now.1);
-        bindings::inode_set_flags(inode, bindings::S_NOATIME, bindings::S_NOATIME);
-        Ok(InodeRef::from_raw(found))
     }
 }

@@ -13,7 +13,7 @@
 use super::delalloc::Delalloc;
 use super::subvolume::Subvolume;
 use super::super_block::SuperBlock;
-use super::{attributes, special, xattr};
+use super::{attributes, special, stub, xattr};
 use crate::bindings;
 use crate::format::inode::inode_flags;
 use crate::platform::NofsScope;
@@ -29,12 +29,10 @@ use kernel::types::Opaque;
 
 /// The number of a subvolume's root directory.
 pub(super) const ROOT_DIR: u64 = 256;
-/// The number that the stand-in for a subvolume which is not there has.
-pub(super) const EMPTY_SUBVOL_DIR: u64 = 2;
 
 /// What rbtrfs keeps for an inode.
 pub(super) struct InodeInfo {
-    /// The subvolume's tree; that of the parent for a stand-in.
+    /// The subvolume's tree; that of the parent for a stub directory.
     pub(super) tree: u64,
     /// The number within the subvolume.
     pub(super) ino: u64,
@@ -141,8 +139,9 @@ impl Inode {
         self.mode() & S_IFMT == S_IFDIR
     }
 
-    pub(super) fn is_empty_subvol_dir(&self) -> bool {
-        self.info().ino == EMPTY_SUBVOL_DIR
+    /// Whether it is a stub directory, which is in no tree.
+    pub(super) fn is_stub(&self) -> bool {
+        self.info().ino == stub::INO
     }
 
     pub(super) fn size(&self) -> u64 {

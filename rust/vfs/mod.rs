@@ -47,6 +47,7 @@ mod shutdown;
 mod snapshot_lock;
 mod special;
 mod statfs;
+mod stub;
 mod subvol_modify;
 mod subvol_path;
 mod subvolume;

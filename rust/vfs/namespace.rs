@@ -28,11 +28,7 @@ struct New<'a> {
 
 /// Whether something in a directory may be changed.
 fn check_dir(dir: &Inode) -> Result {
-    dir.subvolume().check_writable()?;
-    if dir.is_empty_subvol_dir() {
-        return Err(EPERM);
-    }
-    Ok(())
+    dir.subvolume().check_writable()
 }
 
 /// Makes an inode in `dir`, or one without a name if there is none.
@@ -276,7 +272,7 @@ unsafe fn remove(dir: *mut bindings::inode, dentry: *mut bindings::dentry, is_di
         write::unlink(dir.fs(), id(&dir), name, now())?
     };
     take_over_dir(dir, &removed.dir);
-    if !inode.is_empty_subvol_dir() {
+    if !inode.is_stub() {
         take_over_names(inode, &removed.item);
     }
     Ok(())
@@ -355,7 +351,7 @@ impl<'a> End<'a> {
     /// Whether the name leads to a subvolume.
     fn is_subvolume(&self) -> bool {
         self.inode
-            .is_some_and(|inode| inode.info().ino == ROOT_DIR || inode.is_empty_subvol_dir())
+            .is_some_and(|inode| inode.info().ino == ROOT_DIR || inode.is_stub())
     }
 }
 
@@ -368,6 +364,9 @@ unsafe fn rename_ends(
     to: &End<'_>,
     flags: u32,
 ) -> Result {
+    if to.dir.is_stub() {
+        return Err(EPERM);
+    }
     check_dir(&from.dir)?;
     check_dir(&to.dir)?;
     let moved = from.inode.ok_or(ENOENT)?;
@@ -379,7 +378,7 @@ unsafe fn rename_ends(
         return Err(EXDEV);
     }
     // Something takes the name of a subvolume only by changing places with it.
-    if moved.is_empty_subvol_dir() || (to.is_subvolume() && !exchange) {
+    if moved.is_stub() || (to.is_subvolume() && !exchange) {
         return Err(ENOTEMPTY);
     }
     let time = now();

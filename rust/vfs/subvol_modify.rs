@@ -191,9 +191,6 @@ impl OpenFile<'_> {
         let changing = unsafe { Changing::create(idmap, parent, name) }?;
         let dir = changing.dir();
         dir.subvolume().check_writable()?;
-        if dir.is_empty_subvol_dir() {
-            return Err(EPERM);
-        }
         let (fs, sb) = (dir.fs(), dir.super_block());
         let made = match make {
             Make::Empty => {

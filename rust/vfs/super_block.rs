@@ -5,6 +5,7 @@
 //! `kill_sb` frees it, after the VFS has put away all inodes; so a mount that fails later on frees
 //! it the same way.
 
+use super::anon_dev::AnonDev;
 use super::balance_resume::BalanceResume;
 use super::bdev::Bdev;
 use super::cleaner::Cleaner;
@@ -144,6 +145,8 @@ pub(super) struct Volume {
     inode_cache: NonNull<bindings::kmem_cache>,
     resume: BalanceResume,
     committer: Committer,
+    /// The device number of what is in no subvolume.
+    dev: AnonDev,
     cleaner: Cleaner,
     readers: Workqueue,
     /// Seconds between commits.
@@ -166,6 +169,7 @@ impl Volume {
             inode_cache: cache,
             resume: BalanceResume::new(options.skip_balance)?,
             committer,
+            dev: AnonDev::new()?,
             cleaner: Cleaner::new()?,
             readers: Workqueue::new(c"btrfs-read", READERS)?,
             interval: options.commit_interval,
@@ -196,6 +200,10 @@ impl Volume {
 
     pub(super) fn inode_cache(&self) -> *mut bindings::kmem_cache {
         self.inode_cache.as_ptr()
+    }
+    /// The device number of what is in no subvolume: of stub directories.
+    pub(super) fn dev(&self) -> u32 {
+        self.dev.number()
     }
 
     fn has_free_space_tree(&self) -> Result<bool> {

@@ -14,9 +14,6 @@ use kernel::str::as_char_ptr_in_const_context;
 
 /// Copies the attribute `name` to `buffer`, or tells its size where that is empty.
 fn read(inode: &Inode, name: &CStr, buffer: &mut [u8]) -> Result<usize> {
-    if inode.is_empty_subvol_dir() {
-        return Err(ENODATA);
-    }
     let (view, root) = inode.tree()?;
     let ino = inode.info().ino;
     subvol::xattr::get(&*view, root, ino, name.to_bytes(), |value| {
@@ -73,11 +70,7 @@ fn store(inode: &Inode, name: &[u8], value: Option<&[u8]>, mode: XattrMode) -> R
 
 /// Whether attributes may be changed.
 fn check(inode: &Inode) -> Result {
-    inode.subvolume().check_writable()?;
-    if inode.is_empty_subvol_dir() {
-        return Err(EOPNOTSUPP);
-    }
-    Ok(())
+    inode.subvolume().check_writable()
 }
 
 /// Whether a property makes sense. How to compress is kept for other drivers; this one never does.
@@ -181,9 +174,6 @@ pub(super) static HANDLERS: Handlers = Handlers([
 /// Writes all names, each with its terminator, or tells how many bytes they take where `buffer` is
 /// empty.
 fn list_names(inode: &Inode, buffer: &mut [u8]) -> Result<usize> {
-    if inode.is_empty_subvol_dir() {
-        return Ok(0);
-    }
     let (view, root) = inode.tree()?;
     let ino = inode.info().ino;
     let mut used: usize = 0;

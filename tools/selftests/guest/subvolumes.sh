@@ -56,6 +56,87 @@ deleted_in_use() {
 	timeout 60 btrfs subvolume sync "$MNT" >/dev/null && ! btrfs subvolume list -d "$MNT" | grep -q .
 }
 
+# In a snapshot, an entry for a subvolume leads to an empty directory that takes attributes for as
+# long as it is in use.
+stubs() {
+	local dir snapshot
+	btrfs -q subvolume create "$MNT/outer" && btrfs -q subvolume create "$MNT/outer/inner" && touch "$MNT/outer/file" &&
+		btrfs -q subvolume snapshot "$MNT/outer" "$MNT/stubs" && btrfs -q subvolume snapshot -r "$MNT/outer" "$MNT/stubs-read-only" || return
+	chown -R 9:9 "$MNT/stubs" && chmod -R g+w "$MNT/stubs" && [ "$(stat -c %u:%a "$MNT/stubs/file")" = 9:664 ] || return
+	for snapshot in stubs stubs-read-only; do
+		dir=$MNT/$snapshot/inner
+		chown 8 "$dir" && chmod 700 "$dir" && touch -d @1 "$dir" || return
+		[ "$(stat -c %i:%a:%F "$dir")" = "2:755:directory" ] || { stat "$dir" && return 1; }
+		[ -z "$(ls -A "$dir")" ] && [ "$(stat -c %d "$dir")" != "$(stat -c %d "$MNT/$snapshot")" ] &&
+			[ "$(stat -c %Hd "$dir")" = 0 ] && [ "$(stat -c %W "$dir")" = 0 ] || { stat "$dir" && return 1; }
+		! touch "$dir/x" 2>/tmp/stub.error && grep -q 'Permission denied' /tmp/stub.error || { cat /tmp/stub.error && return 1; }
+		! mkdir "$dir/x" 2>/tmp/stub.error && grep -q 'not permitted' /tmp/stub.error || { cat /tmp/stub.error && return 1; }
+		! mv "$MNT/stubs/file" "$dir/x" 2>/tmp/stub.error && grep -q 'not permitted' /tmp/stub.error || { cat /tmp/stub.error && return 1; }
+		! setfattr -n user.x -v y "$dir" 2>/tmp/stub.error && grep -q 'not supported' /tmp/stub.error || { cat /tmp/stub.error && return 1; }
+	done
+	rmdir "$MNT/stubs/inner" && ! [ -e "$MNT/stubs/inner" ] && ! rmdir "$MNT/stubs-read-only/inner" 2>/dev/null &&
+		btrfs -q subvolume delete "$MNT/stubs" "$MNT/stubs-read-only" "$MNT/outer/inner" "$MNT/outer"
+}
+
+# Who has a file open for writing when its subvolume turns read-only: what was taken is kept, no
+# more is taken.
+open_when_read_only() {
+	btrfs -q subvolume create "$MNT/flipped" && python3 - "$MNT/flipped" <<-'P' || return
+		import errno, mmap, os, subprocess, sys, threading
+
+		path = sys.argv[1]
+		def set_read_only(value):
+		    subprocess.run(["btrfs", "property", "set", path, "ro", value], check=True)
+		def fails(call, *args):
+		    try:
+		        call(*args)
+		    except OSError as e:
+		        assert e.errno == errno.EROFS, e
+		    else:
+		        raise AssertionError(call)
+		def write():
+		    global taken
+		    try:
+		        while True:
+		            taken += os.pwrite(file, b"x" * 1000, taken)
+		    except OSError as e:
+		        assert e.errno == errno.EROFS, e
+
+		file = os.open(path + "/file", os.O_CREAT | os.O_RDWR)
+		mapped = os.open(path + "/mapped", os.O_CREAT | os.O_RDWR)
+		os.pwrite(mapped, b"a" * 8192, 0)
+		for _ in range(5):
+		    taken = os.fstat(file).st_size
+		    memory = mmap.mmap(mapped, 8192)
+		    memory[0] = ord("b")
+		    writer = threading.Thread(target=write)
+		    writer.start()
+		    while taken < 100000:
+		        pass
+		    set_read_only("true")
+		    writer.join()
+		    fails(os.ftruncate, file, 1)
+		    fails(os.fchmod, file, 0o600)
+		    fails(os.setxattr, file, "user.x", b"y")
+		    assert os.fstat(file).st_size == taken and os.fstat(file).st_mode & 0o777 == 0o755, os.fstat(file)
+		    os.fsync(file)
+		    # Through a mapping there is no error to be told but a signal.
+		    child = os.fork()
+		    if child == 0:
+		        memory[1] = ord("c")
+		        os._exit(0)
+		    assert os.waitpid(child, 0)[1] == 7
+		    with open("/proc/sys/vm/drop_caches", "w") as caches:
+		        caches.write("3")
+		    assert os.pread(file, taken + 1, 0) == b"x" * taken
+		    assert os.pread(mapped, 8192, 0) == b"b" + b"a" * 8191
+		    set_read_only("false")
+		os.pwrite(file, b"y", 0)
+		set_read_only("true")
+	P
+	umount "$MNT" && mount "$DISK1" "$MNT" && [ "$(tr -d x <"$MNT/flipped/file")" = y ] && btrfs -q subvolume delete "$MNT/flipped"
+}
+
 # What sync promised is on the disk while the volume is in use: a copy of the disk shows it.
 synced_copy() {
 	sync -f "$MNT" && fsfreeze -f "$MNT" && tree_digest "$MNT/tree" >/tmp/copy.digest && dd if="$DISK1" of="$DISK3" bs=1M count=600 status=none
@@ -81,7 +162,7 @@ knows_uuids() {
 	btrfs inspect-internal dump-super "$DISK1" | awk '{ of[$1] = $2 } END { exit of["generation"] != of["uuid_tree_generation"] }'
 }
 
-plan 18
+plan 20
 checks=$(uuid_checks)
 load_btrfs
 prepare_streams || bail "no streams"
@@ -96,6 +177,8 @@ check "flags and names of subvolumes" subvolume_flags
 check "deleted subvolumes go" delete_subvolumes
 check "a deleted subvolume in use" deleted_in_use
 check "an empty subvolume goes like a folder" sh -c "btrfs subvolume create $MNT/empty >/dev/null && rmdir $MNT/empty && ! [ -e $MNT/empty ]"
+check "stub directories" stubs
+check "a file is open for writing when its subvolume turns read-only" open_when_read_only
 check "the default subvolume is set" sh -c "btrfs subvolume set-default $MNT/one && btrfs subvolume get-default $MNT | grep -q 'path one' && btrfs subvolume set-default 5 $MNT"
 check "freeze" synced_copy
 check_kept "$DISK1"
