@@ -111,6 +111,37 @@ pub(super) fn touch(inode: &Inode, time: Timespec, transid: u64) {
     inode.set_changed(transid);
 }
 
+/// The VFS's copy of an inode's owner, mode and times before a change, to be brought back if that
+/// fails.
+struct Before(bindings::rbtrfs_attributes);
+
+impl Before {
+    fn of(inode: Exclusive<'_>) -> Self {
+        let mut found: bindings::rbtrfs_attributes = pin_init::zeroed();
+        // SAFETY: The inode is valid.
+        unsafe { bindings::rbtrfs_inode_attributes(inode.as_ptr(), &mut found) };
+        Self(found)
+    }
+
+    fn restore(&self, inode: Exclusive<'_>) {
+        let Self(before) = self;
+        // SAFETY: The inode is valid, and locked.
+        unsafe {
+            (*inode.as_ptr()).i_mode = before.mode as bindings::umode_t;
+            bindings::rbtrfs_inode_set_owner(inode.as_ptr(), before.uid, before.gid);
+            bindings::rbtrfs_inode_set_times(
+                inode.as_ptr(),
+                before.atime,
+                before.atime_nsec,
+                before.mtime,
+                before.mtime_nsec,
+                before.ctime,
+                before.ctime_nsec,
+            );
+        }
+    }
+}
+
 /// Stores the VFS's copy of an inode's attributes in its tree.
 ///
 /// # Errors
@@ -203,9 +234,10 @@ unsafe fn set(
             take_over_now(&inode, true);
         }
     }
+    let before = Before::of(inode);
     // SAFETY: As above.
     unsafe { bindings::setattr_copy(idmap, inode.as_ptr(), attr) };
-    store(&inode)?;
+    store(&inode).inspect_err(|_| before.restore(inode))?;
     if valid & bindings::ATTR_MODE != 0 {
         // SAFETY: As above.
         to_result(unsafe {
@@ -306,10 +338,13 @@ pub(super) unsafe extern "C" fn fileattr_set(
         if more {
             return Err(EOPNOTSUPP);
         }
-        let old = inode.info().flags();
+        let (old, before) = (inode.info().flags(), Before::of(inode));
         inode.set_flags(new_flags(old, wanted)?);
         take_over_now(&inode, false);
-        store(&inode).inspect_err(|_| inode.set_flags(old))?;
+        store(&inode).inspect_err(|_| {
+            inode.set_flags(old);
+            before.restore(inode);
+        })?;
         Ok(0)
     })
 }

@@ -79,17 +79,24 @@ unsafe extern "C" fn llseek(
 }
 
 /// `file_operations::open`: a direct read is allowed, and goes through the page cache all the same.
+/// On a volume that was shut down there is nothing to open.
 ///
 /// # Safety
 ///
 /// As the VFS calls it, for a regular file of ours.
 unsafe extern "C" fn open(
-    _inode: *mut bindings::inode,
+    inode: *mut bindings::inode,
     file: *mut bindings::file,
 ) -> kernel::ffi::c_int {
-    // SAFETY: The file is being opened, so that nobody else uses it.
-    unsafe { (*file).f_mode |= bindings::rbtrfs_FMODE_CAN_ODIRECT };
-    0
+    from_result(|| {
+        // SAFETY: The VFS passes an inode that it holds; the file is being opened, so that nobody
+        // else uses it.
+        unsafe {
+            Inode::from_raw(inode).fs().check_shut_down()?;
+            (*file).f_mode |= bindings::rbtrfs_FMODE_CAN_ODIRECT;
+        }
+        Ok(0)
+    })
 }
 
 /// `file_operations::read_iter`.

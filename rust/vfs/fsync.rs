@@ -11,7 +11,7 @@ use kernel::prelude::*;
 ///
 /// # Errors
 ///
-/// What writing its data gives, and those of a commit.
+/// `EIO` if the volume was shut down; what writing its data gives, and those of a commit.
 ///
 /// # Safety
 ///
@@ -19,6 +19,7 @@ use kernel::prelude::*;
 pub(super) unsafe fn sync(file: *mut bindings::file) -> Result {
     // SAFETY: By this function's contract.
     let inode = unsafe { Inode::of_file(file) };
+    inode.fs().check_shut_down()?;
     // SAFETY: As above.
     to_result(unsafe { bindings::file_write_and_wait_range(file, 0, i64::MAX) })?;
     // Times of a write that are still only in memory.
@@ -57,8 +58,12 @@ pub(super) unsafe extern "C" fn sync_fs(
     }
     // SAFETY: By this function's contract.
     let fs = unsafe { SuperBlock::from_raw(sb) }.volume().fs();
-    if fs.is_read_only() {
-        return 0;
-    }
-    from_result(|| fs.commit().map(|()| 0))
+    from_result(|| {
+        // What was lost with a transaction that failed is not on the disk.
+        fs.check_failed()?;
+        if !fs.is_read_only() {
+            fs.commit()?;
+        }
+        Ok(0)
+    })
 }

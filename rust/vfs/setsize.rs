@@ -20,32 +20,77 @@ pub(super) fn take_over_extents(inode: &Inode, item: &InodeItem) {
     inode.set_changed(item.transid.get());
 }
 
-/// Sets the size of a regular file.
+/// Sets the size of a regular file: in the tree first, so that the file in memory is as it was if
+/// that fails.
 ///
 /// # Errors
 ///
-/// `EFBIG`, `ENOSPC`, and those of the engine.
+/// `EFBIG`, `ENOSPC`, `EROFS`, and those of the engine.
 pub(super) fn set_size(inode: Exclusive<'_>, size: u64) -> Result {
     let old = inode.size();
     let new = i64::try_from(size).map_err(|_| EFBIG)?;
+    inode.fs().check_writable()?;
     if size > old {
         write::zero_tail(inode)?;
     }
     settle_end(inode, size)?;
     let _invalidate = InvalidateGuard::lock(inode);
+    if size < old {
+        // Nothing after the new end becomes dirty while the locks are held. What is dirty there
+        // must not be written back once the tree knows of the new end, which that would move; and
+        // it must not be dropped before.
+        write_back_from(inode, size - size % BLOCK)?;
+    }
+    let in_tree = size_in_tree(inode)?;
+    let item = truncate(inode.fs(), id(&inode), size, super::attributes::now())
+        .inspect_err(|_| take_over_cut(inode, in_tree))?;
+    take_over_extents(&inode, &item);
     if size != old {
         // What is in the page cache after the new end goes, and a last block that is cut through is
         // zeroed there; it is zeroed on disk when the file grows again, for nothing reads after the
         // end. SAFETY: The inode is valid, and both of its locks are held.
         unsafe { bindings::truncate_setsize(inode.as_ptr(), new) };
     }
-    let mut item = truncate(inode.fs(), id(&inode), size, super::attributes::now())?;
     if size <= old && item.flags.get() & inode_flags::PREALLOC != 0 {
         // The tree may know of a smaller file still, which has space after its end by right.
-        item = trim(inode.fs(), id(&inode))?;
+        take_over_extents(&inode, &trim(inode.fs(), id(&inode))?);
     }
-    take_over_extents(&inode, &item);
     Ok(())
+}
+
+/// Takes over what a truncation did before it failed: a large file is cut off in several
+/// operations. In the tree, it ended at `before`. Both locks are held.
+fn take_over_cut(inode: Exclusive<'_>, before: u64) {
+    if inode.fs().is_read_only() {
+        // Nothing of it reaches the disk.
+        return;
+    }
+    let reached = size_in_tree(inode).unwrap_or(before);
+    if let (true, Ok(reached)) = (reached < before, i64::try_from(reached)) {
+        // SAFETY: The inode is valid, and both of its locks are held.
+        unsafe { bindings::truncate_setsize(inode.as_ptr(), reached) };
+    }
+}
+
+/// Writes back what is dirty from `start` on, and waits for it. What fails is told to those who
+/// sync the file.
+fn write_back_from(inode: Exclusive<'_>, start: u64) -> Result {
+    let start = i64::try_from(start).map_err(|_| EFBIG)?;
+    // SAFETY: The inode is valid.
+    unsafe {
+        let mapping = (*inode.as_ptr()).i_mapping;
+        bindings::filemap_fdatawrite_range(mapping, start, i64::MAX);
+        bindings::filemap_fdatawait_range_keep_errors(mapping, start, i64::MAX);
+    }
+    Ok(())
+}
+
+/// The size that the tree knows of: less than the file's while data that made it grow is in memory
+/// only.
+fn size_in_tree(inode: Exclusive<'_>) -> Result<u64> {
+    let (view, root) = inode.tree()?;
+    let item = crate::subvol::inode::read(&*view, root, inode.info().ino)?;
+    Ok(item.size.get())
 }
 
 /// Makes a hole. The file's size stays.
@@ -99,12 +144,7 @@ pub(super) fn settle_end(inode: Exclusive<'_>, end: u64) -> Result {
     if end == 0 {
         return Ok(());
     }
-    let known = {
-        let (view, root) = inode.tree()?;
-        crate::subvol::inode::read(&*view, root, inode.info().ino)?
-            .size
-            .get()
-    };
+    let known = size_in_tree(inode)?;
     if known < end {
         flush(&inode, known, end)?;
     }

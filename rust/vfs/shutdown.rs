@@ -20,6 +20,9 @@ impl OpenFile<'_> {
             self.fs().shut_down();
             return Ok(());
         }
+        if self.fs().check_shut_down().is_err() {
+            return Ok(());
+        }
         let sb = self.inode().super_block().as_ptr();
         let holder = bindings::freeze_holder_FREEZE_HOLDER_KERNEL;
         // SAFETY: The superblock is valid as long as the file is open, and no lock of it is held.

@@ -105,8 +105,11 @@ impl SuperBlock {
             volume.resume.pause(&volume.fs);
             volume.committer.stop();
             volume.cleaner.stop();
-            // SAFETY: By this function's contract.
-            to_result(unsafe { bindings::sync_filesystem(self.as_ptr()) })?;
+            // Of a volume whose transaction failed nothing can be written any more.
+            if volume.fs.check_failed().is_ok() {
+                // SAFETY: By this function's contract.
+                to_result(unsafe { bindings::sync_filesystem(self.as_ptr()) })?;
+            }
             if !volume.fs.is_read_only() {
                 volume.fs.commit()?;
             }
@@ -129,7 +132,8 @@ impl SuperBlock {
 
     fn begin_writing(&self) -> Result {
         let volume = self.volume();
-        // Before anybody can make new orphans, which are still in use.
+        // Of subvolumes that were looked at while nothing could be written. Others are cleaned when
+        // they are.
         for tree in volume.subvolumes.take_cleaning()? {
             clean_orphans(&volume.fs, tree)?;
         }
@@ -142,11 +146,11 @@ pub(super) struct Volume {
     sysfs: Option<sysfs::VolumeDirectory>,
     _shrinker: Shrinker,
     subvolumes: Subvolumes,
+    /// The device number of what is in no subvolume.
+    dev: AnonDev,
     inode_cache: NonNull<bindings::kmem_cache>,
     resume: BalanceResume,
     committer: Committer,
-    /// The device number of what is in no subvolume.
-    dev: AnonDev,
     cleaner: Cleaner,
     readers: Workqueue,
     /// Seconds between commits.
@@ -166,10 +170,10 @@ impl Volume {
             sysfs: None,
             _shrinker: Shrinker::new(&fs, &committer)?,
             subvolumes: Subvolumes::new()?,
+            dev: AnonDev::new()?,
             inode_cache: cache,
             resume: BalanceResume::new(options.skip_balance)?,
             committer,
-            dev: AnonDev::new()?,
             cleaner: Cleaner::new()?,
             readers: Workqueue::new(c"btrfs-read", READERS)?,
             interval: options.commit_interval,
@@ -198,12 +202,13 @@ impl Volume {
         &self.readers
     }
 
-    pub(super) fn inode_cache(&self) -> *mut bindings::kmem_cache {
-        self.inode_cache.as_ptr()
-    }
     /// The device number of what is in no subvolume: of stub directories.
     pub(super) fn dev(&self) -> u32 {
         self.dev.number()
+    }
+
+    pub(super) fn inode_cache(&self) -> *mut bindings::kmem_cache {
+        self.inode_cache.as_ptr()
     }
 
     fn has_free_space_tree(&self) -> Result<bool> {

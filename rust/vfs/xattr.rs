@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Extended attributes and ACLs.
 
-use super::attributes::{self, id, now, take_over_now, take_over_times};
+use super::attributes::{id, now, take_over_times};
 use super::inode::Inode;
 use super::lock::Exclusive;
 use super::table::Table;
 use crate::bindings;
 use crate::subvol;
-use crate::subvol::write::{set_xattr, XattrMode};
+use crate::subvol::write::{self, set_xattr, XattrMode};
 use kernel::error::{from_result, to_result};
 use kernel::prelude::*;
 use kernel::str::as_char_ptr_in_const_context;
@@ -311,20 +311,13 @@ pub(super) unsafe extern "C" fn set_acl(
         if !is_access && !inode.is_dir() {
             return if acl.is_null() { Ok(0) } else { Err(EACCES) };
         }
-        let old_mode = inode.mode();
+        let mut mode = inode.mode() as bindings::umode_t;
         if is_access && !acl.is_null() {
             // The part of an ACL that a mode can express goes there.
-            // SAFETY: The arguments are the VFS's own; the inode is locked.
-            unsafe {
-                let mut mode = old_mode as bindings::umode_t;
-                to_result(bindings::posix_acl_update_mode(
-                    idmap,
-                    inode.as_ptr(),
-                    &mut mode,
-                    &mut acl,
-                ))?;
-                (*inode.as_ptr()).i_mode = mode;
-            }
+            // SAFETY: The arguments are the VFS's own.
+            to_result(unsafe {
+                bindings::posix_acl_update_mode(idmap, inode.as_ptr(), &mut mode, &mut acl)
+            })?;
         }
         let value = if acl.is_null() {
             None
@@ -332,22 +325,15 @@ pub(super) unsafe extern "C" fn set_acl(
             // SAFETY: The VFS passes a valid one.
             Some(unsafe { encode_acl(acl) }?)
         };
-        let stored = match store(inode, name.to_bytes(), value.as_deref(), XattrMode::Set) {
-            Err(e) if e == ENODATA && value.is_none() => Ok(()),
-            other => other,
-        };
-        if let Err(e) = stored {
-            // SAFETY: The inode is locked.
-            unsafe { (*inode.as_ptr()).i_mode = old_mode as bindings::umode_t };
-            return Err(e);
+        let (name, value) = (name.to_bytes(), value.as_deref());
+        // Of an ACL that says no more than a mode, nothing is stored.
+        let item = write::set_acl(inode.fs(), id(inode), name, value, mode.into(), now())?;
+        // SAFETY: The inode is valid, and locked.
+        unsafe {
+            (*inode.as_ptr()).i_mode = mode;
+            bindings::set_cached_acl(inode.as_ptr(), typ, acl);
         }
-        // SAFETY: As above.
-        unsafe { bindings::set_cached_acl(inode.as_ptr(), typ, acl) };
-        if inode.mode() != old_mode {
-            // Of an ACL that says no more than a mode, nothing was stored.
-            take_over_now(inode, false);
-            attributes::store(inode)?;
-        }
+        take_over_times(inode, &item, false);
         Ok(0)
     })
 }

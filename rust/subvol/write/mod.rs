@@ -33,7 +33,7 @@ pub use orphan::{clean_orphans, evict};
 pub use prealloc::preallocate;
 pub use rename::{rename, RenameEnd, RenameMode, Renamed};
 pub use truncate::{grow, punch, trim, truncate};
-pub use xattr::{set_xattr, XattrMode};
+pub use xattr::{set_acl, set_xattr, XattrMode};
 
 // For the replay of a log, whose operations are all one transaction.
 pub(crate) use create::file_type_of;

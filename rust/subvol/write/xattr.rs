@@ -75,31 +75,72 @@ pub fn set_xattr(
     fs.operate(reserve(3), |trans| {
         check_files(trans, id.tree)?;
         let mut item = read_inode(trans, id)?;
-        let root = EditContext::root(trans, id.tree)?;
-        let old = match xattr::get(trans, root, id.ino, name, |old| Ok(old.len())) {
-            Ok(len) => Some(len),
-            Err(e) if e == ENODATA => None,
-            Err(e) => return Err(e),
-        };
-        match (old, mode) {
-            (Some(_), XattrMode::Create) => return Err(EEXIST),
-            (None, XattrMode::Replace) => return Err(ENODATA),
-            (None, _) if value.is_none() => return Err(ENODATA),
-            _ => {}
-        }
-        if let Some(value) = value {
-            check_item_size(trans, id, name, value, old)?;
-        }
-        if old.is_some() {
-            remove_entry(trans, id.tree, &key(id.ino, name), name)?;
-        }
-        if let Some(value) = value {
-            insert(trans, id, name, value)?;
-        }
+        change(trans, id, name, value, mode)?;
         item.ctime = now;
         write_inode(trans, id, &mut item)?;
         Ok(item)
     })
+}
+
+/// Sets the attribute `name`, which holds an ACL, or removes it if there is one and `value` is
+/// `None`; and the inode's mode, which says the rest of what the ACL does. Returns the inode's
+/// item.
+///
+/// # Errors
+///
+/// As for [`set_xattr`].
+pub fn set_acl(
+    fs: &Fs,
+    id: InodeId,
+    name: &[u8],
+    value: Option<&[u8]>,
+    mode: u32,
+    now: Timespec,
+) -> Result<InodeItem> {
+    fs.operate(reserve(3), |trans| {
+        check_files(trans, id.tree)?;
+        let mut item = read_inode(trans, id)?;
+        match change(trans, id, name, value, XattrMode::Set) {
+            Err(e) if e == ENODATA && value.is_none() => (),
+            changed => changed?,
+        }
+        item.mode = mode.into();
+        item.ctime = now;
+        write_inode(trans, id, &mut item)?;
+        Ok(item)
+    })
+}
+
+/// The part of [`set_xattr`] that is for the attribute.
+fn change(
+    trans: &mut Transaction<'_>,
+    id: InodeId,
+    name: &[u8],
+    value: Option<&[u8]>,
+    mode: XattrMode,
+) -> Result {
+    let root = EditContext::root(trans, id.tree)?;
+    let old = match xattr::get(trans, root, id.ino, name, |old| Ok(old.len())) {
+        Ok(len) => Some(len),
+        Err(e) if e == ENODATA => None,
+        Err(e) => return Err(e),
+    };
+    match (old, mode) {
+        (Some(_), XattrMode::Create) => return Err(EEXIST),
+        (None, XattrMode::Replace) => return Err(ENODATA),
+        (None, _) if value.is_none() => return Err(ENODATA),
+        _ => {}
+    }
+    if let Some(value) = value {
+        check_item_size(trans, id, name, value, old)?;
+    }
+    if old.is_some() {
+        remove_entry(trans, id.tree, &key(id.ino, name), name)?;
+    }
+    if let Some(value) = value {
+        insert(trans, id, name, value)?;
+    }
+    Ok(())
 }
 
 /// Whether the value has space beside the other attributes with the same hash, once the old value

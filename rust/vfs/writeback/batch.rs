@@ -165,11 +165,15 @@ impl Batch {
     pub(super) fn ended(self, inode: &Inode) -> Result {
         let mut all = Ok(());
         for run in self.runs.iter() {
-            if let Err(e) = run.result {
+            // On a volume that was shut down, whatever fails does so for that reason.
+            let result = run
+                .result
+                .or_else(|e| inode.fs().check_shut_down().and(Err(e)));
+            if let Err(e) = result {
                 // SAFETY: The inode is valid.
                 unsafe { bindings::rbtrfs_mapping_set_error(inode.as_ptr(), e.to_errno()) };
             }
-            all = all.and(run.result);
+            all = all.and(result);
         }
         for part in self.parts.iter() {
             // SAFETY: The folio is under writeback because of this part, among others.

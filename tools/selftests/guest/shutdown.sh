@@ -48,6 +48,61 @@ no_zeros() {
 	done
 }
 
+# Calls for files that are open are refused, and what was refused is not seen.
+refused() {
+	python3 - "$MNT" <<-'P'
+		import ctypes, errno, fcntl, mmap, os, struct, sys
+		libc = ctypes.CDLL(None, use_errno=True)
+		top = sys.argv[1]
+		def syncfs(fd):
+		    if libc.syncfs(fd) != 0:
+		        raise OSError(ctypes.get_errno(), "syncfs")
+		def fallocate(fd, mode, start, length):
+		    if libc.fallocate(fd, mode, ctypes.c_long(start), ctypes.c_long(length)) != 0:
+		        raise OSError(ctypes.get_errno(), "fallocate")
+		def fails(number, call, *args):
+		    before = os.fstat(fd)
+		    try:
+		        call(*args)
+		    except OSError as e:
+		        assert e.errno == number, (call, args, e)
+		    else:
+		        raise AssertionError((call, args))
+		    after = os.fstat(fd)
+		    seen = lambda s: (s.st_size, s.st_mode, s.st_uid, s.st_gid, s.st_nlink, s.st_mtime_ns, s.st_ctime_ns)
+		    assert seen(before) == seen(after), (call, args, before, after)
+
+		path = f"{top}/refused"
+		fd = os.open(path, os.O_CREAT | os.O_RDWR)
+		os.pwrite(fd, b"x" * 100000, 0)
+		os.fsync(fd)
+		memory = mmap.mmap(fd, 100000)
+		folder = os.open(top, os.O_RDONLY)
+		# Dirty data that nothing brings to the disk any more.
+		os.pwrite(fd, b"y" * 1000, 150000)
+		memory[0] = ord("y")
+		fcntl.ioctl(folder, 0x8004587D, struct.pack("I", 2))
+		for size in 10, 100000, 200000, 0:
+		    fails(errno.EROFS, os.ftruncate, fd, size)
+		fails(errno.EROFS, os.fchmod, fd, 0o600)
+		fails(errno.EROFS, os.fchown, fd, 5, 5)
+		fails(errno.EROFS, os.utime, fd, (5, 5))
+		fails(errno.EROFS, os.setxattr, fd, "user.x", b"y")
+		fails(errno.EROFS, fcntl.ioctl, fd, 0x40086602, struct.pack("Q", 0x80))
+		fails(errno.EROFS, os.link, path, path + "-link")
+		fails(errno.EROFS, os.rename, path, path + "-renamed")
+		fails(errno.EROFS, os.unlink, path)
+		for mode in 0, 1, 3, 16:
+		    fails(errno.EIO, fallocate, fd, mode, 4096, 1 << 20)
+		fails(errno.EIO, os.open, path, os.O_RDONLY)
+		fails(errno.EIO, os.open, path, os.O_RDWR | os.O_TRUNC)
+		fails(errno.EIO, memory.flush)
+		fails(errno.EIO, os.fsync, fd)
+		fails(errno.EIO, os.fdatasync, fd)
+		fails(errno.EROFS, syncfs, folder)
+	P
+}
+
 # synced NAME: makes files and syncs them until that fails; notes those that are certainly on the
 # disk.
 synced() {
@@ -94,7 +149,7 @@ busy() {
 	again && sha256sum --quiet -c /tmp/synced && umount "$MNT"
 }
 
-plan $((24 + ROUNDS))
+plan $((27 + ROUNDS))
 load_rbtrfs
 mkfs.btrfs -q -f "$DISK1" && mount "$DISK1" "$MNT" || bail "no volume"
 check "a file that is synced" write_and_sync kept
@@ -124,6 +179,9 @@ check "files are changed whose data is in memory" dirty
 check "they are shut down" shut_down "$NO_FLUSH"
 check "and mount again" again
 check "none has zeros instead of data" no_zeros
+check "open files are not changed by what is refused" refused
+check "the volume can be made read-only" mount -o remount,ro "$MNT"
+check "and mounts again once more" again
 umount "$MNT"
 for round in $(seq "$ROUNDS"); do
 	check "shut down in the midst of everything, round $round" busy "$round"
