@@ -139,11 +139,17 @@ pub fn tmpfile(fs: &Fs, dir: InodeId, new: &NewInode<'_>) -> Result<Created> {
     })
 }
 
+/// The longest target of a symbolic link, in bytes. It is kept as inline data, which is shorter
+/// than a sector.
+fn max_target(trans: &Transaction<'_>) -> usize {
+    let sectorsize = u32::from(trans.geometry().sectorsize) as usize;
+    max_item_size(trans.geometry())
+        .saturating_sub(crate::format::file_extent::INLINE_HEAD_SIZE)
+        .min(sectorsize.saturating_sub(1))
+}
+
 fn check_new(trans: &Transaction<'_>, new: &NewInode<'_>) -> Result {
-    let max_len = max_item_size(trans.geometry())
-        .min(super::MAX_INLINE.saturating_mul(2))
-        .saturating_sub(crate::format::file_extent::INLINE_HEAD_SIZE);
-    if new.target.len() > max_len {
+    if new.target.len() > max_target(trans) {
         return Err(ENAMETOOLONG);
     }
     let is_link = new.mode & mode::FMT == mode::LNK;

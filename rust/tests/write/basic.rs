@@ -8,6 +8,7 @@ use rbtrfs_engine::format::inode::{inode_flags, Timespec};
 use rbtrfs_engine::subvol::file_extent::{self, Kind};
 use rbtrfs_engine::subvol::subvolume::{self, NewSnapshot};
 use rbtrfs_engine::subvol::write::*;
+use rbtrfs_engine::subvol::xattr;
 use rbtrfs_engine::trans::View;
 use rbtrfs_engine::volume::Fs;
 use std::vec::Vec;
@@ -277,4 +278,63 @@ fn small_files_are_cloned_to_where_they_have_no_place() {
             }
         });
     }
+}
+
+/// A target is as long as an item and a sector allow.
+#[test]
+fn symbolic_links_have_long_targets() {
+    for (nodesize, longest) in [("4096", 3949), ("16384", 4095)] {
+        let scratch = Scratch::new("write-long-links");
+        let device = share(make_mem(&scratch, &["-n", nodesize]));
+        let fs = open(&device).unwrap();
+        let target = pattern(5000, 1);
+        let target: Vec<u8> = target.iter().map(|b| b'a' + b % 26).collect();
+        let make = |len: usize| {
+            let link = NewInode {
+                target: &target[..len],
+                ..new(mode::LNK | 0o777)
+            };
+            create(&fs, ROOT, format!("{len}").as_bytes(), &link).map(|made| made.ino)
+        };
+        assert_eq!(make(longest + 1).err(), Some(ENAMETOOLONG));
+        let lengths = [1, 2048, 2049, longest - 1, longest];
+        let made = lengths.map(|len| (len, make(len).unwrap()));
+        fs.commit().unwrap();
+        drop(fs);
+        scratch.assert_clean(&device);
+        let fs = open(&device).unwrap();
+        for (len, ino) in made {
+            let id = InodeId { ino, ..ROOT };
+            assert_eq!(read(&fs, id).unwrap(), &target[..len]);
+        }
+    }
+}
+
+/// An ACL and the mode that says the rest of it change together, or not at all.
+#[test]
+fn an_acl_changes_with_the_mode() {
+    let scratch = Scratch::new("write-acl");
+    let device = share(make_mem(&scratch, &["-n", "4096"]));
+    let fs = open(&device).unwrap();
+    let id = file(&fs, ROOT, "file").unwrap();
+    let name = b"system.posix_acl_access";
+    let set = |value: Option<&[u8]>, bits: u32| {
+        set_acl(&fs, id, name, value, mode::REG | bits, now()).map(|item| item.mode.get())
+    };
+    let stored = || {
+        let view = fs.running_view(id.tree).unwrap();
+        let root = view.tree_root(id.tree).unwrap();
+        xattr::get(&view, root, id.ino, name, |value| Ok(value.to_vec()))
+    };
+    // Removing what is not there changes the mode all the same.
+    assert_eq!(set(None, 0o600), Ok(mode::REG | 0o600));
+    assert_eq!(set(Some(b"one"), 0o640), Ok(mode::REG | 0o640));
+    assert_eq!(stored().unwrap(), b"one");
+    assert_eq!(set(Some(&[0; 5000]), 0o777), Err(ENOSPC));
+    assert_eq!(item(&fs, id).unwrap().mode.get(), mode::REG | 0o640);
+    assert_eq!(stored().unwrap(), b"one");
+    assert_eq!(set(None, 0o644), Ok(mode::REG | 0o644));
+    assert_eq!(stored().err(), Some(ENODATA));
+    fs.commit().unwrap();
+    scratch.assert_clean(&device);
 }
