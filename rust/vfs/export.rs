@@ -111,6 +111,10 @@ fn dentry_of(
     }
     let stale = |e: Error| if e == ENOENT { ESTALE } else { e };
     let inode = iget(sb, tree, ino).map_err(stale)?;
+    if inode.subvolume().is_deleted() {
+        // It is there for those who have it open, and nobody else gets to it.
+        return Err(ESTALE);
+    }
     if generation_wanted.is_some_and(|wanted| wanted != generation(&inode)) {
         return Err(ESTALE);
     }

@@ -194,8 +194,8 @@ impl Drop for Filling {
 ///
 /// # Errors
 ///
-/// `ENOENT` if there is none, `EUCLEAN` if its item makes no sense, `ENOMEM`, or what reading
-/// gives.
+/// `ENOENT` if there is none, or none but an orphan that an earlier mount left; `EUCLEAN` if its
+/// item makes no sense, `ENOMEM`, or what reading gives.
 pub(super) fn iget(sb: &SuperBlock, tree: u64, ino: u64) -> Result<InodeRef> {
     let mut id = Id { tree, ino };
     // SAFETY: The callbacks take the pointer for what it is, and do not keep it.
@@ -222,6 +222,10 @@ pub(super) fn iget(sb: &SuperBlock, tree: u64, ino: u64) -> Result<InodeRef> {
         let view = running_view(sb.volume().fs(), &[tree])?;
         subvol::inode::read(&*view, view.tree_root(tree)?, ino)?
     };
+    if item.nlink.get() == 0 {
+        // Inodes that lost their last name since the mount are in memory until they go.
+        return Err(ENOENT);
+    }
     // SAFETY: The inode is `I_NEW`, so that it is ours to fill, and complete after this.
     unsafe {
         set_item(new.as_ptr(), &item, subvolume)?;
