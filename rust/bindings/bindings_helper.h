@@ -88,6 +88,8 @@ struct dentry *rbtrfs_lookup(struct dentry *base, const char *name, u32 len);
 /* Inodes. */
 bool rbtrfs_inode_is_new(struct inode *inode);
 struct inode *rbtrfs_next_inode(struct super_block *sb, struct inode *prev);
+struct inode *rbtrfs_find_inode(struct super_block *sb, u64 hash,
+				int (*test)(struct inode *inode, void *data), void *data);
 int rbtrfs_init_security(struct inode *inode, struct inode *dir, const u8 *name, u32 len,
 			 initxattrs collect, void *data);
 void rbtrfs_inode_set_fop(struct inode *inode, const struct file_operations *fop);

@@ -331,6 +331,38 @@ struct inode *rbtrfs_next_inode(struct super_block *sb, struct inode *prev)
 	return found;
 }
 
+struct rbtrfs_find {
+	int (*test)(struct inode *inode, void *data);
+	void *data;
+};
+
+static int rbtrfs_get_complete(struct inode *inode, u64 hash, void *data)
+{
+	const struct rbtrfs_find *find = data;
+	int found = -1;
+
+	if (!find->test(inode, find->data))
+		return 0;
+	spin_lock(&inode->i_lock);
+	if (!(inode_state_read(inode) & (I_NEW | I_FREEING | I_WILL_FREE))) {
+		__iget(inode);
+		found = 1;
+	}
+	spin_unlock(&inode->i_lock);
+	return found;
+}
+
+/*
+ * The inode that test accepts, with a reference, if it is complete and in use; waits for nothing.
+ */
+struct inode *rbtrfs_find_inode(struct super_block *sb, u64 hash,
+				int (*test)(struct inode *inode, void *data), void *data)
+{
+	struct rbtrfs_find find = { .test = test, .data = data };
+
+	return find_inode_nowait(sb, hash, rbtrfs_get_complete, &find);
+}
+
 int rbtrfs_init_security(struct inode *inode, struct inode *dir, const u8 *name, u32 len,
 			 initxattrs collect, void *data)
 {

@@ -116,7 +116,7 @@ impl Fs {
             if let Some(reservation) = try_reserve() {
                 return Ok(reservation);
             }
-            self.commit()?;
+            self.commit_as_is(u64::MAX)?;
         }
         Err(ENOSPC)
     }

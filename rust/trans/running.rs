@@ -193,7 +193,7 @@ impl Fs {
         match self.enter_with_reservation(reserve) {
             // What was freed since the last commit may make up for it.
             Err(ENOSPC) => {
-                self.commit()?;
+                self.commit_as_is(u64::MAX)?;
                 match self.enter_with_reservation(reserve) {
                     Err(ENOSPC) if reserve.freeing => self.enter(),
                     joined => joined,
@@ -233,7 +233,8 @@ impl Fs {
         }
     }
 
-    /// Commits what operations have done so far, and waits for a commit under way.
+    /// Commits what operations have done so far, and waits for a commit under way. The caller holds
+    /// nothing that writing back a file may wait for: see [`crate::volume::before_commit`].
     ///
     /// # Errors
     ///
@@ -255,16 +256,31 @@ impl Fs {
         }
     }
 
-    /// Makes sure that all operations of transaction `transid`, or of one before it, are on disk.
+    /// Brings all operations of transaction `transid`, and of those before it, to disk. The caller
+    /// holds nothing that writing back a file may wait for: see [`crate::volume::before_commit`].
     ///
     /// # Errors
     ///
     /// As for [`Self::commit`].
     pub fn commit_up_to(&self, transid: u64) -> Result {
+        self.commit_after(transid, &|| self.write_back_before_commit())
+    }
+
+    /// As [`Self::commit_up_to`], up to the running transaction at most, without anything being
+    /// written back before.
+    pub(crate) fn commit_as_is(&self, transid: u64) -> Result {
+        let running = self.newest_generation().saturating_add(1);
+        self.commit_after(transid.min(running), &|| ())
+    }
+
+    /// Commits as long as transaction `transid` is not on disk, each time after calling
+    /// `write_back`.
+    fn commit_after(&self, transid: u64, write_back: &dyn Fn()) -> Result {
         while self.generation() < transid {
             // Not with the writer's mutex: who changes something until the device is free has it in
             // the same commit.
             self.wait_for_sealed(transid.saturating_sub(1))?;
+            write_back();
             let writer = self.writer.lock();
             let newest = self.newest_generation();
             if newest >= transid {
@@ -278,16 +294,25 @@ impl Fs {
         self.wait_for_sealed(transid)
     }
 
-    /// Commits the running transaction if it was started that many milliseconds ago, or if memory
-    /// is short.
+    /// Whether the running transaction was started `age` milliseconds ago, or memory is short.
+    pub fn is_commit_due(&self, age: u64) -> bool {
+        self.is_due(&self.writer.lock(), age)
+    }
+
+    fn is_due(&self, writer: &WriterState, age: u64) -> bool {
+        let old = |running: &Running| uptime_ms().saturating_sub(running.started) >= age;
+        self.pressure.wants_commit() || writer.running.as_ref().is_some_and(old)
+    }
+
+    /// Commits the running transaction if [`Self::is_commit_due`] says so. The caller writes back
+    /// before what must not be missing ([`Self::write_back_before_commit`]).
     ///
     /// # Errors
     ///
     /// As for [`Self::commit`].
     pub fn commit_if_due(&self, age: u64) -> Result {
         let writer = self.writer.lock();
-        let old = |running: &Running| uptime_ms().saturating_sub(running.started) >= age;
-        if !self.pressure.wants_commit() && !writer.running.as_ref().is_some_and(old) {
+        if !self.is_due(&writer, age) {
             return Ok(());
         }
         self.commit_running(writer)

@@ -125,6 +125,7 @@ impl Fs {
     /// `EROFS` if the volume is read-only; `ENOSPC` if what is reserved does not fit; errors of
     /// reading; `ENOMEM`.
     pub fn begin(&self, reserve: Reserve) -> Result<Transaction<'_>> {
+        self.write_back_before_commit();
         let mut trans = self.start(self.lock_idle()?, reserve)?;
         if trans.space().tracking() == Tracking::Stale {
             // A transaction of its own, so that whoever gives up the one it asked for gives up

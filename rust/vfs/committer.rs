@@ -30,16 +30,19 @@ impl Work for Commits {
         let sb = unsafe { self.sb.as_ref() };
         let interval = self.seconds.saturating_mul(1000);
         while turn.sleep(interval.min(5000)) {
+            let fs = sb.volume().fs();
+            if fs.is_read_only() || !fs.is_commit_due(u64::from(interval)) {
+                continue;
+            }
+            // Not with the permission below, which an inode that goes takes again.
+            fs.write_back_before_commit();
             // SAFETY: The superblock is valid; the permission is given back below.
             if !unsafe { bindings::rbtrfs_try_start_internal(sb.as_ptr()) } {
                 // It is frozen, and nothing waits.
                 continue;
             }
-            let fs = sb.volume().fs();
-            if !fs.is_read_only() {
-                if let Err(e) = fs.commit_if_due(u64::from(interval)) {
-                    fs_err!(fs, "the periodic commit failed: {}", e.to_errno());
-                }
+            if let Err(e) = fs.commit_if_due(u64::from(interval)) {
+                fs_err!(fs, "the periodic commit failed: {}", e.to_errno());
             }
             // SAFETY: As above.
             unsafe { bindings::rbtrfs_end_internal(sb.as_ptr()) };

@@ -3,7 +3,7 @@
 
 use super::inode::{self, Inode};
 use super::table::Table;
-use super::{fallocate, fiemap, fsync, ioctl, setsize, write};
+use super::{fallocate, fiemap, fsync, ioctl, replace, setsize, write};
 use crate::bindings;
 use crate::subvol::file_extent::{self, Extent, Kind};
 use kernel::error::from_result;
@@ -99,6 +99,20 @@ unsafe extern "C" fn open(
     })
 }
 
+/// `file_operations::release`: the file was closed, and nothing maps it by that opening any more.
+///
+/// # Safety
+///
+/// As the VFS calls it, for a regular file of ours.
+unsafe extern "C" fn release(
+    _inode: *mut bindings::inode,
+    file: *mut bindings::file,
+) -> kernel::ffi::c_int {
+    // SAFETY: By this function's contract; the file keeps its inode until this returns.
+    replace::closed(unsafe { Inode::of_file(file) });
+    0
+}
+
 /// `file_operations::read_iter`.
 ///
 /// # Safety
@@ -145,6 +159,7 @@ pub(super) static FILE_OPERATIONS: Table<bindings::file_operations> =
     Table::new(bindings::file_operations {
         llseek: Some(llseek),
         open: Some(open),
+        release: Some(release),
         read_iter: Some(read_iter),
         write_iter: Some(write::write_iter),
         splice_read: Some(splice_read),

@@ -235,6 +235,19 @@ pub(super) fn iget(sb: &SuperBlock, tree: u64, ino: u64) -> Result<InodeRef> {
     }
 }
 
+/// The inode `ino` of the subvolume `tree`, if it is in memory, complete, and not about to leave.
+/// Waits for nothing.
+pub(super) fn find(sb: &SuperBlock, tree: u64, ino: u64) -> Option<InodeRef> {
+    let mut id = Id { tree, ino };
+    // SAFETY: The callback takes the pointer for what it is. A complete inode that is found comes
+    // with a reference.
+    unsafe {
+        let data = (&raw mut id).cast();
+        let inode = bindings::rbtrfs_find_inode(sb.as_ptr(), id.hash(), Some(test), data);
+        Some(InodeRef::from_raw(NonNull::new(inode)?))
+    }
+}
+
 /// Keeps the subvolume `tree` from being dropped.
 ///
 /// # Errors

@@ -43,6 +43,8 @@ pub(super) struct InodeInfo {
     pub(super) flags: Atomic<u64>,
     pub(super) nbytes: Atomic<u64>,
     pub(super) changed: Atomic<u64>,
+    /// Whether its contents are being replaced: one of the states of `replace.rs`.
+    pub(super) replacing: Atomic<u32>,
     /// Of a regular file: a box that `destroy_inode` frees.
     pub(super) reserved: *mut Delalloc,
 }
@@ -57,6 +59,7 @@ impl InodeInfo {
             flags: Atomic::new(0),
             nbytes: Atomic::new(0),
             changed: Atomic::new(0),
+            replacing: Atomic::new(0),
             reserved: core::ptr::null_mut(),
         }
     }

@@ -40,6 +40,7 @@ mod mount_options;
 mod namespace;
 mod page_cache;
 mod read_ahead;
+mod replace;
 mod security;
 mod setsize;
 mod shrinker;

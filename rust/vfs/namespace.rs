@@ -9,6 +9,7 @@ use super::dir::name_of;
 use super::iget::Unmade;
 use super::inode::{Inode, InodeRef, ROOT_DIR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG};
 use super::lock::Exclusive;
+use super::replace;
 use super::security::Labels;
 use super::xattr::Inherited;
 use crate::bindings;
@@ -412,8 +413,8 @@ unsafe fn rename_ends(
     if let (S_IFREG, Some(replaced)) = (moved.mode() & S_IFMT, to.inode) {
         if replaced.size() != 0 && !exchange {
             // Who replaces a file by a new one wants the one or the other to be there after a
-            // crash. SAFETY: The inode is valid. What fails is told to those who sync the file.
-            unsafe { bindings::filemap_flush((*moved.as_ptr()).i_mapping) };
+            // crash.
+            replace::takes_place(moved);
         }
     }
     let renamed = write::rename(from.dir.fs(), from.engine(), to.engine(), mode, time)?;

@@ -4,6 +4,7 @@
 use super::attributes::id;
 use super::inode::Inode;
 use super::lock::{Exclusive, InvalidateGuard};
+use super::replace;
 use super::write::{self, BLOCK};
 use crate::bindings;
 use crate::format::inode::{inode_flags, InodeItem};
@@ -50,6 +51,9 @@ pub(super) fn set_size(inode: Exclusive<'_>, size: u64) -> Result {
         // zeroed there; it is zeroed on disk when the file grows again, for nothing reads after the
         // end. SAFETY: The inode is valid, and both of its locks are held.
         unsafe { bindings::truncate_setsize(inode.as_ptr(), new) };
+        if size == 0 {
+            replace::emptied(&inode);
+        }
     }
     if size <= old && item.flags.get() & inode_flags::PREALLOC != 0 {
         // The tree may know of a smaller file still, which has space after its end by right.

@@ -14,6 +14,7 @@ use super::filesystem::Filesystem;
 use super::iget::iget;
 use super::inode::{self, Inode, ROOT_DIR};
 use super::mount_options::MountOptions;
+use super::replace::{Replaced, WriteBackReplaced};
 use super::shrinker::Shrinker;
 use super::subvolume::Subvolumes;
 use super::table::Table;
@@ -148,6 +149,7 @@ pub(super) struct Volume {
     subvolumes: Subvolumes,
     /// The device number of what is in no subvolume.
     dev: AnonDev,
+    replaced: Pin<KBox<Replaced>>,
     inode_cache: NonNull<bindings::kmem_cache>,
     resume: BalanceResume,
     committer: Committer,
@@ -171,6 +173,7 @@ impl Volume {
             _shrinker: Shrinker::new(&fs, &committer)?,
             subvolumes: Subvolumes::new()?,
             dev: AnonDev::new()?,
+            replaced: Replaced::new()?,
             inode_cache: cache,
             resume: BalanceResume::new(options.skip_balance)?,
             committer,
@@ -224,6 +227,11 @@ impl Volume {
 
     pub(super) fn subvolumes(&self) -> &Subvolumes {
         &self.subvolumes
+    }
+
+    /// Files that are to be written back before a commit.
+    pub(super) fn replaced(&self) -> &Replaced {
+        &self.replaced
     }
 }
 
@@ -302,6 +310,9 @@ pub(super) unsafe fn fill(
             return Err(ENOMEM);
         }
     }
+    // SAFETY: `kill` takes it back before the inodes go.
+    let before_commit = unsafe { WriteBackReplaced::new(sb) }?;
+    fs.set_before_commit(Some(before_commit));
     if !sb.is_read_only() {
         sb.start()?;
     }
@@ -322,6 +333,8 @@ pub(super) unsafe extern "C" fn kill(sb: *mut bindings::super_block) {
         volume.resume.close(&volume.fs);
         volume.committer.stop();
         volume.cleaner.stop();
+        // The VFS writes everything back before it puts the inodes away.
+        volume.fs.set_before_commit(None);
     }
     // SAFETY: The superblock was set up on a block device.
     unsafe { bindings::kill_block_super(sb) };

@@ -9,6 +9,7 @@ use super::attributes::id;
 use super::inode::Inode;
 use super::lock::{Exclusive, InodeGuard};
 use super::page_cache;
+use super::replace;
 use super::snapshot_lock::NocowWriteGuard;
 use super::table::Table;
 use super::writers::Dirtying;
@@ -108,6 +109,7 @@ unsafe extern "C" fn begin(
         map.length = end.saturating_sub(start);
         map.type_ = bindings::IOMAP_MAPPED as u16;
         if flags & DIRTIES != 0 {
+            replace::about_to_be_written(inode)?;
             let dirtying = inode.subvolume().writers().begin()?;
             let space = provide(inode, start, end)?;
             dirtying.suspend();

@@ -3,10 +3,11 @@
 //! floors below.
 //!
 //! docs/LOCKING.md has the order of locks. In short: the writer's mutex, [`fs::Shared::writer`], is
-//! held by whoever changes trees and by a view of what is not committed; the other locks of
-//! [`fs::Shared`] are leaves. Readers of a commit take leaves alone. What they read does not
+//! held by whoever changes trees and by a view of what is not committed. Outside of it is taken
+//! [`fs::Shared::before_commit`]; the other locks of [`fs::Shared`] are leaves. Readers of a commit take leaves alone. What they read does not
 //! change, and an epoch keeps its addresses from being allocated again.
 
+pub mod before_commit;
 pub(crate) mod dev_stats;
 pub mod fs;
 mod open;
@@ -14,5 +15,6 @@ pub mod open_options;
 mod replay;
 pub(crate) mod writable;
 
+pub use before_commit::BeforeCommit;
 pub use fs::Fs;
 pub use open_options::OpenOptions;

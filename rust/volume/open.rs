@@ -168,6 +168,7 @@ impl Opening {
                 new_mutex!(RunningTrees::new(), "Fs::running_trees"),
                 GFP_KERNEL,
             )?,
+            before_commit: KBox::pin_init(new_mutex!(None, "Fs::before_commit"), GFP_KERNEL)?,
             reservations: KBox::pin_init(
                 new_mutex!(SpaceReservations::default(), "Fs::reservations"),
                 GFP_KERNEL,

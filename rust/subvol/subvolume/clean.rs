@@ -56,7 +56,7 @@ pub fn clean_subvolumes(
             // What is dropped must be what was committed: nobody changes that.
             Ok(_) if !claim(tree) => (),
             Ok(generation) => {
-                fs.commit_up_to(generation)?;
+                fs.commit_as_is(generation)?;
                 if !drop_tree(fs, tree, stop)? {
                     return Ok(false);
                 }

@@ -15,6 +15,7 @@ mod ordered_extents;
 mod overlap;
 mod pieces;
 mod random;
+mod replace;
 mod reuse;
 mod script;
 mod subvolumes;
