@@ -101,6 +101,7 @@ void rbtrfs_inode_set_times(struct inode *inode, s64 asec, u32 ansec, s64 msec, 
 			    s64 csec, u32 cnsec);
 void rbtrfs_inode_set_version(struct inode *inode, u64 version);
 void rbtrfs_inode_enable_large_folios(struct inode *inode);
+loff_t rbtrfs_cached_end(struct inode *inode, loff_t pos);
 void rbtrfs_inode_no_highmem(struct inode *inode);
 void rbtrfs_inode_no_xattrs(struct inode *inode);
 void rbtrfs_inode_cache_no_acl(struct inode *inode);

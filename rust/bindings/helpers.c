@@ -421,6 +421,22 @@ void rbtrfs_inode_enable_large_folios(struct inode *inode)
 	mapping_set_large_folios(inode->i_mapping);
 }
 
+/*
+ * Where the folio ends that caches pos; 0 if none does. The caller keeps the file from being
+ * truncated.
+ */
+loff_t rbtrfs_cached_end(struct inode *inode, loff_t pos)
+{
+	struct folio *folio = filemap_get_folio(inode->i_mapping, pos >> PAGE_SHIFT);
+	loff_t end;
+
+	if (IS_ERR(folio))
+		return 0;
+	end = folio_next_pos(folio);
+	folio_put(folio);
+	return end;
+}
+
 void rbtrfs_inode_no_highmem(struct inode *inode)
 {
 	inode_nohighmem(inode);

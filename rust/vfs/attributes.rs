@@ -367,10 +367,9 @@ pub(super) unsafe extern "C" fn getattr(
     let info = inode.info();
     let flags = info.flags();
     // What is still in memory counts with the space that it will take; where it replaces what is on
-    // disk, as it does in a file that has no holes, it takes no more.
-    let waiting = inode.reserved().map_or(0, |reserved| reserved.bytes());
-    let whole = inode.size().next_multiple_of(SECTOR_SIZE);
-    let space = info.nbytes().saturating_add(waiting).min(whole);
+    // disk, it takes no more.
+    let new = inode.reserved().map_or(0, |reserved| reserved.new_bytes());
+    let space = info.nbytes().saturating_add(new);
     // SAFETY: The VFS passes a `kstat` to be filled in.
     unsafe {
         bindings::generic_fillattr(idmap, mask, inode.as_ptr(), stat);
@@ -382,7 +381,6 @@ pub(super) unsafe extern "C" fn getattr(
         stat.btime.tv_nsec = info.created.1 as isize;
         stat.blksize = u32::try_from(kernel::page::PAGE_SIZE).unwrap_or(4096);
         stat.blocks = space
-            .max(info.nbytes())
             .div_ceil(SECTOR_SIZE)
             .saturating_mul(SECTOR_SIZE / 512);
         for (flag, bit) in [

@@ -17,6 +17,10 @@ const RANGES: usize = 64;
 
 struct Inner {
     blocks: ExtentSet,
+    /// Those of `blocks` that are over a hole: what is on disk will be more by them.
+    over_holes: ExtentSet,
+    /// Bytes over holes that are being written back, until the tree has them.
+    in_writeback: u64,
     /// As many bytes as there are in `blocks`.
     reservation: Option<DataReservation>,
     /// Grows whenever blocks lose their share, so that a writer who looked before notices.
@@ -52,12 +56,35 @@ impl Inner {
         Ok(missing)
     }
 
+    /// Notes which parts of a gap, whose blocks are about to get their share, are over one of
+    /// `holes`.
+    fn note_holes(&mut self, gap: Extent, holes: &[Extent]) -> Result {
+        for hole in holes {
+            let (start, end) = (gap.start.max(hole.start), gap.end().min(hole.end()));
+            if start < end {
+                self.over_holes
+                    .insert(Extent::new(start, end.saturating_sub(start))?)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Enters the gaps of a range, for which `reservation` has enough; what is over stays there.
-    fn fill(&mut self, start: u64, end: u64, reservation: &mut DataReservation) -> Result {
+    fn fill(
+        &mut self,
+        start: u64,
+        end: u64,
+        reservation: &mut DataReservation,
+        holes: &[Extent],
+    ) -> Result {
         let mut gaps = KVec::new();
         self.gaps(start, end, &mut |gap| Ok(gaps.push(gap, GFP_KERNEL)?))?;
         for gap in gaps {
-            self.blocks.insert(gap)?;
+            let noted = self.note_holes(gap, holes);
+            if let Err(e) = noted.and_then(|()| self.blocks.insert(gap)) {
+                let _ = self.over_holes.subtract(gap);
+                return Err(e);
+            }
             let share = reservation.split(gap.len);
             match &mut self.reservation {
                 Some(reservation) => reservation.merge(share),
@@ -65,6 +92,23 @@ impl Inner {
             }
         }
         Ok(())
+    }
+}
+
+impl Inner {
+    /// Takes the shares of a range out, and returns how many bytes of them were over holes.
+    fn take_out(&mut self, start: u64, end: u64) -> Option<(DataReservation, u64)> {
+        let range = Extent::new(start, end.saturating_sub(start)).ok()?;
+        let _nofs = NofsScope::enter();
+        self.sequence = self.sequence.wrapping_add(1);
+        let (before, new_before) = (self.blocks.bytes(), self.over_holes.bytes());
+        // Without memory to split an extent the rest keeps its share until the inode goes.
+        let _ = self.blocks.subtract(range);
+        let _ = self.over_holes.subtract(range);
+        let bytes = before.saturating_sub(self.blocks.bytes());
+        let new = new_before.saturating_sub(self.over_holes.bytes());
+        let share = self.reservation.as_mut()?.split(bytes);
+        Some((share, new))
     }
 }
 
@@ -81,6 +125,8 @@ impl Delalloc {
             pin_init!(Self {
                 inner <- new_mutex!(Inner {
                     blocks: ExtentSet::new(),
+                    over_holes: ExtentSet::new(),
+                    in_writeback: 0,
                     reservation: None,
                     sequence: 0,
                 }),
@@ -94,9 +140,17 @@ impl Delalloc {
         self.inner.lock().sequence
     }
 
-    /// The bytes that are reserved.
-    pub(super) fn bytes(&self) -> u64 {
-        self.inner.lock().blocks.bytes()
+    /// The bytes by which the file will take up more space once all is written: dirty, or being
+    /// written back, and over a hole. In the C driver these are `new_delalloc_bytes`.
+    pub(super) fn new_bytes(&self) -> u64 {
+        let inner = self.inner.lock();
+        inner.over_holes.bytes().saturating_add(inner.in_writeback)
+    }
+
+    /// Whether a block of a range has its share: it is dirty, or about to be.
+    pub(super) fn has(&self, start: u64, end: u64) -> bool {
+        let next = self.inner.lock().blocks.first_after(start);
+        next.is_some_and(|next| next.start < end)
     }
 
     /// The reserved blocks from `from` on, not too many of them, and up to where these are all.
@@ -119,15 +173,22 @@ impl Delalloc {
         Ok((ranges, u64::MAX))
     }
 
-    /// Gives every block of the range its share, and returns the sequence number.
+    /// Gives every block of the range its share, and returns the sequence number. `holes` finds out
+    /// what in the range is a hole; it is called if there is a block without a share.
     ///
     /// # Errors
     ///
-    /// `ENOSPC`; `ENOMEM`; those of a commit, which may be tried to find space.
-    pub(super) fn add(&self, fs: &Fs, start: u64, end: u64) -> Result<u64> {
+    /// `ENOSPC`; `ENOMEM`; those of `holes`, and of a commit, which may be tried to find space.
+    pub(super) fn add(
+        &self,
+        fs: &Fs,
+        (start, end): (u64, u64),
+        holes: &dyn Fn() -> Result<KVec<Extent>>,
+    ) -> Result<u64> {
         // Reclaim cuts off what is clean, which takes the mutex.
         let _nofs = NofsScope::enter();
         let mut reservation: Option<DataReservation> = None;
+        let mut found: Option<KVec<Extent>> = None;
         loop {
             let missing = {
                 let mut inner = self.inner.lock();
@@ -135,12 +196,16 @@ impl Delalloc {
                 if missing == 0 {
                     return Ok(inner.sequence);
                 }
-                if let Some(reservation) = reservation.as_mut().filter(|p| p.bytes() >= missing) {
-                    inner.fill(start, end, reservation)?;
+                let enough = reservation.as_mut().filter(|p| p.bytes() >= missing);
+                if let (Some(reservation), Some(holes)) = (enough, &found) {
+                    inner.fill(start, end, reservation, holes)?;
                     return Ok(inner.sequence);
                 }
                 missing
             };
+            if found.is_none() {
+                found = Some(holes()?);
+            }
             let have = reservation.as_ref().map_or(0, DataReservation::bytes);
             let more = fs.reserve_data(missing.saturating_sub(have))?;
             match &mut reservation {
@@ -152,17 +217,28 @@ impl Delalloc {
 
     /// Takes the shares of a range out. Dropping what is returned gives the space back.
     pub(super) fn take(&self, start: u64, end: u64) -> Option<DataReservation> {
-        let range = Extent::new(start, end.saturating_sub(start)).ok()?;
-        let _nofs = NofsScope::enter();
+        self.inner
+            .lock()
+            .take_out(start, end)
+            .map(|(share, _)| share)
+    }
+
+    /// As [`Self::take`], for blocks that are under writeback. Returns as well how many bytes of
+    /// them count as new until [`Self::written`].
+    pub(super) fn take_for_writeback(
+        &self,
+        start: u64,
+        end: u64,
+    ) -> Option<(DataReservation, u64)> {
         let mut inner = self.inner.lock();
-        inner.sequence = inner.sequence.wrapping_add(1);
-        let before = inner.blocks.bytes();
-        // Without memory to split an extent the rest keeps its share until the inode goes.
-        let _ = inner.blocks.subtract(range);
-        let bytes = before.saturating_sub(inner.blocks.bytes());
-        inner
-            .reservation
-            .as_mut()
-            .map(|reservation| reservation.split(bytes))
+        let (share, new) = inner.take_out(start, end)?;
+        inner.in_writeback = inner.in_writeback.saturating_add(new);
+        Some((share, new))
+    }
+
+    /// Ends the writeback of `new` bytes that [`Self::take_for_writeback`] counted.
+    pub(super) fn written(&self, new: u64) {
+        let mut inner = self.inner.lock();
+        inner.in_writeback = inner.in_writeback.saturating_sub(new);
     }
 }

@@ -136,6 +136,7 @@ unsafe fn set_item(
         (*info).subvolume = subvolume.keep();
         (*info).flags = Atomic::new(flags);
         (*info).nbytes = Atomic::new(item.nbytes.get());
+        (*info).disk_size = Atomic::new(item.size.get());
         (*info).changed = Atomic::new(item.transid.get());
         (*info).created = (item.otime.sec.get() as i64, item.otime.nsec.get());
 

@@ -42,6 +42,7 @@ pub(super) struct InodeInfo {
     pub(super) created: (i64, u32),
     pub(super) flags: Atomic<u64>,
     pub(super) nbytes: Atomic<u64>,
+    pub(super) disk_size: Atomic<u64>,
     pub(super) changed: Atomic<u64>,
     /// Whether its contents are being replaced: one of the states of `replace.rs`.
     pub(super) replacing: Atomic<u32>,
@@ -58,6 +59,7 @@ impl InodeInfo {
             created: (0, 0),
             flags: Atomic::new(0),
             nbytes: Atomic::new(0),
+            disk_size: Atomic::new(0),
             changed: Atomic::new(0),
             replacing: Atomic::new(0),
             reserved: core::ptr::null_mut(),
@@ -72,6 +74,12 @@ impl InodeInfo {
     /// Bytes that its extents take up.
     pub(super) fn nbytes(&self) -> u64 {
         self.nbytes.load(Relaxed)
+    }
+
+    /// The size that a regular file has in its tree, in bytes: after it there is only what was
+    /// preallocated.
+    pub(super) fn disk_size(&self) -> u64 {
+        self.disk_size.load(Relaxed)
     }
 }
 

@@ -191,39 +191,15 @@ unsafe extern "C" fn read_folio(
     0
 }
 
-/// `address_space_operations::invalidate_folio`: what is cut off needs no space any more.
-///
-/// # Safety
-///
-/// As the page cache calls it, for a locked folio of a regular file of ours.
-unsafe extern "C" fn invalidate_folio(folio: *mut bindings::folio, offset: usize, len: usize) {
-    // SAFETY: The folio is locked, so that it stays in its mapping, which is its inode's.
-    let (inode, pos) = unsafe {
-        (
-            Inode::from_raw(bindings::rbtrfs_folio_inode(folio)),
-            bindings::rbtrfs_folio_pos(folio),
-        )
-    };
-    if let (Some(reserved), Ok(pos)) = (inode.reserved(), u64::try_from(pos)) {
-        // A block of which only a part is cut off stays dirty.
-        let start = pos.saturating_add(offset as u64);
-        let end = start.saturating_add(len as u64);
-        drop(reserved.take(
-            start.next_multiple_of(write::BLOCK),
-            end - end % write::BLOCK,
-        ));
-    }
-    // SAFETY: As above.
-    unsafe { bindings::iomap_invalidate_folio(folio, offset, len) }
-}
-
 pub(super) static OPERATIONS: Table<bindings::address_space_operations> =
     Table::new(bindings::address_space_operations {
         read_folio: Some(read_folio),
         readahead: Some(read_ahead::readahead),
         writepages: Some(writeback::writepages),
         dirty_folio: Some(bindings::iomap_dirty_folio),
-        invalidate_folio: Some(invalidate_folio),
+        // Space reservations are released by those who cut data off: they know that no block of it
+        // stays dirty.
+        invalidate_folio: Some(bindings::iomap_invalidate_folio),
         release_folio: Some(bindings::iomap_release_folio),
         is_partially_uptodate: Some(bindings::iomap_is_partially_uptodate),
         #[cfg(CONFIG_MIGRATION)]

@@ -11,10 +11,12 @@ use crate::format::inode::{inode_flags, InodeItem};
 use crate::subvol::write::{grow, punch, trim, truncate};
 use kernel::error::to_result;
 use kernel::prelude::*;
+use kernel::sync::atomic::Relaxed;
 
 /// Takes over what an operation on the file's extents changed.
 pub(super) fn take_over_extents(inode: &Inode, item: &InodeItem) {
     inode.set_nbytes(item.nbytes.get());
+    inode.info().disk_size.store(item.size.get(), Relaxed);
     if item.flags.get() & inode_flags::PREALLOC != 0 {
         inode.set_preallocated();
     }
@@ -47,6 +49,12 @@ pub(super) fn set_size(inode: Exclusive<'_>, size: u64) -> Result {
         .inspect_err(|_| take_over_cut(inode, in_tree))?;
     take_over_extents(&inode, &item);
     if size != old {
+        if size < old && size != 0 {
+            // The folio that is cut through is clean then. A large one may keep blocks after the
+            // end, and without a record of its blocks these would stay dirty, and be written once
+            // the file grows again.
+            clean(&inode, size - 1, size)?;
+        }
         // What is in the page cache after the new end goes, and a last block that is cut through is
         // zeroed there; it is zeroed on disk when the file grows again, for nothing reads after the
         // end. SAFETY: The inode is valid, and both of its locks are held.
@@ -54,6 +62,8 @@ pub(super) fn set_size(inode: Exclusive<'_>, size: u64) -> Result {
         if size == 0 {
             replace::emptied(&inode);
         }
+        // Nothing is dirty from there on.
+        release_reserved(&inode, size.next_multiple_of(BLOCK), u64::MAX);
     }
     if size <= old && item.flags.get() & inode_flags::PREALLOC != 0 {
         // The tree may know of a smaller file still, which has space after its end by right.
@@ -155,12 +165,46 @@ pub(super) fn settle_end(inode: Exclusive<'_>, end: u64) -> Result {
     Ok(())
 }
 
-/// Drops whole blocks from the page cache, with what is dirty in them.
+/// Drops whole blocks from the page cache. What is dirty in them is written back first, as the C
+/// driver does it: a large folio that reaches beyond the range stays as a whole, and must not be
+/// dirty where it has lost its space. The caller holds the invalidate lock, so that nothing becomes
+/// dirty again.
+///
+/// # Errors
+///
+/// `EFBIG`. What fails to be written is told to those who sync the file.
 pub(super) fn drop_cached(inode: Exclusive<'_>, start: u64, end: u64) -> Result {
-    let start = i64::try_from(start).map_err(|_| EFBIG)?;
-    let end = i64::try_from(end).map_err(|_| EFBIG)?;
+    clean(&inode, start, end)?;
+    let first = i64::try_from(start).map_err(|_| EFBIG)?;
+    let last = i64::try_from(end).map_err(|_| EFBIG)?;
     // SAFETY: The inode is valid, and its locks are held.
-    unsafe { bindings::truncate_pagecache_range(inode.as_ptr(), start, end - 1) };
+    unsafe { bindings::truncate_pagecache_range(inode.as_ptr(), first, last - 1) };
+    release_reserved(&inode, start, end);
+    Ok(())
+}
+
+/// Releases the space reservations of whole blocks, none of which is dirty.
+fn release_reserved(inode: &Inode, start: u64, end: u64) {
+    if let Some(reserved) = inode.reserved() {
+        drop(reserved.take(start, end));
+    }
+}
+
+/// Has nothing be dirty between two offsets, of folios as wholes, as long as the caller holds the
+/// invalidate lock.
+///
+/// # Errors
+///
+/// `EFBIG`. What fails to be written is told to those who sync the file.
+pub(super) fn clean(inode: &Inode, start: u64, end: u64) -> Result {
+    let start = i64::try_from(start).map_err(|_| EFBIG)?;
+    let last = i64::try_from(end).map_err(|_| EFBIG)? - 1;
+    // SAFETY: The inode is valid.
+    unsafe {
+        let mapping = (*inode.as_ptr()).i_mapping;
+        bindings::filemap_fdatawrite_range(mapping, start, last);
+        bindings::filemap_fdatawait_range_keep_errors(mapping, start, last);
+    }
     Ok(())
 }
 

@@ -10,12 +10,15 @@ use super::inode::Inode;
 use super::lock::{Exclusive, InodeGuard};
 use super::page_cache;
 use super::replace;
+use super::setsize::clean;
 use super::snapshot_lock::NocowWriteGuard;
 use super::table::Table;
 use super::writers::Dirtying;
 use crate::bindings;
 use crate::format::inode::inode_flags;
 use crate::platform::NofsScope;
+use crate::space::extent_set::Extent;
+use crate::subvol::file_extent::{self, Kind};
 use crate::subvol::write::is_preallocated;
 use kernel::error::{from_result, to_result};
 use kernel::prelude::*;
@@ -34,10 +37,50 @@ struct Provided<'a> {
     nocow: Option<NocowWriteGuard<'a>>,
 }
 
+/// What is a hole in a range. A file without holes, or without anything else, is not looked into:
+/// that may have to wait for an operation to end.
+fn holes(inode: &Inode, start: u64, end: u64) -> Result<KVec<Extent>> {
+    let mut found = KVec::new();
+    let mut push = |from: u64, to: u64| -> Result {
+        if from < to {
+            found.push(Extent::new(from, to.saturating_sub(from))?, GFP_KERNEL)?;
+        }
+        Ok(())
+    };
+    let (nbytes, known) = (inode.info().nbytes(), inode.info().disk_size());
+    let known_end = known.next_multiple_of(BLOCK);
+    let preallocated = inode.info().flags() & inode_flags::PREALLOC != 0;
+    if nbytes == 0 {
+        push(start, end)?;
+    } else if nbytes >= known_end && !preallocated {
+        push(start.max(known_end), end)?;
+    } else {
+        let _nofs = NofsScope::enter();
+        let (view, root) = inode.tree()?;
+        let sectorsize = inode.fs().geometry.sectorsize;
+        let range = (start, end);
+        file_extent::for_each(
+            &*view,
+            root,
+            inode.info().ino,
+            sectorsize,
+            range,
+            &mut |extent| {
+                if extent.kind == Kind::Hole {
+                    push(extent.offset.max(start), extent.end().min(end))?;
+                }
+                Ok(true)
+            },
+        )?;
+    }
+    Ok(found)
+}
+
 /// Gives blocks that are about to become dirty their space.
 fn provide(inode: &Inode, start: u64, end: u64) -> Result<Provided<'_>> {
     let reserved = inode.reserved().ok_or(EINVAL)?;
-    let full = match reserved.add(inode.fs(), start, end) {
+    let holes = || holes(inode, start, end);
+    let full = match reserved.add(inode.fs(), (start, end), &holes) {
         Err(e) if e == ENOSPC => e,
         other => {
             return Ok(Provided {
@@ -59,13 +102,7 @@ fn provide(inode: &Inode, start: u64, end: u64) -> Result<Provided<'_>> {
         .lock_for_nocow()
         .ok_or(full)?;
     let sequence = reserved.sequence();
-    let first = i64::try_from(start).map_err(|_| EFBIG)?;
-    let last = i64::try_from(end).map_err(|_| EFBIG)? - 1;
-    let _nofs = NofsScope::enter();
-    // SAFETY: The inode is valid. Errors are left for those who sync the file.
-    unsafe {
-        bindings::filemap_fdatawait_range_keep_errors((*inode.as_ptr()).i_mapping, first, last);
-    }
+    wait_for_writeback(inode, start, end)?;
     if is_preallocated(inode.fs(), id(inode), start, end.saturating_sub(start))? {
         Ok(Provided {
             sequence,
@@ -76,11 +113,51 @@ fn provide(inode: &Inode, start: u64, end: u64) -> Result<Provided<'_>> {
     }
 }
 
+/// Whether whole blocks are zeros without being written: there is nothing on disk, nor in memory
+/// alone.
+fn reads_as_zeros(inode: &Inode, start: u64, end: u64) -> Result<bool> {
+    let reserved = inode.reserved().ok_or(EINVAL)?;
+    if reserved.has(start, end) {
+        return Ok(false);
+    }
+    // What is on its way to the device is in the tree after that.
+    wait_for_writeback(inode, start, end)?;
+    let _nofs = NofsScope::enter();
+    let (view, root) = inode.tree()?;
+    let sectorsize = inode.fs().geometry.sectorsize;
+    let mut zeros = true;
+    let range = (start, end);
+    file_extent::for_each(
+        &*view,
+        root,
+        inode.info().ino,
+        sectorsize,
+        range,
+        &mut |extent| {
+            zeros = matches!(extent.kind, Kind::Hole | Kind::Prealloc(_));
+            Ok(zeros)
+        },
+    )?;
+    Ok(zeros)
+}
+
+/// Waits for writeback that is under way in a range.
+fn wait_for_writeback(inode: &Inode, start: u64, end: u64) -> Result {
+    let first = i64::try_from(start).map_err(|_| EFBIG)?;
+    let last = i64::try_from(end).map_err(|_| EFBIG)? - 1;
+    let _nofs = NofsScope::enter();
+    // SAFETY: The inode is valid. Errors are left for those who sync the file.
+    unsafe {
+        bindings::filemap_fdatawait_range_keep_errors((*inode.as_ptr()).i_mapping, first, last);
+    }
+    Ok(())
+}
+
 /// What is mapped is about to become dirty.
 const DIRTIES: u32 = bindings::IOMAP_WRITE | bindings::IOMAP_ZERO;
 
 /// `iomap_ops::iomap_begin`. All of a file is said to be mapped: reading finds out by itself what
-/// is a hole.
+/// is a hole. But what is to be zeroed and is so already stays as it is.
 ///
 /// # Safety
 ///
@@ -109,8 +186,13 @@ unsafe extern "C" fn begin(
         map.length = end.saturating_sub(start);
         map.type_ = bindings::IOMAP_MAPPED as u16;
         if flags & DIRTIES != 0 {
-            replace::about_to_be_written(inode)?;
             let dirtying = inode.subvolume().writers().begin()?;
+            if flags & bindings::IOMAP_ZERO != 0 && reads_as_zeros(inode, start, end)? {
+                dirtying.suspend();
+                map.type_ = bindings::IOMAP_HOLE as u16;
+                return Ok(0);
+            }
+            replace::about_to_be_written(inode)?;
             let space = provide(inode, start, end)?;
             dirtying.suspend();
             map.validity_cookie = space.sequence;
@@ -122,6 +204,25 @@ unsafe extern "C" fn begin(
     })
 }
 
+/// Releases the space of blocks of a write that was cut short, unless something in the range is
+/// dirty already.
+fn release_unwritten(inode: &Inode, start: u64, end: u64) {
+    let (Some(reserved), Ok(first), Ok(last)) =
+        (inode.reserved(), i64::try_from(start), i64::try_from(end))
+    else {
+        return;
+    };
+    // SAFETY: The inode is valid, and its lock held by whoever writes. The lock that is taken keeps
+    // mapped pages from becoming dirty in between, and is given back.
+    unsafe {
+        bindings::rbtrfs_invalidate_lock(inode.as_ptr());
+        if !bindings::filemap_range_has_writeback((*inode.as_ptr()).i_mapping, first, last - 1) {
+            drop(reserved.take(start, end));
+        }
+        bindings::rbtrfs_invalidate_unlock(inode.as_ptr());
+    }
+}
+
 /// `iomap_ops::iomap_end`: what was to become dirty is so.
 ///
 /// # Safety
@@ -129,12 +230,23 @@ unsafe extern "C" fn begin(
 /// As iomap calls it, with a mapping that [`begin`] has filled in.
 unsafe extern "C" fn end(
     inode: *mut bindings::inode,
-    _pos: i64,
-    _length: i64,
-    _written: isize,
+    pos: i64,
+    length: i64,
+    written: isize,
     flags: kernel::ffi::c_uint,
     map: *mut bindings::iomap,
 ) -> kernel::ffi::c_int {
+    // Faults and zeroing come with the invalidate lock held; of these nothing is cut short but by
+    // errors.
+    let is_write = flags & (bindings::IOMAP_WRITE | bindings::IOMAP_FAULT) == bindings::IOMAP_WRITE;
+    if is_write && (written as i64) < length {
+        let done = (pos as u64).saturating_add(written.max(0) as u64);
+        // SAFETY: iomap passes an inode that its caller holds, and its own mapping.
+        unsafe {
+            let end = ((*map).offset as u64).saturating_add((*map).length);
+            release_unwritten(Inode::from_raw(inode), done.next_multiple_of(BLOCK), end);
+        }
+    }
     // SAFETY: iomap calls this once for each mapping of [`begin`], whose subvolume outlives its
     // inodes.
     unsafe {
@@ -221,7 +333,16 @@ pub(super) fn zero_range(inode: Exclusive<'_>, from: u64, to: u64) -> Result {
 /// well, and small contents that are kept in the tree move to a block.
 pub(super) fn zero_tail(inode: Exclusive<'_>) -> Result {
     let size = inode.size();
-    zero_range(inode, size, size.next_multiple_of(BLOCK))
+    zero_range(inode, size, size.next_multiple_of(BLOCK))?;
+    // A mapping makes whole folios dirty. What of a large one is after the end has no space, and
+    // must not be dirty once it is within the file.
+    let last = i64::try_from(size.saturating_sub(1)).map_err(|_| EFBIG)?;
+    // SAFETY: The inode is valid, and locked.
+    let cached = unsafe { bindings::rbtrfs_cached_end(inode.as_ptr(), last) };
+    if size != 0 && u64::try_from(cached).is_ok_and(|end| end > size.next_multiple_of(BLOCK)) {
+        clean(&inode, size - 1, size)?;
+    }
+    Ok(())
 }
 
 /// # Safety

@@ -47,6 +47,8 @@ pub(super) struct AllocatedBatch {
     batch: Batch,
     pieces: KVVec<Piece>,
     reservation: Option<DataReservation>,
+    /// Bytes over holes, for [`Reserved::written`](super::super::delalloc::Reserved::written).
+    new_bytes: u64,
     /// Space for the pieces to come: those that lie side by side are written faster, and so are
     /// their checksums.
     spare: Option<OrderedExtent>,
@@ -59,6 +61,7 @@ impl AllocatedBatch {
             batch,
             pieces: KVVec::new(),
             reservation: None,
+            new_bytes: 0,
             spare: None,
         };
         if let Err(e) = placed.allocate_all(inode) {
@@ -71,9 +74,11 @@ impl AllocatedBatch {
     fn allocate_all(&mut self, inode: &Inode) -> Result {
         let reserved = inode.reserved().ok_or(EINVAL)?;
         for run in self.batch.runs() {
-            let Some(share) = reserved.take(run.start, run.end()) else {
+            let taken = reserved.take_for_writeback(run.start, run.end());
+            let Some((share, new)) = taken else {
                 continue;
             };
+            self.new_bytes = self.new_bytes.saturating_add(new);
             match &mut self.reservation {
                 Some(reservation) => reservation.merge(share),
                 None => self.reservation = Some(share),
@@ -193,6 +198,9 @@ impl AllocatedBatch {
         }
         self.show(inode, &mut pieces);
         drop(pieces);
+        if let Some(reserved) = inode.reserved() {
+            reserved.written(self.new_bytes);
+        }
         self.batch.ended(inode)
     }
 

@@ -79,7 +79,13 @@ unsafe extern "C" fn writeback_range(
     };
     match gather(inode, pending, pos, part) {
         Ok(()) => len as isize,
-        Err(e) => e.to_errno() as isize,
+        Err(e) => {
+            // The blocks are not dirty any more: the file has the error.
+            if let Some(reserved) = inode.reserved() {
+                drop(reserved.take(pos, pos.saturating_add(u64::from(len))));
+            }
+            e.to_errno() as isize
+        }
     }
 }
 
