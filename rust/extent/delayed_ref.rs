@@ -184,6 +184,37 @@ impl DelayedRefs {
         Ok(())
     }
 
+    /// Makes the new data extents at `bytenr` and right after it one extent, if all that is known
+    /// of the first is that `kind` holds it once, and nothing holds the second. True if that was
+    /// so.
+    pub fn join_new(&mut self, bytenr: u64, kind: RefKind) -> bool {
+        let is_new = |head: &RefHead| {
+            head.new == Some(NewExtent::Data) && head.set_flags == 0 && !head.drop_all
+        };
+        let Some(first) = self.get(bytenr).filter(|head| is_new(head)) else {
+            return false;
+        };
+        let only = RefDelta { kind, count: 1 };
+        let Some(end) = bytenr.checked_add(first.num_bytes) else {
+            return false;
+        };
+        let second = self.get(end).filter(|head| is_new(head));
+        let Some(second) = second.filter(|head| head.deltas.is_empty()) else {
+            return false;
+        };
+        let Some(len) = first.num_bytes.checked_add(second.num_bytes) else {
+            return false;
+        };
+        if *first.deltas != [only] {
+            return false;
+        }
+        self.remove(end);
+        if let Some(first) = self.heads.get_mut(&bytenr) {
+            first.num_bytes = len;
+        }
+        true
+    }
+
     /// Queues the setting of `flags` in the extent item.
     pub fn set_flags(&mut self, bytenr: u64, num_bytes: u64, flags: u64) -> Result {
         let head = self.head(bytenr, num_bytes)?;
@@ -293,6 +324,55 @@ mod tests {
             ]
         );
         assert!(refs.take_next(bytenr + 1).is_none());
+    }
+
+    #[test]
+    fn new_neighbours_become_one_extent() {
+        let kind = |root| RefKind::Data {
+            root,
+            ino: 257,
+            offset: 0,
+        };
+        let start = |first: &[(RefKind, i64)], second: &[(RefKind, i64)]| {
+            let mut refs = DelayedRefs::new();
+            for (bytenr, deltas) in [(4096, first), (8192, second)] {
+                refs.new_extent(bytenr, 4096, NewExtent::Data, 0).unwrap();
+                for (kind, count) in deltas {
+                    refs.add(bytenr, 4096, *kind, *count).unwrap();
+                }
+            }
+            refs
+        };
+        let mut refs = start(&[(kind(5), 1)], &[]);
+        assert!(refs.join_new(4096, kind(5)));
+        assert_eq!(refs.len(), 1);
+        let (bytenr, head) = refs.take_next(0).unwrap();
+        assert_eq!((bytenr, head.num_bytes, head.net()), (4096, 8192, 1));
+        // Of what anybody else holds the size is known elsewhere.
+        for (first, second) in [
+            (&[(kind(5), 2)][..], &[][..]),
+            (&[(kind(256), 1)], &[]),
+            (&[(kind(5), 1), (kind(256), 1)], &[]),
+            (&[], &[]),
+            (&[(kind(5), 1)], &[(kind(5), 1)]),
+        ] {
+            let mut refs = start(first, second);
+            assert!(!refs.join_new(4096, kind(5)));
+            assert_eq!(refs.get(4096).unwrap().num_bytes, 4096);
+            assert_eq!(refs.len(), 2);
+        }
+        // There is an extent item for what is not new.
+        let mut refs = DelayedRefs::new();
+        refs.add(4096, 4096, kind(5), 1).unwrap();
+        refs.new_extent(8192, 4096, NewExtent::Data, 0).unwrap();
+        assert!(!refs.join_new(4096, kind(5)));
+        // They do not touch.
+        let mut refs = DelayedRefs::new();
+        for bytenr in [4096, 12288] {
+            refs.new_extent(bytenr, 4096, NewExtent::Data, 0).unwrap();
+        }
+        refs.add(4096, 4096, kind(5), 1).unwrap();
+        assert!(!refs.join_new(4096, kind(5)));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::reservation::DataReservation;
 use super::space_info::SpaceContext;
 use crate::device::{Mirrors, WriteIo};
 use crate::extent::delayed_ref::NewExtent;
+use crate::extent::refs::RefKind;
 use crate::format::crc::checksum;
 use crate::format::BlockSize;
 use crate::platform::NofsScope;
@@ -140,6 +141,26 @@ impl Transaction<'_> {
         data.len = 0;
         self.fs.ordered_done.notify_all();
         Ok(())
+    }
+}
+
+impl Transaction<'_> {
+    /// Makes the data extent of `len` bytes at `start`, which `kind` holds, reach over the extent
+    /// of `more` bytes that follows and that nobody holds yet. That can be if this transaction
+    /// allocated both, in one block group, nobody else refers to the first, and the size is that of
+    /// an extent. True if it was done.
+    ///
+    /// The caller has the holder's item say the new size, and makes sure that no snapshot shares
+    /// the old one.
+    pub fn extend_data(&mut self, (start, len): (u64, u64), more: u64, kind: RefKind) -> bool {
+        let both = len.checked_add(more).filter(|len| *len <= MAX_EXTENT);
+        let Some(Ok(extent)) = both.map(|len| Extent::new(start, len)) else {
+            return false;
+        };
+        if !self.space().is_within_group(extent) {
+            return false;
+        }
+        self.refs.join_new(start, kind)
     }
 }
 

@@ -435,6 +435,13 @@ impl Space {
         covering_mut(&mut self.groups, extent).ok_or(ENOENT)
     }
 
+    /// Whether one block group has all of an extent.
+    pub(super) fn is_within_group(&self, extent: Extent) -> bool {
+        let next = self.groups.partition_point(|g| g.start <= extent.start);
+        let group = next.checked_sub(1).and_then(|at| self.groups.get(at));
+        group.is_some_and(|group| group.covers(&extent))
+    }
+
     /// The first block group from `start` on whose item on disk is out of date, pending ones
     /// excepted.
     pub(super) fn next_dirty(&self, start: u64) -> Option<&BlockGroup> {

@@ -2,16 +2,14 @@
 //! Putting written data into files.
 
 use super::extents::{
-    drop_range, fill_holes, insert_inline as insert_inline_item, insert_item, whole,
+    drop_range, fill_holes, insert_data_item, insert_inline as insert_inline_item,
 };
 use super::nocow::Conversion;
 use super::{check_files, check_whole, mode, read_inode, write_inode, InodeId, FREEING};
 use crate::extent::csum_tree::{self, CSUM_SIZE};
-use crate::format::file_extent::TYPE_REG;
 use crate::format::inode::{inode_flags, InodeItem};
 use crate::space::OrderedExtent;
 use crate::trans::Transaction;
-use crate::tree::EditContext;
 use crate::volume::Fs;
 use kernel::prelude::*;
 
@@ -141,8 +139,7 @@ impl Insertion {
             Insertion::Own(conversion) => conversion.run(trans, id)?,
             Insertion::UpTo(end) => {
                 let freed = drop_range(trans, id, new.offset, end)?;
-                let data = whole(trans.transid(), TYPE_REG, start, len);
-                insert_item(trans, id, new.offset, &data)?;
+                insert_data_item(trans, id, new.offset, (start, len))?;
                 let nbytes = item.nbytes.get().saturating_add(len);
                 item.nbytes = nbytes.saturating_sub(freed).into();
             }

@@ -5,7 +5,7 @@
 use super::InodeId;
 use crate::extent::refs::RefKind;
 use crate::format::file_extent::{
-    compression, FileExtentHead, FileExtentItem, INLINE_HEAD_SIZE, TYPE_INLINE,
+    compression, FileExtentHead, FileExtentItem, INLINE_HEAD_SIZE, TYPE_INLINE, TYPE_REG,
 };
 use crate::format::superblock::incompat;
 use crate::format::{self, item_type, Key};
@@ -154,6 +154,67 @@ pub(super) fn part(item: &FileExtentItem, skip: u64, len: u64) -> Result<FileExt
     }
     part.num_bytes = len.into();
     Ok(part)
+}
+
+/// The item of uncompressed data that ends at `offset` in the file, and where it starts.
+pub(super) fn data_before(
+    trans: &Transaction<'_>,
+    id: InodeId,
+    offset: u64,
+) -> Result<Option<(u64, FileExtentItem)>> {
+    let Some(last) = offset.checked_sub(1) else {
+        return Ok(None);
+    };
+    let mut cursor = Cursor::new(trans, EditContext::root(trans, id.tree)?);
+    cursor.seek_before(&extent_key(id.ino, last))?;
+    let Some((key, data)) = cursor.item() else {
+        return Ok(None);
+    };
+    if !key.is(id.ino, item_type::EXTENT_DATA) || data.len() != size_of::<FileExtentItem>() {
+        return Ok(None);
+    }
+    let item = read_item(data)?;
+    let ends_here = item.head.typ == TYPE_REG
+        && item.head.compression == compression::NONE
+        && item.disk_bytenr.get() != 0
+        && key.offset.checked_add(item.num_bytes.get()) == Some(offset);
+    Ok(ends_here.then_some((key.offset, item)))
+}
+
+/// Inserts the item for all of a new extent where the file has nothing, with the reference that it
+/// holds. If the extent before it in the file ends where this one starts, and nobody else knows of
+/// that one yet, they become one: writeback comes in pieces, and what is written together is to be
+/// one extent of up to [`MAX_EXTENT`](crate::space::ordered_extent::MAX_EXTENT), as in the C
+/// driver.
+pub(super) fn insert_data_item(
+    trans: &mut Transaction<'_>,
+    id: InodeId,
+    offset: u64,
+    (start, len): (u64, u64),
+) -> Result {
+    if let Some((at, item)) = data_before(trans, id, offset)? {
+        let (bytenr, old) = (item.disk_bytenr.get(), item.disk_num_bytes.get());
+        let is_whole = item.offset.get() == 0 && item.num_bytes.get() == old;
+        let transid = trans.transid();
+        // A snapshot shares the items that are older, whatever the references say.
+        if is_whole
+            && bytenr.checked_add(old) == Some(start)
+            && item.head.generation.get() == transid
+            && trans.root_item(id.tree)?.last_snapshot.get() < transid
+        {
+            let kind = RefKind::Data {
+                root: id.tree,
+                ino: id.ino,
+                offset: at,
+            };
+            if trans.extend_data((bytenr, old), len, kind) {
+                let both = whole(transid, TYPE_REG, bytenr, old.saturating_add(len));
+                return edit::replace(trans, id.tree, &extent_key(id.ino, at), both.as_bytes());
+            }
+        }
+    }
+    let data = whole(trans.transid(), TYPE_REG, start, len);
+    insert_item(trans, id, offset, &data)
 }
 
 /// Inserts an extent item where the file has nothing, with the reference that it holds.

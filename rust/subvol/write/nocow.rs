@@ -5,10 +5,10 @@
 //! of an extent, so that only items younger than the last snapshot count.
 
 use super::data::check_file;
-use super::extents::{add_ref, extent_key, insert_item, part, read_item};
+use super::extents::{add_ref, data_before, extent_key, insert_item, part, read_item};
 use super::{check_files, read_inode, InodeId};
 use crate::extent::refs::RefKind;
-use crate::format::file_extent::{compression, FileExtentItem, TYPE_REG};
+use crate::format::file_extent::{FileExtentItem, TYPE_REG};
 use crate::format::item_type;
 use crate::space::OrderedExtent;
 use crate::subvol::file_extent;
@@ -186,28 +186,16 @@ fn before(
     offset: u64,
     next: &FileExtentItem,
 ) -> Result<Option<(u64, FileExtentItem)>> {
-    let mut cursor = Cursor::new(trans, EditContext::root(trans, id.tree)?);
-    let Some(last) = offset.checked_sub(1) else {
+    let Some((at, mut item)) = data_before(trans, id, offset)? else {
         return Ok(None);
     };
-    cursor.seek_before(&extent_key(id.ino, last))?;
-    let Some((key, data)) = cursor.item() else {
-        return Ok(None);
-    };
-    if !key.is(id.ino, item_type::EXTENT_DATA) || data.len() != size_of::<FileExtentItem>() {
-        return Ok(None);
-    }
-    let mut item = read_item(data)?;
     let len = item.num_bytes.get();
-    let follows = item.head.typ == TYPE_REG
-        && item.head.compression == compression::NONE
-        && item.disk_bytenr == next.disk_bytenr
-        && key.offset.checked_add(len) == Some(offset)
-        && item.offset.get().checked_add(len) == Some(next.offset.get());
-    if !follows {
+    if item.disk_bytenr != next.disk_bytenr
+        || item.offset.get().checked_add(len) != Some(next.offset.get())
+    {
         return Ok(None);
     }
     item.num_bytes = len.checked_add(next.num_bytes.get()).ok_or(EUCLEAN)?.into();
     item.head.generation = next.head.generation;
-    Ok(Some((key.offset, item)))
+    Ok(Some((at, item)))
 }

@@ -9,6 +9,7 @@ mod fiemap;
 mod files;
 mod full;
 mod full_script;
+mod joined;
 mod model;
 mod names;
 mod ordered_extents;
