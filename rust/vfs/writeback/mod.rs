@@ -14,9 +14,16 @@ use super::inode::Inode;
 use super::table::Table;
 use crate::bindings;
 use crate::platform::NofsScope;
+use crate::space::ordered_extent::MAX_EXTENT;
 use allocated::AllocatedBatch;
 use batch::{Batch, Part};
+use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
+
+/// How many pages of a file background writeback may write at a time before it turns to the next
+/// file: as many as the largest extent has, so that two files that are written side by side do not
+/// cut each other's extents. The C driver allocates as much at a time (`find_lock_delalloc_range`).
+const LEAST_PAGES: isize = (MAX_EXTENT / PAGE_SIZE as u64) as isize;
 
 /// What one call of [`writepages`] has under way: while a batch is on its way to the device, the
 /// next one gets its checksums.
@@ -161,6 +168,18 @@ pub(super) unsafe extern "C" fn writepages(
         },
         ..pin_init::zeroed()
     };
-    // SAFETY: The context is complete.
-    unsafe { bindings::iomap_writepages(&mut context) }
+    // SAFETY: The context is complete. The page cache passes a request of its own, which no other
+    // task looks at.
+    unsafe {
+        let more = if (*wbc).sync_mode == bindings::writeback_sync_modes_WB_SYNC_NONE {
+            LEAST_PAGES.saturating_sub((*wbc).nr_to_write).max(0)
+        } else {
+            0
+        };
+        (*wbc).nr_to_write = (*wbc).nr_to_write.saturating_add(more);
+        let status = bindings::iomap_writepages(&mut context);
+        // What was written beyond the caller's number shows as a number below 0.
+        (*wbc).nr_to_write = (*wbc).nr_to_write.saturating_sub(more);
+        status
+    }
 }
