@@ -4,8 +4,9 @@
 //!
 //! docs/LOCKING.md has the order of locks. In short: the writer's mutex, [`fs::Shared::writer`], is
 //! held by whoever changes trees and by a view of what is not committed. Outside of it is taken
-//! [`fs::Shared::before_commit`]; the other locks of [`fs::Shared`] are leaves. Readers of a commit take leaves alone. What they read does not
-//! change, and an epoch keeps its addresses from being allocated again.
+//! [`fs::Shared::before_commit`]; the other locks of [`fs::Shared`] are leaves. Readers of a commit
+//! take leaves alone. What they read does not change, and an epoch keeps its addresses from being
+//! allocated again.
 
 pub mod before_commit;
 pub(crate) mod dev_stats;
