@@ -42,6 +42,8 @@ pub(super) fn set_size(inode: Exclusive<'_>, size: u64) -> Result {
         // Nothing after the new end becomes dirty while the locks are held. What is dirty there
         // must not be written back once the tree knows of the new end, which that would move; and
         // it must not be dropped before.
+        // A large folio that is cut through may keep blocks after the end: without a record of its
+        // blocks these would stay dirty, without a reservation, and be written once the file grows.
         write_back_from(inode, size - size % BLOCK)?;
     }
     let in_tree = size_in_tree(inode)?;
@@ -49,12 +51,6 @@ pub(super) fn set_size(inode: Exclusive<'_>, size: u64) -> Result {
         .inspect_err(|_| take_over_cut(inode, in_tree))?;
     take_over_extents(&inode, &item);
     if size != old {
-        if size < old && size != 0 {
-            // The folio that is cut through is clean then. A large one may keep blocks after the
-            // end, and without a record of its blocks these would stay dirty, and be written once
-            // the file grows again.
-            clean(&inode, size - 1, size)?;
-        }
         // What is in the page cache after the new end goes, and a last block that is cut through is
         // zeroed there; it is zeroed on disk when the file grows again, for nothing reads after the
         // end. SAFETY: The inode is valid, and both of its locks are held.
