@@ -54,8 +54,6 @@ pub struct WriterState {
     pub(crate) running: Option<Running>,
     pub(super) free_objectids: FreeObjectids,
     pub(super) orphans: Orphans,
-    /// The volume was looked through for what forbids writing.
-    checked: bool,
 }
 
 impl WriterState {
@@ -66,7 +64,6 @@ impl WriterState {
             running: None,
             free_objectids: FreeObjectids::new(),
             orphans: Orphans::new(),
-            checked: false,
         }
     }
 
@@ -99,7 +96,7 @@ pub struct Transaction<'fs> {
     /// How many tree blocks may be allocated before it is asked again whether there is space.
     pub(super) budget: u64,
     /// When the transaction began, by [`crate::platform::uptime_ms`].
-    pub(super) started: u64,
+    pub(crate) started: u64,
     pub(crate) _nofs: NofsScope,
 }
 
@@ -140,7 +137,7 @@ impl Fs {
     /// transaction has it for itself. On its own for the sake of the stack, on which a commit needs
     /// most.
     #[inline(never)]
-    fn lock_idle(&self) -> Result<MutexGuard<'_, WriterState>> {
+    pub(crate) fn lock_idle(&self) -> Result<MutexGuard<'_, WriterState>> {
         self.check_writable()?;
         let mut writer = self.writer.lock();
         while writer.running.is_some() {
@@ -151,7 +148,7 @@ impl Fs {
         Ok(writer)
     }
 
-    fn start<'fs>(
+    pub(crate) fn start<'fs>(
         &'fs self,
         writer: MutexGuard<'fs, WriterState>,
         reserve: Reserve,
@@ -190,10 +187,6 @@ impl Fs {
         let nofs = NofsScope::enter();
         let base = self.newest()?;
         let superblock = base.superblock().try_clone()?;
-        if !writer.checked {
-            crate::volume::writable::check(&base)?;
-            writer.checked = true;
-        }
         let space = &mut writer.space;
         space.begin(&base, &superblock)?;
         self.release_freed(space, &base)?;

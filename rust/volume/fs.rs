@@ -97,6 +97,33 @@ impl Fs {
         let roots = self.roots.lock().clone();
         Ok(Reader::new(self.clone(), roots, epoch, None))
     }
+
+    /// Forbids writing, or allows it again, as a remount asks.
+    ///
+    /// # Errors
+    ///
+    /// `EROFS` if a transaction failed since the volume was opened; `EINVAL` for features that
+    /// forbid writing, and `EROFS` for a log tree and whatever else is not kept up here, with a
+    /// message each; `ENOMEM`.
+    pub fn set_read_only(&self, read_only: bool) -> Result {
+        if read_only {
+            self.note_read_only(true);
+            return Ok(());
+        }
+        self.check_failed()?;
+        let roots = self.roots.lock().clone();
+        super::open::check_writing(&*self.device, &roots.superblock)?;
+        if roots.superblock.log_root.get() != 0 {
+            crate::fs_warn!(
+                self,
+                "mount required to replay tree-log, cannot remount read-write"
+            );
+            return Err(EINVAL);
+        }
+        self.note_read_only(false);
+        self.prove_writable()
+            .inspect_err(|_| self.note_read_only(true))
+    }
 }
 
 impl Shared {
@@ -135,28 +162,10 @@ impl Shared {
         self.read_only.load(Acquire) || self.failure().is_some()
     }
 
-    /// Forbids writing, or allows it again, as a remount asks.
-    ///
-    /// # Errors
-    ///
-    /// `EROFS` if a transaction failed since the volume was opened; `EINVAL` for features that
-    /// forbid writing, and for a log that was not replayed, with a message each.
-    pub fn set_read_only(&self, read_only: bool) -> Result {
-        if !read_only {
-            self.check_failed()?;
-            let roots = self.roots.lock().clone();
-            super::open::check_writing(&*self.device, &roots.superblock)?;
-            if roots.superblock.log_root.get() != 0 {
-                crate::fs_warn!(
-                    self,
-                    "mount required to replay tree-log, cannot remount read-write"
-                );
-                return Err(EINVAL);
-            }
-        }
+    /// Says whether something may be written.
+    fn note_read_only(&self, read_only: bool) {
         self.cache.allow_repairs(!read_only);
         self.read_only.store(read_only, Release);
-        Ok(())
     }
 
     /// Forbids writing until the next mount, because a transaction failed with `error`.

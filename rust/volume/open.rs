@@ -52,7 +52,12 @@ impl Fs {
         }
         let first = superblock.try_clone()?;
         let error = match Opening::run(&device, &stats, first, options, read_only) {
-            Ok(fs) => return Ok(fs),
+            Ok(fs) => {
+                if !read_only {
+                    fs.settle_writing()?;
+                }
+                return Ok(fs);
+            }
             Err(e) => e,
         };
         if !options.use_backup_root || !options.read_only || (error != EIO && error != EUCLEAN) {
@@ -86,6 +91,19 @@ pub(super) fn check_writing(device: &dyn BlockDevice, superblock: &SuperBuf) -> 
         return Err(EROFS);
     }
     Ok(())
+}
+
+impl Fs {
+    /// Makes a volume that was opened for writing read-only if what it holds forbids that.
+    fn settle_writing(&self) -> Result {
+        match self.prove_writable() {
+            Err(EROFS) => {
+                fs_warn!(self, "mounting read-only");
+                self.set_read_only(true)
+            }
+            proved => proved,
+        }
+    }
 }
 
 /// The slots of the backup roots, youngest first.

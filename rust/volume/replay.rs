@@ -31,6 +31,7 @@ impl Fs {
         self.check_failed()?;
         let roots = self.roots.lock().clone();
         super::open::check_writing(&*self.device, &roots.superblock)?;
+        super::writable::check(&self.reader()?)?;
         let writer = self.writer.lock();
         if writer.running.is_some() {
             return Err(EBUSY);
