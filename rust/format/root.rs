@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Tree roots, and the references between subvolumes.
 
-use super::inode::{InodeItem, Timespec};
+use super::inode::{inode_flags, InodeItem, Timespec};
 use super::key::DiskKey;
 use super::read_at;
 use core::mem::offset_of;
@@ -29,13 +29,14 @@ pub struct RootItem {
     pub root_dirid: U64,
     /// The root block's logical address, in bytes.
     pub bytenr: U64,
-    /// Unused.
+    /// A limit that nothing keeps.
     pub byte_limit: U64,
     /// Bytes used, not kept.
     pub bytes_used: U64,
     /// The last transaction in which blocks of this tree came to be shared.
     pub last_snapshot: U64,
-    /// [`ROOT_SUBVOL_RDONLY`] and others.
+    /// [`ROOT_SUBVOL_RDONLY`] and others; valid with [`inode_flags::ROOT_ITEM_INIT`] alone, as is
+    /// `byte_limit`.
     pub flags: U64,
     /// The number of references; 0 while the subvolume is being deleted.
     pub refs: U32,
@@ -184,7 +185,20 @@ impl RootItem {
             let tail = self.as_mut_bytes().get_mut(OLD_ROOT_ITEM_SIZE..);
             tail.ok_or(EUCLEAN)?.fill(0);
         }
+        // Who made the item without saying so left anything there:
+        // `btrfs_check_and_init_root_item`.
+        if self.inode.flags.get() & inode_flags::ROOT_ITEM_INIT == 0 {
+            self.flags = 0.into();
+            self.byte_limit = 0.into();
+        }
         Ok(())
+    }
+
+    /// Sets the flags, and that they are valid.
+    pub fn set_flags(&mut self, flags: u64) {
+        self.flags = flags.into();
+        let of_inode = self.inode.flags.get();
+        self.inode.flags = (of_inode | inode_flags::ROOT_ITEM_INIT).into();
     }
 
     /// Whether the subvolume is read-only.

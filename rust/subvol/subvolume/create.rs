@@ -138,10 +138,11 @@ pub fn snapshot(
         item.refs = 1.into();
         item.drop_progress = Key::MIN.into();
         item.drop_level = 0;
+        let flags = item.flags.get() & !ROOT_SUBVOL_RDONLY;
         if new.read_only {
-            item.flags = (item.flags.get() | ROOT_SUBVOL_RDONLY).into();
+            item.set_flags(flags | ROOT_SUBVOL_RDONLY);
         } else {
-            item.flags = (item.flags.get() & !ROOT_SUBVOL_RDONLY).into();
+            item.set_flags(flags);
             // What can change is not what was received any more.
             item.received_uuid = [0; 16];
             item.stransid = 0.into();

@@ -52,7 +52,7 @@ pub fn delete_subvolume(fs: &Fs, dir: InodeId, name: &[u8], now: Timespec) -> Re
         write_inode(trans, dir, &mut dir_item)?;
         trans.update_root_item(tree, |item| {
             item.refs = 0.into();
-            item.flags = (item.flags.get() | ROOT_SUBVOL_DEAD).into();
+            item.set_flags(item.flags.get() | ROOT_SUBVOL_DEAD);
             item.drop_progress = Key::MIN.into();
             item.drop_level = 0;
             Ok(())

@@ -50,7 +50,7 @@ pub fn set_read_only(fs: &Fs, tree: u64, read_only: bool) -> Result {
         trans.update_root_item(tree, |item| {
             let flags = item.flags.get() & !ROOT_SUBVOL_RDONLY;
             let flag = if read_only { ROOT_SUBVOL_RDONLY } else { 0 };
-            item.flags = (flags | flag).into();
+            item.set_flags(flags | flag);
             Ok(())
         })
     })
