@@ -6,9 +6,11 @@ use crate::extent::refs::RefKind;
 use crate::format::file_extent::{compression, FileExtentHead, FileExtentItem, TYPE_INLINE};
 use crate::format::{self, item_type, tree_id, Key};
 use crate::send::backrefs::roots_of;
+use crate::sort::sort_by;
 use crate::trans::Reader;
-use crate::tree::{Node, NodePtr, Nodes};
+use crate::tree::{NodePtr, Nodes};
 use kernel::prelude::*;
+use kernel::rbtree::RBTree;
 
 /// The most that a compressed extent holds, in bytes.
 const MAX_COMPRESSED: u64 = 128 << 10;
@@ -25,7 +27,7 @@ pub struct Owner {
 }
 
 /// Calls `each` with every place that has the byte at `logical` or, with `whole_extent`, any byte
-/// of its extent.
+/// of its extent; in the C driver's order, see [`Leaves`].
 ///
 /// # Errors
 ///
@@ -38,19 +40,28 @@ pub fn for_each_owner(
     each: &mut dyn FnMut(Owner) -> Result,
 ) -> Result {
     let extent = data_extent_at(reader, logical)?;
-    let position = (!whole_extent).then(|| logical.wrapping_sub(extent.bytenr()));
-    for leaf in leaves_of(reader, &extent)?.iter() {
-        let roots = roots_of(reader, *leaf)?;
-        let node = reader.node(&leaf_at(*leaf))?;
+    let wanted = Wanted {
+        bytenr: extent.bytenr(),
+        position: (!whole_extent).then(|| logical.wrapping_sub(extent.bytenr())),
+        span: extent.num_bytes.max(MAX_COMPRESSED),
+    };
+    for leaf in leaves_of(reader, &extent, &wanted)?.iter() {
+        let roots = roots_of(reader, leaf.bytenr)?;
         for root in roots.iter().copied().filter(|id| tree_id::is_fs_tree(*id)) {
-            for_each_place(&node, extent.bytenr(), position, &mut |ino, offset| {
-                each(Owner { root, ino, offset })
-            })?;
+            for (ino, offset) in leaf.places.iter().copied() {
+                each(Owner { root, ino, offset })?;
+            }
         }
-        crate::platform::yield_now();
-        if crate::platform::fatal_signal_pending() {
-            return Err(EINTR);
-        }
+        give_way()?;
+    }
+    Ok(())
+}
+
+/// Lets others run. Fails with `EINTR` on a fatal signal.
+fn give_way() -> Result {
+    crate::platform::yield_now();
+    if crate::platform::fatal_signal_pending() {
+        return Err(EINTR);
     }
     Ok(())
 }
@@ -78,48 +89,151 @@ fn data_extent_at(reader: &Reader, logical: u64) -> Result<FoundExtent> {
     Err(ENOENT)
 }
 
-/// The leaves with file extent items of `extent`, sorted.
-fn leaves_of(reader: &Reader, extent: &FoundExtent) -> Result<KVec<u64>> {
-    let mut leaves = KVec::new();
+/// What is looked for in a leaf.
+struct Wanted {
+    /// The extent's logical address, in bytes.
+    bytenr: u64,
+    /// The byte of it that a place must have, if one is asked for.
+    position: Option<u64>,
+    /// The most bytes of a file that the extent can cover.
+    span: u64,
+}
+
+impl Wanted {
+    /// Where in its file the item at `key` has the byte, or where it starts if none is asked for;
+    /// `None` if it does not have it. Of compressed data no byte has a place of its own.
+    fn place(&self, key: &Key, item: &FileExtentItem) -> Option<u64> {
+        let into = match self.position {
+            Some(position) if item.head.compression == compression::NONE => {
+                let into = position.checked_sub(item.offset.get())?;
+                (into < item.num_bytes.get()).then_some(into)?
+            }
+            _ => 0,
+        };
+        Some(key.offset.saturating_add(into))
+    }
+}
+
+/// A leaf with file extent items of the extent.
+struct Leaf {
+    bytenr: u64,
+    /// Inode and offset of each place, in bytes.
+    places: KVec<(u64, u64)>,
+}
+
+/// Leaves in the order in which the C driver comes upon them: references by file before those by
+/// leaf, larger numbers before smaller ones. Within a leaf the places of references by file come in
+/// that order, too, and those of a reference by leaf against the order of keys. So the newest
+/// subvolume comes first, and in a file the last place.
+struct Leaves {
+    leaves: KVec<Leaf>,
+    /// Where the leaf of an address is in `leaves`.
+    index: RBTree<u64, usize>,
+}
+
+impl Leaves {
+    /// Adds a place in the leaf at `bytenr`.
+    fn add(&mut self, bytenr: u64, place: (u64, u64)) -> Result {
+        let at = match self.index.get(&bytenr) {
+            Some(at) => *at,
+            None => {
+                let at = self.leaves.len();
+                let places = KVec::new();
+                self.leaves.push(Leaf { bytenr, places }, GFP_KERNEL)?;
+                self.index.try_create_and_insert(bytenr, at, GFP_KERNEL)?;
+                at
+            }
+        };
+        let leaf = self.leaves.get_mut(at).ok_or(EUCLEAN)?;
+        Ok(leaf.places.push(place, GFP_KERNEL)?)
+    }
+}
+
+/// A reference by file: tree, inode, and the offset in the file of the extent's first byte, modulo
+/// 2^64.
+type FileRef = (u64, u64, u64);
+
+/// The leaves with what is wanted, with its places.
+fn leaves_of(reader: &Reader, extent: &FoundExtent, wanted: &Wanted) -> Result<KVec<Leaf>> {
+    let mut by_file: KVec<FileRef> = KVec::new();
+    let mut by_leaf = KVec::new();
     let extent_root = reader.root(tree_id::EXTENT)?;
     for counted in all_refs(reader.fs(), reader, extent_root, extent)?.iter() {
         match counted.kind {
-            RefKind::SharedData { parent } => leaves.push(parent, GFP_KERNEL)?,
+            RefKind::SharedData { parent } => by_leaf.push(parent, GFP_KERNEL)?,
             RefKind::Data { root, ino, offset } if tree_id::is_fs_tree(root) => {
-                add_leaves(reader, extent, (root, ino, offset), &mut leaves)?;
+                by_file.push((root, ino, offset), GFP_KERNEL)?;
             }
             _ => {}
         }
     }
-    crate::sort::sort(&mut leaves);
-    let mut last = None;
-    leaves.retain(|leaf| last.replace(*leaf) != Some(*leaf));
-    Ok(leaves)
+    sort_by(&mut by_file, |a, b| b.cmp(a));
+    sort_by(&mut by_leaf, |a, b| b.cmp(a));
+    let mut found = Leaves {
+        leaves: KVec::new(),
+        index: RBTree::new(),
+    };
+    for file in by_file.iter() {
+        add_by_file(reader, wanted, *file, &by_leaf, &mut found)?;
+        give_way()?;
+    }
+    for leaf in by_leaf.iter() {
+        let node = reader.node(&leaf_at(*leaf))?;
+        for slot in (0..node.nritems() as usize).rev() {
+            let Some((key, data)) = node.item(slot) else {
+                continue;
+            };
+            if key.typ != item_type::EXTENT_DATA {
+                continue;
+            }
+            if let Some(item) = reference(data, wanted.bytenr)? {
+                if let Some(offset) = wanted.place(&key, &item) {
+                    found.add(*leaf, (key.objectid, offset))?;
+                }
+            }
+        }
+        give_way()?;
+    }
+    Ok(found.leaves)
 }
 
-/// Adds the leaves that a reference by tree, inode and offset stands for.
-fn add_leaves(
+/// Adds the places that a reference by file stands for. A leaf that another tree allocated, or that
+/// has references of its own, which are in `by_leaf`, is not meant by it.
+fn add_by_file(
     reader: &Reader,
-    extent: &FoundExtent,
-    (root, ino, offset): (u64, u64, u64),
-    leaves: &mut KVec<u64>,
+    wanted: &Wanted,
+    (root, ino, offset): FileRef,
+    by_leaf: &[u64],
+    found: &mut Leaves,
 ) -> Result {
-    // The offset is that of the extent's first byte, which may lie before the file's.
+    // The extent's first byte may lie before the file's.
     let from = if offset > i64::MAX as u64 { 0 } else { offset };
-    let span = extent.num_bytes.max(MAX_COMPRESSED);
+    let mut leaves: KVec<(u64, u64)> = KVec::new();
     let mut cursor = reader.cursor(reader.root(root)?);
     cursor.seek(&Key::new(ino, item_type::EXTENT_DATA, from))?;
     while let Some((key, data)) = cursor.item() {
-        if !key.is(ino, item_type::EXTENT_DATA) || key.offset.wrapping_sub(offset) >= span {
+        if !key.is(ino, item_type::EXTENT_DATA) || key.offset.wrapping_sub(offset) >= wanted.span {
             break;
         }
-        if let Some(item) = reference(data, extent.bytenr())? {
-            let leaf = cursor.node_at(0).map(|leaf| leaf.bytenr());
-            if key.offset.wrapping_sub(item.offset.get()) == offset {
-                leaves.push(leaf.ok_or(EUCLEAN)?, GFP_KERNEL)?;
+        if let Some(item) = reference(data, wanted.bytenr)? {
+            let leaf = cursor.node_at(0).ok_or(EUCLEAN)?;
+            let is_meant = leaf.owner() == root
+                && by_leaf
+                    .binary_search_by(|other| leaf.bytenr().cmp(other))
+                    .is_err();
+            if is_meant && key.offset.wrapping_sub(item.offset.get()) == offset {
+                if let Some(offset) = wanted.place(&key, &item) {
+                    leaves.push((leaf.bytenr(), offset), GFP_KERNEL)?;
+                }
             }
         }
         cursor.next()?;
+    }
+    // Of several leaves the one with the largest address comes first; within a leaf the order of
+    // keys stays.
+    sort_by(&mut leaves, |a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+    for (leaf, offset) in leaves.iter() {
+        found.add(*leaf, (ino, *offset))?;
     }
     Ok(())
 }
@@ -132,39 +246,6 @@ fn reference(data: &[u8], bytenr: u64) -> Result<Option<FileExtentItem>> {
     }
     let item: FileExtentItem = format::read(data)?;
     Ok((item.disk_bytenr.get() == bytenr).then_some(item))
-}
-
-/// Calls `each` with inode and file offset of what in `leaf` refers to the extent at `bytenr`, and
-/// has its byte at `position` if one is given. Of compressed data no byte has a place of its own.
-fn for_each_place(
-    leaf: &Node,
-    bytenr: u64,
-    position: Option<u64>,
-    each: &mut dyn FnMut(u64, u64) -> Result,
-) -> Result {
-    for slot in 0..leaf.nritems() as usize {
-        let Some((key, data)) = leaf.item(slot) else {
-            break;
-        };
-        if key.typ != item_type::EXTENT_DATA {
-            continue;
-        }
-        let Some(item) = reference(data, bytenr)? else {
-            continue;
-        };
-        let head: FileExtentHead = format::read(data)?;
-        let into = match position {
-            Some(position) if head.compression == compression::NONE => {
-                match position.checked_sub(item.offset.get()) {
-                    Some(into) if into < item.num_bytes.get() => into,
-                    _ => continue,
-                }
-            }
-            _ => 0,
-        };
-        each(key.objectid, key.offset.saturating_add(into))?;
-    }
-    Ok(())
 }
 
 /// A leaf of which only the address is known.

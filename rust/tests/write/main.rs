@@ -14,6 +14,7 @@ mod model;
 mod names;
 mod ordered_extents;
 mod overlap;
+mod owners;
 mod pieces;
 mod random;
 mod replace;
