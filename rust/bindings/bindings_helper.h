@@ -76,6 +76,7 @@ void rbtrfs_fs_type_unregister_keys(struct file_system_type *type);
 bool rbtrfs_sb_rdonly(const struct super_block *sb);
 dev_t rbtrfs_new_anon_dev(int *err);
 void rbtrfs_seq_puts(struct seq_file *seq, const char *text);
+void rbtrfs_seq_escape(struct seq_file *seq, const char *text);
 void rbtrfs_seq_dentry(struct seq_file *seq, struct dentry *dentry);
 void rbtrfs_sb_set_uuid(struct super_block *sb, const u8 *uuid);
 int rbtrfs_sb_set_readahead(struct super_block *sb, size_t bytes);

@@ -232,6 +232,11 @@ void rbtrfs_seq_puts(struct seq_file *seq, const char *text)
 	seq_puts(seq, text);
 }
 
+void rbtrfs_seq_escape(struct seq_file *seq, const char *text)
+{
+	seq_escape(seq, text, " \t\n\\");
+}
+
 void rbtrfs_seq_dentry(struct seq_file *seq, struct dentry *dentry)
 {
 	seq_dentry(seq, dentry, " \t\n\\,");

@@ -143,10 +143,9 @@ pub(super) fn dev_info(file: &OpenFile<'_>, arg: UserArg) -> Result {
     info.total_bytes = device.total_bytes.get();
     info.fsid = reader.superblock().fsid;
     info.path.fill(0);
-    let path = Iterator::chain(b"/dev/".iter(), fs.name().as_bytes());
     // The last byte stays zero.
     let (place, _) = info.path.split_at_mut(1023);
-    for (to, from) in place.iter_mut().zip(path) {
+    for (to, from) in place.iter_mut().zip(file.device_path()) {
         *to = *from;
     }
     arg.write(&*info)

@@ -3,6 +3,7 @@
 //!
 //! It belongs to whoever is registered as "btrfs"; under another name there is none.
 
+use super::device_number::Numbers;
 use super::filesystem::Filesystem;
 use super::ioctl::UserArg;
 use crate::bindings;
@@ -159,6 +160,7 @@ impl Devices<'_> {
     /// What looking the path up gives.
     pub(crate) fn is_mounted(&self, path: &CStr) -> Result<bool> {
         let mut search = Search {
+            numbers: self.0.numbers(),
             dev: 0,
             found: false,
         };
@@ -173,7 +175,8 @@ impl Devices<'_> {
     }
 }
 
-struct Search {
+struct Search<'a> {
+    numbers: &'a Numbers,
     dev: bindings::dev_t,
     found: bool,
 }
@@ -183,6 +186,8 @@ struct Search {
 /// `sb` is a superblock that is locked, `search` points to a [`Search`] that nobody else uses.
 unsafe extern "C" fn compare(sb: *mut bindings::super_block, search: *mut kernel::ffi::c_void) {
     // SAFETY: By this function's contract.
-    let (sb, search) = unsafe { (&*sb, &mut *search.cast::<Search>()) };
-    search.found |= sb.s_dev == search.dev;
+    let (sb, search) = unsafe { (&*sb, &mut *search.cast::<Search<'_>>()) };
+    // The number does not change while the superblock is locked.
+    let is_volume = search.numbers.of(search.dev) == Some(sb.s_dev);
+    search.found |= is_volume || sb.s_dev == search.dev;
 }

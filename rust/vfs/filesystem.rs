@@ -2,6 +2,7 @@
 //! Registration as a filesystem type, under the name that the module parameter `fstype` gives.
 
 use super::control_device::ControlDevice;
+use super::device_number::Numbers;
 use super::inode::InodeCache;
 use super::{fs_context, super_block, sysfs};
 use crate::bindings;
@@ -15,6 +16,7 @@ pub(super) struct Filesystem {
     fs_type: Opaque<bindings::file_system_type>,
     sysfs: sysfs::Top,
     inode_cache: InodeCache,
+    numbers: Numbers,
 }
 
 // SAFETY: The type is registered with the VFS, which synchronises all use of `fs_type`.
@@ -44,12 +46,29 @@ impl Filesystem {
         unsafe { &*kernel::container_of!(fs_type, Self, fs_type) }
     }
 
+    /// The one whose type a superblock is of.
+    ///
+    /// # Safety
+    ///
+    /// `sb` is a superblock of a type that [`Registration`] registered, and lives for `'a`.
+    pub(super) unsafe fn of_super<'a>(sb: *const bindings::super_block) -> &'a Self {
+        // SAFETY: By this function's contract.
+        let fs_type: *const Opaque<bindings::file_system_type> = unsafe { (*sb).s_type }.cast();
+        // SAFETY: Every type of ours is the field of a `Filesystem`.
+        unsafe { &*kernel::container_of!(fs_type, Self, fs_type) }
+    }
+
     pub(super) fn as_ptr(&self) -> *mut bindings::file_system_type {
         self.fs_type.get()
     }
 
     pub(super) fn inode_cache(&self) -> &InodeCache {
         &self.inode_cache
+    }
+
+    /// The device numbers of the volumes.
+    pub(super) fn numbers(&self) -> &Numbers {
+        &self.numbers
     }
 
     pub(super) fn sysfs(&self) -> &sysfs::Top {
@@ -103,6 +122,7 @@ impl Registration {
                 }),
                 sysfs: sysfs::Top::new(name)?,
                 inode_cache: InodeCache::new()?,
+                numbers: Numbers::new()?,
             },
             GFP_KERNEL,
         )?;

@@ -102,6 +102,31 @@ impl Drop for Locked {
     }
 }
 
+/// The superblock for a device: that of the volume that is mounted from it, or a new one.
+///
+/// # Safety
+///
+/// `fc` is a context of ours that is about to be mounted.
+unsafe fn find_super(
+    fc: *mut bindings::fs_context,
+    dev: u32,
+    filesystem: &Filesystem,
+) -> Result<Locked> {
+    loop {
+        let number = filesystem.numbers().of(dev);
+        // SAFETY: By this function's contract; the result is locked and referenced.
+        let sb = unsafe { bindings::sget_dev(fc, number.unwrap_or(dev)) };
+        let sb = Locked(from_err_ptr(sb)?);
+        // The number may have changed since it was looked up, as mounts come and go; then the
+        // superblock is another.
+        if !sb.is_new() || (number.is_none() && filesystem.numbers().of(dev).is_none()) {
+            return Ok(sb);
+        }
+        drop(sb);
+        crate::platform::yield_now();
+    }
+}
+
 /// The superblock for the context's device, with the volume opened if this is its first mount.
 ///
 /// # Safety
@@ -117,18 +142,25 @@ unsafe fn get_super(fc: *mut bindings::fs_context, options: &MountOptions) -> Re
     let mut dev = 0;
     // SAFETY: The source is a terminated string.
     to_result(unsafe { bindings::lookup_bdev(source, &mut dev) })?;
-    // SAFETY: By this function's contract; the result is locked and referenced.
+    // SAFETY: By this function's contract.
+    let filesystem = unsafe { Filesystem::of_context(fc) };
+    // SAFETY: By this function's contract.
     let sb = unsafe {
         (*fc).sb_flags |= SB_NOSEC;
-        Locked(from_err_ptr(bindings::sget_dev(fc, dev))?)
-    };
+        find_super(fc, dev, filesystem)
+    }?;
     // SAFETY: As above.
     let wanted_ro = unsafe { (*fc).sb_flags } & SB_RDONLY != 0;
     if sb.is_new() {
         // SAFETY: The superblock is new, and locked by us.
         unsafe {
             to_result(bindings::setup_bdev_super(sb.0, (*fc).sb_flags as i32, fc))?;
-            super_block::fill(sb.0, options, Filesystem::of_context(fc))?;
+            super_block::fill(
+                sb.0,
+                options,
+                filesystem,
+                CStr::from_char_ptr(source.cast()),
+            )?;
             (*sb.0).s_flags |= SB_ACTIVE;
         }
     } else if !wanted_ro {

@@ -64,6 +64,11 @@ impl OpenFile<'_> {
         self.inode().super_block().volume().fs()
     }
 
+    /// The name of the volume's device, as it was mounted.
+    pub(crate) fn device_path(&self) -> &[u8] {
+        self.inode().super_block().volume().source().to_bytes()
+    }
+
     /// A view of the last commit, after one that takes in what is not committed of `tree`.
     ///
     /// # Errors

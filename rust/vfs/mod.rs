@@ -23,6 +23,7 @@ mod cleaner;
 mod committer;
 mod control_device;
 mod delalloc;
+mod device_number;
 mod dir;
 mod evict;
 mod export;

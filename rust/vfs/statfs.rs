@@ -48,9 +48,11 @@ fn usage(fs: &Fs, superblock: &SuperBlock) -> Result<Usage> {
     let unallocated = unallocated.saturating_sub(in_chunks);
     let total = superblock.total_bytes.get();
     let of_user = |bytes: u64| bytes.checked_div(data_copies.unwrap_or(1)).unwrap_or(bytes);
+    // What commits keep for themselves counts as used, by its logical size.
+    let reserve = balance::committed_usage::commit_reserve(&sums, fs.geometry.nodesize);
     Ok(Usage {
         total: of_user(total),
-        free: of_user(total.saturating_sub(used)),
+        free: of_user(total.saturating_sub(used)).saturating_sub(reserve),
         available: of_user(free_for_data.saturating_add(unallocated)),
     })
 }

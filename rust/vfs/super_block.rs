@@ -31,6 +31,7 @@ use crate::volume::{Fs, OpenOptions};
 use core::ptr::NonNull;
 use kernel::error::to_result;
 use kernel::prelude::*;
+use kernel::str::CString;
 use kernel::sync::Arc;
 use kernel::types::Opaque;
 
@@ -147,7 +148,7 @@ pub(super) struct Volume {
     sysfs: Option<sysfs::VolumeDirectory>,
     _shrinker: Shrinker,
     subvolumes: Subvolumes,
-    /// The device number of what is in no subvolume.
+    /// The device number of the superblock, which stub directories show as well.
     dev: AnonDev,
     replaced: Pin<KBox<Replaced>>,
     inode_cache: NonNull<bindings::kmem_cache>,
@@ -158,6 +159,8 @@ pub(super) struct Volume {
     /// Seconds between commits.
     interval: u32,
     user_subvol_rm_allowed: bool,
+    /// The device's name, as the first mount gave it.
+    source: CString,
     fs: Fs,
 }
 
@@ -166,6 +169,7 @@ impl Volume {
         fs: Fs,
         cache: NonNull<bindings::kmem_cache>,
         options: &MountOptions,
+        source: &CStr,
     ) -> Result<KBox<Self>> {
         let committer = Committer::new()?;
         let volume = Self {
@@ -181,6 +185,7 @@ impl Volume {
             readers: Workqueue::new(c"btrfs-read", READERS)?,
             interval: options.commit_interval,
             user_subvol_rm_allowed: options.user_subvol_rm_allowed,
+            source: CString::try_from(source)?,
             fs,
         };
         Ok(KBox::new(volume, GFP_KERNEL)?)
@@ -188,6 +193,11 @@ impl Volume {
 
     pub(super) fn fs(&self) -> &Fs {
         &self.fs
+    }
+
+    /// The device's name, as the first mount gave it.
+    pub(super) fn source(&self) -> &CStr {
+        &self.source
     }
 
     /// Whether users may delete subvolumes that they own.
@@ -205,7 +215,7 @@ impl Volume {
         &self.readers
     }
 
-    /// The device number of what is in no subvolume: of stub directories.
+    /// The device number of the superblock, and of what is in no subvolume: of stub directories.
     pub(super) fn dev(&self) -> u32 {
         self.dev.number()
     }
@@ -243,11 +253,13 @@ impl Volume {
 ///
 /// # Safety
 ///
-/// `sb` is new, locked, and set up on its device; `fc` is the context that made it, of our type.
+/// `sb` is new, locked, and set up on its device, whose name is `source`; `filesystem` is that of
+/// its type.
 pub(super) unsafe fn fill(
     sb: *mut bindings::super_block,
     options: &MountOptions,
     filesystem: &Filesystem,
+    source: &CStr,
 ) -> Result {
     // SAFETY: By this function's contract.
     let device = unsafe { Bdev::of_super(sb) }?;
@@ -270,7 +282,7 @@ pub(super) unsafe fn fill(
     let blocksize = u32::from(fs.geometry.sectorsize);
     control::recover(&fs)?;
     let cache = NonNull::new(filesystem.inode_cache().as_ptr()).ok_or(EINVAL)?;
-    let volume = Volume::new(Fs::clone(&fs), cache, options)?;
+    let volume = Volume::new(Fs::clone(&fs), cache, options, source)?;
 
     let forced = volume.fs().is_read_only() && !read_only;
 
@@ -316,7 +328,12 @@ pub(super) unsafe fn fill(
     if !sb.is_read_only() {
         sb.start()?;
     }
-    Ok(())
+    // SAFETY: The superblock is still locked.
+    unsafe {
+        filesystem
+            .numbers()
+            .begin(sb.as_ptr(), sb.volume().dev())
+    }
 }
 
 /// `file_system_type::kill_sb`.
@@ -335,6 +352,8 @@ pub(super) unsafe extern "C" fn kill(sb: *mut bindings::super_block) {
         volume.cleaner.stop();
         // The VFS writes everything back before it puts the inodes away.
         volume.fs.set_before_commit(None);
+        // SAFETY: The VFS has locked the superblock, which is of a type of ours.
+        unsafe { Filesystem::of_super(sb).numbers().end(sb) };
     }
     // SAFETY: The superblock was set up on a block device.
     unsafe { bindings::kill_block_super(sb) };
@@ -381,6 +400,24 @@ unsafe extern "C" fn show_options(
     0
 }
 
+/// `super_operations::show_devname`: the name of the device is that of its first mount for all of
+/// them.
+///
+/// # Safety
+///
+/// As the VFS calls it: `dentry` is the root of a mount of ours.
+unsafe extern "C" fn show_devname(
+    seq: *mut bindings::seq_file,
+    dentry: *mut bindings::dentry,
+) -> kernel::ffi::c_int {
+    // SAFETY: The VFS passes a dentry that it holds.
+    let inode = unsafe { Inode::of_dentry(dentry) };
+    let volume = inode.super_block().volume();
+    // SAFETY: The name is a terminated string.
+    unsafe { bindings::rbtrfs_seq_escape(seq, volume.source.as_char_ptr()) };
+    0
+}
+
 /// `super_operations::put_super`: all inodes are gone; their going may have changed something.
 ///
 /// # Safety
@@ -418,6 +455,7 @@ static OPERATIONS: Table<bindings::super_operations> = Table::new(bindings::supe
     freeze_fs: Some(freeze_fs),
     statfs: Some(statfs::statfs),
     show_options: Some(show_options),
+    show_devname: Some(show_devname),
     shutdown: Some(shutdown::shutdown),
     ..pin_init::zeroed()
 });

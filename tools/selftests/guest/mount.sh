@@ -3,7 +3,7 @@
 # Mounting: a volume that the C driver filled looks the same through rbtrfs, file by file;
 # subvolumes, options, read-only and back, and file systems' names.
 . "$(dirname "$0")/lib.sh"
-plan 31
+plan 39
 
 describe() { python3 "$GUEST_TESTS/mount_describe.py" "$1"; }
 extents() { (cd "$MNT" && filefrag -v random sparse inline preallocated large.* && lsattr -d . ./*); }
@@ -53,6 +53,16 @@ check "a direct read gives the same" \
 
 second=/mnt/second
 mkdir -p $second
+check_equal "mountinfo shows an anonymous device number" 0 "$(awk -v at="$MNT" '$5 == at { sub(/:.*/, "", $3); print $3 }' /proc/self/mountinfo)"
+ln -s "$DISK1" /dev/shm/other-name
+# By the system call, as mount(8) resolves the name.
+python3 -c "
+import ctypes, sys
+libc = ctypes.CDLL(None, use_errno=True)
+sys.exit(libc.mount(b'/dev/shm/other-name', b'$second', b'btrfs', 0, None) and ctypes.get_errno())" ||
+	note "the second mount fails"
+check_equal "a second mount shows the same name of the device" "$DISK1" "$(awk -v at=$second '$2 == at { print $1 }' /proc/mounts)"
+umount $second
 mount -t btrfs -o subvol=sub/nested "$DISK1" $second
 check_equal "subvol= mounts a subvolume" n "$(cat $second/file)"
 check "and shows it" grep -q 'subvol=/sub/nested' <(options $second)
@@ -74,6 +84,18 @@ for command in "touch $MNT/new" "rm -f $MNT/inline" "mkdir $MNT/new" "mv $MNT/in
 done
 check "and writable again" mount -o remount,rw "$MNT"
 umount "$MNT"
+
+# What forbids writing is known when the mount is, and not after it.
+expect_log "quotas are enabled"
+mkfs.btrfs -q -f -O quota "$DISK2"
+check "a volume with quotas mounts" mount -t btrfs "$DISK2" $second
+check_equal "it is read-only, as mountinfo says" ro "$(findmnt -n -o FS-OPTIONS $second | cut -d, -f1)"
+check "the log says why" bash -c 'dmesg | grep -q "quotas are enabled" && dmesg | grep -q "(device vdb): mounting read-only"'
+check_fails "it is not written to" "Read-only file system" touch $second/file
+dmesg --clear
+check_fails "nor is it remounted for that" "" mount -o remount,rw $second
+check "in words" bash -c 'dmesg | grep -q "quotas are enabled"'
+umount $second
 check "the module unloads" unload_rbtrfs
 insmod "$RBTRFS_KO" fstype=rbtrfs
 load_btrfs
