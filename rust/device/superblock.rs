@@ -226,6 +226,8 @@ pub fn read_newest(device: &dyn BlockDevice) -> Result<SuperBuf> {
             sb.generation.get()
         );
     }
+    // What a feature that is not known changes would be taken for damage.
+    check_features(device, &sb)?;
     if let Err(e) = validate(device, &sb) {
         fs_err!(device, "superblock contains fatal errors");
         return Err(e);
@@ -244,16 +246,16 @@ pub fn csum_name(csum_type: u16) -> &'static str {
     }
 }
 
-/// Checks all that can be checked of a superblock alone; each fault has a message.
+/// Checks all that can be checked of a superblock alone, whose features are supported; each fault
+/// has a message.
 ///
 /// # Errors
 ///
 /// `EINVAL` for what cannot be mounted, `EUCLEAN` for a bad size of the system chunk array.
-pub fn validate(device: &dyn BlockDevice, sb: &SuperBlock) -> Result {
-    let features = check_features(device, sb);
+fn validate(device: &dyn BlockDevice, sb: &SuperBlock) -> Result {
     let sizes = check_sizes(device, sb);
     let roots = check_roots(device, sb);
-    features.and(sizes).and(roots).and(check_device(device, sb))
+    sizes.and(roots).and(check_device(device, sb))
 }
 
 fn check_features(device: &dyn BlockDevice, sb: &SuperBlock) -> Result {

@@ -8,6 +8,15 @@ pub fn checksum(data: &[u8]) -> u32 {
     !crc32c(!0, data)
 }
 
+/// A checksum as messages print it: its bytes in their order on disk, as the C driver does.
+pub struct Printed(pub u32);
+
+impl core::fmt::Display for Printed {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{:#010x}", self.0.swap_bytes())
+    }
+}
+
 /// The hash of a directory entry's or an extended attribute's name: a `DIR_ITEM`'s key offset.
 pub fn name_hash(name: &[u8]) -> u64 {
     u64::from(crc32c(!1, name))

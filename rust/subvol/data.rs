@@ -13,7 +13,7 @@ use crate::device::corrected::Corrected;
 use crate::device::stats::Stat;
 use crate::device::ReadIo;
 use crate::format::compression;
-use crate::format::crc::checksum;
+use crate::format::crc::{checksum, Printed};
 use crate::format::inode::{inode_flags, InodeItem};
 use crate::format::{tree_id, BlockSize};
 use crate::fs_warn;
@@ -179,12 +179,13 @@ impl Sector {
         if crate::platform::may_log() {
             fs_warn!(
                 fs,
-                "csum failed root {} ino {} off {} csum {:#010x} expected csum {:#010x} mirror {}",
+                "csum failed root {} ino {} off {} logical {} csum {} expected csum {} mirror {}",
                 owner.tree as i64,
                 owner.ino,
                 self.file_offset,
-                checksum(sector),
-                self.sum.unwrap_or(0),
+                self.logical,
+                Printed(checksum(sector)),
+                Printed(self.sum.unwrap_or(0)),
                 mirror
             );
         }
