@@ -12,8 +12,26 @@ pub mod block_group_flags {
     pub const SYSTEM: u64 = 1 << 1;
     /// All other trees.
     pub const METADATA: u64 = 1 << 2;
+    /// Striped over devices.
+    pub const RAID0: u64 = 1 << 3;
+    /// Two copies on two devices.
+    pub const RAID1: u64 = 1 << 4;
     /// Two copies on one device.
     pub const DUP: u64 = 1 << 5;
+    /// Two copies, each striped over devices.
+    pub const RAID10: u64 = 1 << 6;
+    /// Striped over devices, with one parity.
+    pub const RAID5: u64 = 1 << 7;
+    /// Striped over devices, with two parities.
+    pub const RAID6: u64 = 1 << 8;
+    /// Three copies on three devices.
+    pub const RAID1C3: u64 = 1 << 9;
+    /// Four copies on four devices.
+    pub const RAID1C4: u64 = 1 << 10;
+    /// What the chunk held was moved, as the remap tree says.
+    pub const REMAPPED: u64 = 1 << 11;
+    /// The remap tree.
+    pub const METADATA_REMAP: u64 = 1 << 12;
     /// Every kind of content.
     pub const TYPE_MASK: u64 = DATA | SYSTEM | METADATA;
     /// Every profile that any btrfs knows; none of them is `single`.

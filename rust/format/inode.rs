@@ -34,6 +34,21 @@ pub mod inode_flags {
     pub const ROOT_ITEM_INIT: u64 = 1 << 31;
     /// The file has fs-verity.
     pub const RO_VERITY: u64 = 1 << 32;
+    /// Every flag that has a meaning.
+    pub const KNOWN: u64 = NODATASUM
+        | NODATACOW
+        | READONLY
+        | NOCOMPRESS
+        | PREALLOC
+        | SYNC
+        | IMMUTABLE
+        | APPEND
+        | NODUMP
+        | NOATIME
+        | DIRSYNC
+        | COMPRESS
+        | ROOT_ITEM_INIT
+        | RO_VERITY;
 }
 
 /// A time, 12 bytes.

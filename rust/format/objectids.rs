@@ -38,9 +38,12 @@ pub mod tree_id {
     /// The last id of a subvolume.
     pub const LAST_FREE: u64 = (-256i64) as u64;
 
+    /// The first bit of an id that is the level of a quota group, and 0 in the ids of subvolumes.
+    const QGROUP_LEVEL_SHIFT: u32 = 48;
+
     /// Whether the tree holds files: the top-level subvolume or any other.
     pub const fn is_fs_tree(id: u64) -> bool {
-        id == FS || (id >= FIRST_FREE && id <= LAST_FREE)
+        id == FS || (id >= FIRST_FREE && id >> QGROUP_LEVEL_SHIFT == 0)
     }
 }
 
@@ -134,6 +137,14 @@ pub mod item_type {
     pub const DEV_ITEM: u8 = 216;
     /// [`crate::format::chunk::Chunk`].
     pub const CHUNK_ITEM: u8 = 228;
+    /// A stripe of the RAID stripe tree.
+    pub const RAID_STRIPE: u8 = 230;
+    /// A range of the remap tree that was not moved.
+    pub const IDENTITY_REMAP: u8 = 234;
+    /// Where a range of the remap tree was moved to.
+    pub const REMAP: u8 = 235;
+    /// Where a range of the remap tree was moved from.
+    pub const REMAP_BACKREF: u8 = 236;
     /// Quota status.
     pub const QGROUP_STATUS: u8 = 240;
     /// Quota numbers.

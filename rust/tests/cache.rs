@@ -9,6 +9,7 @@ use rbtrfs_engine::format::chunk::block_group_flags as flags;
 use rbtrfs_engine::format::crc::checksum;
 use rbtrfs_engine::format::header::{Header, Item, HEADER_FLAG_WRITTEN, HEADER_SIZE};
 use rbtrfs_engine::format::{item_type, tree_id, BlockSize, Key};
+use rbtrfs_engine::tree::check::Limits;
 use rbtrfs_engine::tree::{Geometry, NodeCache, NodePtr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::vec::Vec;
@@ -24,6 +25,14 @@ const GEOMETRY: Geometry = Geometry {
     sectorsize: BlockSize::new(4096).unwrap(),
     fsid: [7; 16],
     chunk_tree_uuid: [8; 16],
+};
+
+const LIMITS: Limits = Limits {
+    geometry: GEOMETRY,
+    incompat: 0,
+    csum_size: 4,
+    newest: 6,
+    writable: false,
 };
 
 /// A device of leaves with an item each, made as they are read.
@@ -55,7 +64,7 @@ impl BlockDevice for Leaves {
             level: 0,
         };
         let item = Item {
-            key: Key::new(bytenr, item_type::EXTENT_DATA, 0).into(),
+            key: Key::new(bytenr, item_type::STRING_ITEM, 0).into(),
             offset: (NODESIZE as u32 - HEADER_SIZE as u32).into(),
             size: 0.into(),
         };
@@ -101,7 +110,7 @@ fn cache() -> (Arc<Leaves>, NodeCache) {
     };
     let map = Arc::new(ChunkMap::new().with(chunk).unwrap(), GFP_KERNEL).unwrap();
     let chunks = Arc::pin_init(new_mutex!(map, "chunks"), GFP_KERNEL).unwrap();
-    let cache = NodeCache::new(device.clone(), GEOMETRY, chunks, LIMIT).unwrap();
+    let cache = NodeCache::new(device.clone(), LIMITS, chunks, LIMIT).unwrap();
     (device, cache)
 }
 
@@ -112,7 +121,7 @@ fn ptr(n: u64) -> NodePtr {
         generation: 5,
         level: 0,
         tree: tree_id::FS,
-        first_key: Some(Key::new(bytenr, item_type::EXTENT_DATA, 0)),
+        first_key: Some(Key::new(bytenr, item_type::STRING_ITEM, 0)),
     }
 }
 

@@ -10,8 +10,12 @@ use rbtrfs_engine::device::superblock::{read_newest, write_copies};
 use rbtrfs_engine::device::SuperBuf;
 use rbtrfs_engine::format::crc::checksum;
 use rbtrfs_engine::format::header::{Header, Item, HEADER_SIZE, ITEM_SIZE, KEY_PTR_SIZE};
+use rbtrfs_engine::format::inode::InodeItem;
+use rbtrfs_engine::format::root::RootItem;
 use rbtrfs_engine::format::superblock::{compat_ro, incompat, super_flags, COPIES};
-use rbtrfs_engine::format::{item_type, tree_id, Key};
+use rbtrfs_engine::format::{item_type, tree_id, DiskKey, Key};
+use rbtrfs_engine::subvol::subvolume::set_read_only;
+use rbtrfs_engine::trans::transaction::Reserve;
 use rbtrfs_engine::trans::Reader;
 use rbtrfs_engine::tree::{NodePtr, Nodes, TreeRoot};
 use rbtrfs_engine::volume::{Fs, OpenOptions};
@@ -19,6 +23,7 @@ use rbtrfs_testdev::MemDevice;
 use std::mem::offset_of;
 use std::string::String;
 use std::vec::Vec;
+use zerocopy::IntoBytes;
 
 fn options() -> OpenOptions {
     OpenOptions {
@@ -130,12 +135,13 @@ fn the_form_of_checksum_warnings() {
     image.flip(victim.copies[0] + 2000);
     let mut bytes = victim.bytes.clone();
     bytes[2000] = !bytes[2000];
-    let wanted = u32::from_le_bytes(bytes[..4].try_into().unwrap());
+    // The bytes as they are on disk.
+    let wanted = u32::from_be_bytes(bytes[..4].try_into().unwrap());
     let line = format!(
         "BTRFS warning (device mem): checksum verify failed on logical {} mirror 1 \
          wanted {wanted:#010x} found {:#010x} level 0",
         victim.bytenr,
-        checksum(&bytes[32..])
+        checksum(&bytes[32..]).swap_bytes()
     );
     let (_, log) = kernel::log::capture(|| files(&image).is_ok());
     assert!(log.contains(&line), "{log:?}");
@@ -326,7 +332,9 @@ fn leaves_that_overlap_end_a_walk() {
     victim.write(&image, &victim.copies, |b| {
         let nritems =
             u32::from_le_bytes(b[offset_of!(Header, nritems)..][..4].try_into().unwrap()) as usize;
-        put(b, item_field(nritems - 1, 0), &u64::MAX.to_le_bytes());
+        // Of a type of which no rule asks anything.
+        let key = DiskKey::from(Key::new(u64::MAX, item_type::STRING_ITEM, 0));
+        put(b, item_field(nritems - 1, 0), key.as_bytes());
     });
     let (found, log) = kernel::log::capture(|| files(&image));
     assert_eq!(found.map(|_| ()), Err(EUCLEAN));
@@ -580,6 +588,21 @@ fn what_cannot_be_mounted_is_named() {
     }
 }
 
+/// What a feature changes is not taken for damage: one line says what the matter is.
+#[test]
+fn a_feature_that_is_refused_is_one_line() {
+    let good = make_in_memory(&[]);
+    let image = with_superblock(&good, |sb| {
+        sb.incompat_flags = (sb.incompat_flags.get() | incompat::METADATA_UUID).into();
+        sb.metadata_uuid = sb.fsid;
+        sb.fsid = [9; 16];
+    });
+    let (result, log) = kernel::log::capture(|| open(&image).map(|_| ()));
+    assert_eq!(result, Err(EINVAL));
+    assert_eq!(log.len(), 1, "{log:?}");
+    assert!(log[0].contains("METADATA_UUID"), "{log:?}");
+}
+
 #[test]
 fn what_forbids_writing() {
     let good = make_in_memory(&[]);
@@ -620,6 +643,111 @@ fn what_forbids_writing() {
     fs.force_read_only(EIO);
     assert_eq!(fs.check_writable(), Err(EROFS));
     assert_eq!(fs.set_read_only(false), Err(EROFS));
+}
+
+/// Opens a volume for writing, which must end read-only, in these words; and does so again when a
+/// remount asks.
+fn assert_read_only(image: &MemDevice, says: &str) {
+    let (result, log) = open_logged(image, &OpenOptions::default());
+    let fs = result.unwrap();
+    assert!(fs.is_read_only(), "{log}");
+    assert!(log.contains(says), "{log}");
+    assert!(log.contains("mounting read-only"), "{log}");
+    let (again, log) = kernel::log::capture(|| fs.set_read_only(false));
+    assert_eq!(again, Err(EROFS));
+    assert!(log.join("\n").contains(says), "{log:?}");
+    assert!(fs.is_read_only());
+    assert_eq!(fs.begin(Reserve::default()).map(|_| ()), Err(EROFS));
+    assert!(!files(image).unwrap().is_empty());
+}
+
+#[test]
+fn quotas_make_a_volume_read_only_at_once() {
+    let image = make_in_memory(&["-O", "quota"]);
+    assert_read_only(&image, "quotas are enabled");
+}
+
+/// Block groups are looked at before the mount says that it is writable, not by the first change.
+#[test]
+fn damaged_block_groups_make_a_volume_read_only_at_once() {
+    let image = make_in_memory(&[]);
+    let is_group = |slot: &usize, bytes: &[u8]| {
+        bytes[item_field(*slot, offset_of!(DiskKey, typ))] == item_type::BLOCK_GROUP_ITEM
+    };
+    let nritems =
+        |b: &[u8]| u32::from_le_bytes(b[offset_of!(Header, nritems)..][..4].try_into().unwrap());
+    let mut damaged = 0;
+    for victim in all_nodes(&image) {
+        let leaf = victim.bytes[offset_of!(Header, level)] == 0;
+        let slots = 0..nritems(&victim.bytes) as usize;
+        let Some(slot) = slots
+            .into_iter()
+            .find(|slot| leaf && is_group(slot, &victim.bytes))
+        else {
+            continue;
+        };
+        // A length that no chunk has.
+        victim.write(&image, &victim.copies, |b| {
+            b[item_field(slot, offset_of!(DiskKey, offset)) + 1] ^= 0x10;
+        });
+        damaged += 1;
+    }
+    assert!(damaged > 0);
+    assert_read_only(&image, "block groups or free space are damaged");
+}
+
+/// Converters of other filesystems leave anything in a root item's flags, and do not say that they
+/// are valid.
+#[test]
+fn flags_of_a_root_item_count_if_it_says_so() {
+    for (initialised, read_only) in [(true, true), (false, false)] {
+        let image = make_in_memory(&[]);
+        for victim in all_nodes(&image) {
+            let node: &[u8] = &victim.bytes;
+            let owner =
+                u64::from_le_bytes(node[offset_of!(Header, owner)..][..8].try_into().unwrap());
+            if owner != tree_id::ROOT || node[offset_of!(Header, level)] != 0 {
+                continue;
+            }
+            let fs = open(&image).unwrap();
+            let reader = fs.reader().unwrap();
+            let leaf = reader
+                .node(&reader.root(tree_id::ROOT).unwrap().into())
+                .unwrap();
+            let key = Key::new(tree_id::FS, item_type::ROOT_ITEM, 0);
+            let Ok(slot) = leaf.search(&key) else {
+                continue;
+            };
+            let place = item_field(slot, offset_of!(Item, offset));
+            let start = u32::from_le_bytes(node[place..place + 4].try_into().unwrap());
+            let item = HEADER_SIZE + start as usize;
+            victim.write(&image, &victim.copies, |b| {
+                let flags = u64::from(initialised) << 31;
+                put(b, item + offset_of!(InodeItem, flags), &flags.to_le_bytes());
+                put(b, item + offset_of!(RootItem, flags), &1u64.to_le_bytes());
+                put(
+                    b,
+                    item + offset_of!(RootItem, byte_limit),
+                    &7u64.to_le_bytes(),
+                );
+            });
+        }
+        let shared = device(image);
+        let fs = Fs::open(shared.clone(), &OpenOptions::default()).unwrap();
+        let found = |fs: &Fs| {
+            let trans = fs.begin(Reserve::default()).unwrap();
+            let item = trans.root_item(tree_id::FS).unwrap();
+            trans.cancel();
+            (item.is_read_only(), item.byte_limit.get())
+        };
+        assert_eq!(found(&fs), (read_only, if initialised { 7 } else { 0 }));
+        // Once they are set they are valid.
+        set_read_only(&fs, tree_id::FS, true).unwrap();
+        fs.commit().unwrap();
+        drop(fs);
+        let fs = Fs::open(shared, &OpenOptions::default()).unwrap();
+        assert!(found(&fs).0);
+    }
 }
 
 #[test]

@@ -18,8 +18,10 @@ use crate::format::{tree_id, Key};
 use crate::space::block_group;
 use crate::space::chunk_alloc;
 use crate::space::space_info::SpaceContext;
+use crate::tree::check::{check_items, Limits};
 use crate::tree::cow::cow_to;
-use crate::tree::{EditContext, TreeRoot};
+use crate::tree::verify::{Fault, Report};
+use crate::tree::{EditContext, NodePtr, TreeRoot};
 use crate::volume::dev_stats;
 use crate::volume::fs::Fs;
 use kernel::prelude::*;
@@ -88,6 +90,7 @@ impl Transaction<'_> {
         for node in self.dirty.iter_mut() {
             node.seal()?;
         }
+        self.check_items()?;
         let roots = CommitRoots::new(&self.superblock)?;
         self.space_mut().prepare_commit()?;
         let nodes = SealedNodes::new(&mut self.dirty)?;
@@ -122,6 +125,39 @@ impl Transaction<'_> {
                 return Ok(());
             }
         }
+    }
+
+    /// Holds what is to be written against the rules that readers apply: a mistake in memory must
+    /// not reach the disk.
+    ///
+    /// # Errors
+    ///
+    /// `EUCLEAN`, after a line in the log, for a leaf that nobody would read.
+    fn check_items(&self) -> Result {
+        let limits = Limits {
+            newest: self.transid(),
+            writable: true,
+            ..self.fs.cache.limits()
+        };
+        for node in self.dirty.iter() {
+            check_items(node, &limits).map_err(|fault| {
+                let ptr = NodePtr {
+                    bytenr: node.bytenr(),
+                    generation: node.generation(),
+                    level: node.level(),
+                    tree: node.owner(),
+                    first_key: node.key(0),
+                };
+                let report = Report {
+                    fault: Fault::Item(fault),
+                    ptr: &ptr,
+                    mirror: 0,
+                };
+                crate::fs_err!(self.fs, "refusing to write {report}");
+                EUCLEAN
+            })?;
+        }
+        Ok(())
     }
 
     /// Enters the new roots into the superblock that is to be written.

@@ -74,7 +74,7 @@ impl Fs {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(super) fn newest(&self) -> Result<Reader> {
+    pub(crate) fn newest(&self) -> Result<Reader> {
         // The epoch is that of the last commit on disk, or of one before it: a sealed one does not
         // need less than that.
         let epoch = self.epochs.enter()?;

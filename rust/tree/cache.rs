@@ -4,6 +4,7 @@
 //! Locks: each shard has a mutex, a leaf lock that is held for a look-up, never across I/O. Two who
 //! miss the same node both read it; they get the same bytes, and the cache keeps one.
 
+use super::check::Limits;
 use super::node::{Geometry, Node, NodePtr, Nodes};
 use super::verify::{check_parent, verify, Report};
 use crate::device::corrected::Corrected;
@@ -158,10 +159,14 @@ impl Limiter {
 pub struct NodeCache {
     device: Arc<dyn BlockDevice>,
     geometry: Geometry,
+    /// What leaves are held against, but for what changes: the two fields below.
+    limits: Limits,
+    /// The newest generation that an item may name.
+    newest: Atomic<u64>,
     chunks: Arc<Mutex<Arc<ChunkMap>>>,
     shards: KVec<Pin<KBox<Mutex<Shard>>>>,
     limiter: Pin<KBox<Mutex<Limiter>>>,
-    /// Not zero while bad copies may be written over with good ones.
+    /// Not zero while the volume may be written to, and bad copies written over with good ones.
     repairs: Atomic<u32>,
     /// The bytes that each shard may keep.
     shard_limit: usize,
@@ -169,10 +174,10 @@ pub struct NodeCache {
 
 impl NodeCache {
     /// A cache of at most `limit` bytes over the device, whose nodes are found by the chunk map in
-    /// `chunks`.
+    /// `chunks` and held against `limits`.
     pub fn new(
         device: Arc<dyn BlockDevice>,
-        geometry: Geometry,
+        limits: Limits,
         chunks: Arc<Mutex<Arc<ChunkMap>>>,
         limit: usize,
     ) -> Result<Self> {
@@ -188,11 +193,13 @@ impl NodeCache {
         };
         Ok(Self {
             device,
-            geometry,
+            geometry: limits.geometry,
+            limits,
+            newest: Atomic::new(limits.newest),
             chunks,
             shards,
             limiter: KBox::pin_init(new_mutex!(limiter, "NodeCache::limiter"), GFP_KERNEL)?,
-            repairs: Atomic::new(0),
+            repairs: Atomic::new(u32::from(limits.writable)),
             shard_limit: limit / SHARDS,
         })
     }
@@ -202,9 +209,24 @@ impl NodeCache {
         self.device.name()
     }
 
-    /// Says whether bad copies of nodes may be written over with good ones. At first they may not.
+    /// Says whether the volume may be written to, and so whether bad copies of nodes may be written
+    /// over with good ones.
     pub fn allow_repairs(&self, allowed: bool) {
         self.repairs.store(u32::from(allowed), Relaxed);
+    }
+
+    /// Says which generation was committed last. Items may name the one after that as well.
+    pub fn committed(&self, generation: u64) {
+        self.newest.store(generation.saturating_add(1), Relaxed);
+    }
+
+    /// What leaves are held against now.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            newest: self.newest.load(Relaxed),
+            writable: self.repairs.load(Relaxed) != 0,
+            ..self.limits
+        }
     }
 
     fn shard(&self, bytenr: u64) -> Option<&Mutex<Shard>> {
@@ -301,7 +323,7 @@ impl NodeCache {
             });
             return Err(if e == ENOMEM { ENOMEM } else { EIO });
         }
-        verify(bytes, ptr, &self.geometry).map_err(|fault| {
+        verify(bytes, ptr, &self.limits()).map_err(|fault| {
             let report = Report { fault, ptr, mirror };
             self.complain(|| {
                 if fault.is_warning() {
@@ -456,7 +478,7 @@ impl NodeCache {
             if !good {
                 continue;
             }
-            if let Ok(node) = verify(buffer, &ptr, &self.geometry) {
+            if let Ok(node) = verify(buffer, &ptr, &self.limits()) {
                 self.insert(Arc::new(node, GFP_KERNEL)?);
             }
         }

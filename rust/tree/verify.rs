@@ -2,10 +2,11 @@
 //! What a block must be before anybody uses it: the node that its parent points to, whole and in
 //! order.
 //!
-//! The contents of items are not looked into; whoever reads an item checks it.
+//! What the items of a leaf hold is held against the rules of [`super::check`].
 
+use super::check::{check_items, ItemFault, Limits};
 use super::node::{Geometry, Node, NodePtr};
-use crate::format::crc::checksum;
+use crate::format::crc::{checksum, Printed};
 use crate::format::header::{
     Header, Item, KeyPtr, BACKREF_REV_SHIFT, HEADER_FLAG_RELOC, HEADER_FLAG_WRITTEN, HEADER_SIZE,
     ITEM_SIZE, KEY_PTR_SIZE, MAX_LEVEL, MIXED_BACKREF_REV,
@@ -46,6 +47,8 @@ pub enum Fault {
     ItemOverlap(usize),
     /// The pointer in this slot is zero or not aligned.
     BlockPtr(usize, u64),
+    /// An item breaks a rule for its type.
+    Item(ItemFault),
 }
 
 impl Fault {
@@ -110,7 +113,9 @@ impl Report<'_> {
             Fault::Checksum(wanted, found, level) => write!(
                 f,
                 "checksum verify failed on logical {bytenr} mirror {mirror} \
-                 wanted {wanted:#010x} found {found:#010x} level {level}"
+                 wanted {} found {} level {level}",
+                Printed(wanted),
+                Printed(found)
             ),
             _ => Ok(()),
         }
@@ -173,6 +178,7 @@ impl Report<'_> {
             Fault::ItemEnd(slot, end) => write!(f, " slot={slot}, unexpected item end, have {end}"),
             Fault::ItemOverlap(slot) => write!(f, " slot={slot}, slot overlaps with its data"),
             Fault::BlockPtr(slot, ptr) => write!(f, " slot={slot}, invalid block pointer {ptr}"),
+            Fault::Item(fault) => write!(f, " {fault}"),
             _ => Ok(()),
         }
     }
@@ -185,7 +191,8 @@ fn write_key(f: &mut fmt::Formatter<'_>, key: Option<Key>) -> fmt::Result {
     }
 }
 
-/// Makes a node of a block that was read, if it is what `ptr` says and in order.
+/// Makes a node of a block that was read, if it is what `ptr` says, in order, and of items that are
+/// right.
 ///
 /// # Errors
 ///
@@ -193,13 +200,14 @@ fn write_key(f: &mut fmt::Formatter<'_>, key: Option<Key>) -> fmt::Result {
 pub fn verify(
     bytes: KVVec<u8>,
     ptr: &NodePtr,
-    geometry: &Geometry,
+    limits: &Limits,
 ) -> core::result::Result<Node, Fault> {
     let node = Node::from_bytes(bytes);
     let header = node.header().ok_or(Fault::Nritems(0))?;
-    check_written(&node, header, ptr, geometry)?;
+    check_written(&node, header, ptr, &limits.geometry)?;
     check_parent(&node, ptr)?;
-    check_layout(&node, header, geometry)?;
+    check_layout(&node, header, &limits.geometry)?;
+    check_items(&node, limits).map_err(Fault::Item)?;
     Ok(node)
 }
 
@@ -284,13 +292,14 @@ fn check_leaf(node: &Node, header: &Header) -> core::result::Result<(), Fault> {
     }
     let items: &[Item] = array(node, heads).ok_or(Fault::Nritems(nritems))?;
     let mut expected = data_size as u64;
-    let mut before: Option<Key> = None;
+    // No item has the lowest key: 0 is not a type.
+    let mut before = Key::MIN;
     for (slot, item) in items.iter().enumerate() {
         let key = Key::from(item.key);
-        if before.is_some_and(|before| key <= before) {
+        if key <= before {
             return Err(Fault::KeyOrder(slot, key));
         }
-        before = Some(key);
+        before = key;
         let start = u64::from(item.offset.get());
         let end = start.saturating_add(u64::from(item.size.get()));
         if end != expected {

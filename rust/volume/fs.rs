@@ -152,6 +152,7 @@ impl Shared {
     /// Makes a commit, whose superblock is durable, the one that new readers see.
     pub fn publish(&self, roots: Arc<CommitRoots>) {
         let transid = roots.superblock.generation.get();
+        self.cache.committed(transid);
         let old = core::mem::replace(&mut *self.roots.lock(), roots);
         self.epochs.advance(transid);
         drop(old);

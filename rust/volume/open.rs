@@ -9,6 +9,7 @@ use crate::device::chunk::{ChunkLimits, Origin};
 use crate::device::stats::{CountedDevice, DeviceStats};
 use crate::device::superblock::{read_newest, writing_forbidden};
 use crate::device::{BlockDevice, ChunkMap, SuperBuf};
+use crate::extent::csum_tree::CSUM_SIZE;
 use crate::format::chunk::DevItem;
 use crate::format::superblock::{compat_ro, super_flags, BACKUP_ROOTS};
 use crate::format::{item_type, objectid, read, tree_id, BlockSize, Key};
@@ -20,6 +21,7 @@ use crate::trans::epoch::Epochs;
 use crate::trans::pressure::Pressure;
 use crate::trans::running::RunningTrees;
 use crate::trans::transaction::WriterState;
+use crate::tree::check::Limits;
 use crate::tree::{Cursor, Geometry, NodeCache, Nodes};
 use crate::{fs_err, fs_info, fs_warn};
 use kernel::prelude::*;
@@ -139,7 +141,7 @@ fn with_backup(superblock: &SuperBuf, slot: usize) -> Result<Option<SuperBuf>> {
 /// A volume that is being opened.
 struct Opening {
     device: Arc<dyn BlockDevice>,
-    limits: ChunkLimits,
+    chunk_limits: ChunkLimits,
     chunks: Arc<Mutex<Arc<ChunkMap>>>,
     cache: NodeCache,
     geometry: Geometry,
@@ -154,8 +156,7 @@ impl Opening {
         options: &OpenOptions,
         read_only: bool,
     ) -> Result<Arc<Fs>> {
-        let mut opening = Self::begin(device, &superblock, options)?;
-        opening.cache.allow_repairs(!read_only);
+        let mut opening = Self::begin(device, &superblock, options, read_only)?;
         opening.read_chunk_tree()?;
         opening.read_roots()?;
         let Self {
@@ -205,13 +206,14 @@ impl Opening {
         device: &Arc<dyn BlockDevice>,
         superblock: &SuperBuf,
         options: &OpenOptions,
+        read_only: bool,
     ) -> Result<Self> {
-        let limits = superblock.chunk_limits()?;
+        let chunk_limits = superblock.chunk_limits()?;
         let array = superblock
             .sys_chunk_array
             .get(..superblock.sys_chunk_array_size.get() as usize)
             .ok_or(EUCLEAN)?;
-        let map = ChunkMap::from_sys_array(&**device, array, &limits).inspect_err(|e| {
+        let map = ChunkMap::from_sys_array(&**device, array, &chunk_limits).inspect_err(|e| {
             fs_err!(device, "failed to read the system array: {}", e.to_errno());
         })?;
         let map = Arc::new(map, GFP_KERNEL)?;
@@ -222,15 +224,17 @@ impl Opening {
             fsid: superblock.fsid,
             chunk_tree_uuid: [0; 16],
         };
-        let cache = NodeCache::new(
-            device.clone(),
+        let limits = Limits {
             geometry,
-            chunks.clone(),
-            options.cache_bytes,
-        )?;
+            incompat: superblock.incompat_flags.get(),
+            csum_size: CSUM_SIZE as u32,
+            newest: superblock.generation.get().saturating_add(1),
+            writable: !read_only,
+        };
+        let cache = NodeCache::new(device.clone(), limits, chunks.clone(), options.cache_bytes)?;
         Ok(Self {
             device: device.clone(),
-            limits,
+            chunk_limits,
             chunks,
             cache,
             geometry,
@@ -271,7 +275,7 @@ impl Opening {
                         bytenr: cursor.node_at(0).map_or(0, |leaf| leaf.bytenr()),
                         slot: cursor.slot_at(0),
                     };
-                    map.add_item(&*self.device, origin, &key, bytes, &self.limits)?;
+                    map.add_item(&*self.device, origin, &key, bytes, &self.chunk_limits)?;
                 }
                 _ => {}
             }
@@ -315,7 +319,7 @@ impl Opening {
             );
             return Err(EUCLEAN);
         }
-        if item.devid.get() != self.limits.devid || item.uuid != self.limits.dev_uuid {
+        if item.devid.get() != self.chunk_limits.devid || item.uuid != self.chunk_limits.dev_uuid {
             let devid = item.devid.get();
             fs_err!(
                 self.device,

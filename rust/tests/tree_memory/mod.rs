@@ -9,7 +9,7 @@ use kernel::alloc::KVVec;
 use kernel::error::code::*;
 use kernel::error::Result;
 use rbtrfs_engine::format::{BlockSize, Key};
-use rbtrfs_engine::tree::check::{check_tree, Summary};
+use rbtrfs_engine::tree::check::{check_tree, Limits, Summary};
 use rbtrfs_engine::tree::edit::EditContext;
 use rbtrfs_engine::tree::node_buf::{NewNode, NodeBuf};
 use rbtrfs_engine::tree::verify::verify;
@@ -193,7 +193,14 @@ fn verified(buf: &NodeBuf, geometry: &Geometry) -> Node {
     };
     let mut bytes = KVVec::new();
     bytes.extend_from_slice(buf.bytes(), GFP_KERNEL).unwrap();
-    verify(bytes, &ptr, geometry).unwrap()
+    let limits = Limits {
+        geometry: *geometry,
+        incompat: 0,
+        csum_size: 4,
+        newest: u64::MAX,
+        writable: true,
+    };
+    verify(bytes, &ptr, &limits).unwrap()
 }
 
 fn geometry(nodesize: u32) -> Geometry {

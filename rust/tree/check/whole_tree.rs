@@ -6,11 +6,11 @@
 //! nothing is younger than the transaction. It also repeats the layout checks, for blocks that were
 //! never read because the running transaction built them.
 
-use super::edit::read_node;
-use super::leaf_mut::item_head;
-use super::node::{Node, NodePtr, Nodes, TreeRoot};
 use crate::format::header::{HEADER_SIZE, ITEM_SIZE, KEY_PTR_SIZE, MAX_LEVEL};
 use crate::format::Key;
+use crate::tree::edit::read_node;
+use crate::tree::leaf_mut::item_head;
+use crate::tree::node::{Node, NodePtr, Nodes, TreeRoot};
 use core::fmt;
 use kernel::prelude::*;
 
