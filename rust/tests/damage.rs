@@ -3,7 +3,7 @@
 
 mod images;
 
-use images::{device, make_in_memory};
+use images::{device, make, make_in_memory, Scratch};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 use rbtrfs_engine::device::superblock::{read_newest, write_copies};
@@ -21,6 +21,8 @@ use rbtrfs_engine::tree::{NodePtr, Nodes, TreeRoot};
 use rbtrfs_engine::volume::{Fs, OpenOptions};
 use rbtrfs_testdev::MemDevice;
 use std::mem::offset_of;
+use std::path::Path;
+use std::process::Command;
 use std::string::String;
 use std::vec::Vec;
 use zerocopy::IntoBytes;
@@ -643,6 +645,30 @@ fn what_forbids_writing() {
     fs.force_read_only(EIO);
     assert_eq!(fs.check_writable(), Err(EROFS));
     assert_eq!(fs.set_read_only(false), Err(EROFS));
+}
+
+/// A dump with other names in the place of the true ones, whose hashes stayed: `btrfs-image -s`.
+/// The C driver refuses such a volume as well.
+#[test]
+fn names_under_hashes_that_are_not_theirs_are_not_listed() {
+    let scratch = Scratch::new();
+    let image = make(&scratch, &[]);
+    let (dump, restored) = (scratch.path("dump"), scratch.path("restored"));
+    for args in [
+        [Path::new("-s"), &image, &dump],
+        [Path::new("-r"), &dump, &restored],
+    ] {
+        let done = Command::new("btrfs-image").args(args).output();
+        assert!(done.unwrap().status.success());
+    }
+    let image = MemDevice::from_file(&restored).unwrap();
+    let (found, log) = kernel::log::capture(|| files(&image).map(|_| ()));
+    assert_eq!(found, Err(EUCLEAN));
+    let says = |line: &String| {
+        line.contains("BTRFS error (device mem): corrupt leaf: root=5 block=")
+            && line.contains("name hash mismatch with key, have 0x")
+    };
+    assert!(log.iter().any(says), "{log:?}");
 }
 
 /// Opens a volume for writing, which must end read-only, in these words; and does so again when a
