@@ -633,6 +633,7 @@ fn what_forbids_writing() {
     assert!(fs.is_read_only() && fs.has_log(), "{log}");
     assert_eq!(fs.check_writable(), Err(EROFS));
     let (result, log) = kernel::log::capture(|| fs.set_read_only(false));
+    let log = log.join("\n");
     assert!(
         result == Err(EINVAL) && log.contains("cannot remount read-write"),
         "{log}"
