@@ -40,10 +40,9 @@ fn line(reader: &Reader, path: &str, ino: u64) -> (String, bool) {
         Ok(true)
     })
     .unwrap();
-    let xattrs: String = xattrs
-        .iter()
-        .map(|(name, value)| format!(" {name}={value:016x}"))
-        .collect();
+    let xattrs = xattrs.iter().fold(String::new(), |all, (name, value)| {
+        format!("{all} {name}={value:016x}")
+    });
     let line = format!(
         "{path} {ino} {:o} {} {} {} {} {content:016x}{xattrs}\n",
         item.mode.get(),
