@@ -203,6 +203,7 @@ impl Batch<'_> {
 
     fn carry_out(&self, trans: &mut Transaction<'_>, plan: &mut Plan) -> Result {
         let backref_cache = plan.backref_cache.take().ok_or(EINVAL)?;
+        trans.set_relocates();
         let reader = self.fs.reader()?;
         plan.relocated.copy_data(trans, &reader)?;
         let copies = copy(trans, &backref_cache, &plan.relocated, self.check)?;

@@ -127,6 +127,8 @@ pub(super) fn fs_info(file: &OpenFile<'_>, arg: UserArg) -> Result {
         // Volumes on which the two differ are not mounted.
         info.metadata_uuid = superblock.fsid;
     }
+    // User memory is touched only when no commit is held.
+    drop(reader);
     arg.write(&*info)
 }
 
@@ -148,6 +150,7 @@ pub(super) fn dev_info(file: &OpenFile<'_>, arg: UserArg) -> Result {
     for (to, from) in place.iter_mut().zip(file.device_path()) {
         *to = *from;
     }
+    drop(reader);
     arg.write(&*info)
 }
 
@@ -238,11 +241,13 @@ fn store_stats(file: &OpenFile<'_>) -> Result {
 pub(super) fn features(file: &OpenFile<'_>, arg: UserArg) -> Result {
     let reader = file.fs().reader()?;
     let superblock = reader.superblock();
-    arg.write(&Features {
+    let features = Features {
         compat: superblock.compat_flags.get(),
         compat_ro: superblock.compat_ro_flags.get(),
         incompat: superblock.incompat_flags.get(),
-    })
+    };
+    drop(reader);
+    arg.write(&features)
 }
 
 /// What is supported, and what of it can be set and cleared on a mounted volume: nothing.
@@ -262,8 +267,9 @@ pub(super) fn supported_features(arg: UserArg) -> Result {
 
 /// Copies the label out, without a zero at its end: user space begins with zeros.
 pub(super) fn label(file: &OpenFile<'_>, arg: UserArg) -> Result {
-    let reader = file.fs().reader()?;
-    arg.write_slice(reader.superblock().label())
+    let mut label = KVec::new();
+    label.extend_from_slice(file.fs().reader()?.superblock().label(), GFP_KERNEL)?;
+    arg.write_slice(&label)
 }
 
 pub(super) fn set_label(file: &OpenFile<'_>, arg: UserArg) -> Result {

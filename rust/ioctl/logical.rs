@@ -150,6 +150,8 @@ pub(super) fn ino_paths(file: &OpenFile<'_>, arg: UserArg) -> Result {
     let reader = file.reader_of(file.tree())?;
     let root = reader.root(file.tree())?;
     for_each_path(&reader, root, args.inum, &mut |path| paths.add_string(path))?;
+    // User memory is touched only when no commit is held.
+    drop(reader);
     paths.write(UserArg::new(args.fspath))
 }
 
@@ -178,5 +180,6 @@ fn resolve(file: &OpenFile<'_>, args: &LogicalInoArgs, whole_extent: bool, limit
     for_each_owner(&reader, args.logical, whole_extent, &mut |owner| {
         inodes.add_numbers(&[owner.ino, owner.offset, owner.root])
     })?;
+    drop(reader);
     inodes.write(UserArg::new(args.inodes))
 }

@@ -94,5 +94,7 @@ pub(super) fn ino_lookup_user(file: &OpenFile<'_>, arg: UserArg) -> Result {
         place.copy_from_slice(found);
         Ok(())
     })?;
+    // User memory is touched only when no commit is held.
+    drop(reader);
     arg.write(&*args)
 }

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `SEND`.
 
+use crate::format::tree_id;
 use crate::send::{self, SendArgs, MAX_CLONE_SOURCES};
+use crate::trans::{Reader, View};
 use crate::vfs::{capable_sys_admin, FileSink, OpenFile, UserArg};
 use kernel::prelude::*;
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -83,11 +85,37 @@ fn run(file: &OpenFile<'_>, args: &Args) -> Result {
     let clones = clone_sources(args)?;
     wanted.clones = &clones;
     token.set_sources(sources(&wanted)?);
-    // What was read-only when the token did not name it yet may be no more: a reader of now shows
-    // it.
     drop(reader);
-    let reader = fs.reader()?;
-    send::run(reader, &wanted, &mut out)
+    send::run(settled(file, &wanted)?, &wanted, &mut out)
+}
+
+/// A reader of a commit from which on nothing that the send reads changes. The token, by which
+/// nobody can begin to delete its subvolumes or to make them writable, came after what the running
+/// transaction has done to them already.
+///
+/// # Errors
+///
+/// `EPERM` for a subvolume that is being deleted or can be written to as of now; those of a commit;
+/// `ENOMEM`.
+fn settled(file: &OpenFile<'_>, args: &SendArgs<'_>) -> Result<Reader> {
+    let fs = file.fs();
+    let mut changed = false;
+    let mut ids = sources(args)?;
+    ids.push(args.root, GFP_KERNEL)?;
+    for id in ids {
+        let item = fs.running_view(tree_id::ROOT)?.tree_root_item(id);
+        match item {
+            Ok(item) if item.is_dead() || !item.is_read_only() => return Err(EPERM),
+            Ok(_) => changed |= fs.differs(id),
+            // Sending tells the error.
+            Err(e) if e == ENOENT => (),
+            Err(e) => return Err(e),
+        }
+    }
+    if changed && !fs.is_read_only() {
+        fs.commit()?;
+    }
+    fs.reader()
 }
 
 fn clone_sources(args: &Args) -> Result<KVec<u64>> {

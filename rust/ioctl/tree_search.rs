@@ -3,6 +3,7 @@
 
 use crate::subvol::tree_search::{search as search_tree, Found, SearchKey};
 use crate::vfs::{capable_sys_admin, OpenFile, UserArg};
+use crate::volume::ReadSession;
 use kernel::prelude::*;
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -66,10 +67,9 @@ fn run(file: &OpenFile<'_>, key: &SearchKey, items: UserArg, buf_size: u64) -> R
         0 => file.tree(),
         tree => tree,
     };
-    let reader = file.reader_of(tree)?;
-    let root = reader.root(tree)?;
-    // No lock is held while a page of the caller's is faulted in.
-    search_tree(&reader, root, key, buf_size, &mut |offset, bytes| {
+    let session = ReadSession::new(file.reader_of(tree)?);
+    // Neither a lock nor a commit is held while a page of the caller's is faulted in.
+    search_tree(&session, tree, key, buf_size, &mut |offset, bytes| {
         items.add(offset)?.write_slice(bytes)
     })
 }

@@ -7,7 +7,7 @@
 //! references by inode before those by leaf, larger numbers before smaller ones; within a leaf in
 //! key order for the former, and against it for the latter.
 
-use super::lookup::Finder;
+use super::lookup::ExtentFinder;
 use super::number_set::NumberSet;
 use super::roots_cache::RootsCache;
 use crate::extent::backref::{all_refs, find_extent};
@@ -46,9 +46,9 @@ pub(super) trait Candidates {
 }
 
 /// The search for those who share one extent.
-pub(super) struct Walk<'w, 'a> {
-    pub(super) reader: &'a Reader,
-    pub(super) extents: &'w mut Finder<'a, Reader>,
+pub(super) struct Walk<'w> {
+    pub(super) reader: &'w Reader,
+    pub(super) extents: &'w mut ExtentFinder,
     pub(super) cache: &'w mut RootsCache,
     /// The extent's logical address, in bytes.
     pub(super) bytenr: u64,
@@ -83,7 +83,7 @@ enum Step {
     Stop,
 }
 
-impl Walk<'_, '_> {
+impl Walk<'_> {
     /// Offers every candidate to `judge` until it has had enough.
     ///
     /// # Errors
@@ -92,7 +92,7 @@ impl Walk<'_, '_> {
     /// reading.
     pub(super) fn run(&mut self, judge: &mut dyn Candidates) -> Result {
         let key = Key::new(self.bytenr, item_type::EXTENT_ITEM, 0);
-        let found = self.extents.at_or_after(&key)?;
+        let found = self.extents.at_or_after(self.reader, &key)?;
         let (_, data) = found
             .filter(|(at, _)| at.is(self.bytenr, item_type::EXTENT_ITEM))
             .ok_or(ENOENT)?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Sending an extent as clones of what a source has of it, and as data where it has something else.
 
-use super::data::Here;
+use super::cursor::{Cursor, Here};
 use super::full::Send;
 use super::path::FsPath;
 use super::proto::{Attr, Command};
@@ -10,7 +10,6 @@ use crate::format::file_extent::{FileExtentHead, FileExtentItem, TYPE_INLINE};
 use crate::format::inode::InodeItem;
 use crate::format::{self, item_type, BlockSize, Key};
 use crate::subvol::file_extent::{Extent, Regular};
-use crate::trans::Reader;
 use kernel::prelude::*;
 
 /// The alignment that a receiver with the largest sector size needs, in bytes.
@@ -33,7 +32,7 @@ impl Send<'_> {
         extent: &Extent<'_>,
         index: usize,
     ) -> Result<bool> {
-        if self.reader.fs().geometry.is_sector_aligned(end) {
+        if self.session.fs().geometry.is_sector_aligned(end) {
             return Ok(true);
         }
         let size = self.inode.as_ref().map_or(0, |inode| inode.item.size.get());
@@ -132,12 +131,12 @@ impl Range {
     }
 }
 
-impl<'a> Send<'a> {
+impl Send<'_> {
     /// Sends the part of the current inode in `extent` that ends at `end`: clones what the
     /// candidate in source `index` shares of it, and writes the rest.
     pub(super) fn clone_range(
         &mut self,
-        here: Here<'_>,
+        here: &mut Here,
         extent: &Extent<'_>,
         regular: &Regular,
         end: u64,
@@ -158,8 +157,7 @@ impl<'a> Send<'a> {
             return self.send_data(here, extent, range.offset, range.len);
         }
         let source_size = self.source_inode(index, best.ino)?.size.get();
-        let reader: &'a Reader = self.reader;
-        let mut cursor = reader.cursor(root);
+        let mut cursor = Cursor::new(self.session, root.id);
         let start = Key::new(best.ino, item_type::EXTENT_DATA, range.from);
         let inside = cursor.seek_before(&start)?
             && cursor
@@ -168,7 +166,12 @@ impl<'a> Send<'a> {
         if !inside {
             cursor.seek(&start)?;
         }
-        while let Some((key, data)) = cursor.item() {
+        let tree = self.root.id;
+        while cursor.key().is_some() {
+            // Both addresses are of one commit, as no command is sent until they are compared.
+            self.session.read(|reader| here.renew(reader, tree))?;
+            cursor.renew()?;
+            let (key, data) = cursor.item().ok_or(EUCLEAN)?;
             if !key.is(best.ino, item_type::EXTENT_DATA) {
                 break;
             }
@@ -179,14 +182,8 @@ impl<'a> Send<'a> {
                 size: source_size,
                 is_current: root.id == self.root.id,
             };
-            if !self.clone_step(
-                here,
-                extent,
-                regular.disk_bytenr,
-                &source,
-                found,
-                &mut range,
-            )? {
+            let bytenr = here.extent()?;
+            if !self.clone_step(here, extent, bytenr, &source, found, &mut range)? {
                 break;
             }
             cursor.next()?;
@@ -200,7 +197,7 @@ impl<'a> Send<'a> {
     /// Goes over one file extent of the source; returns whether the next one may have more.
     fn clone_step(
         &mut self,
-        here: Here<'_>,
+        here: &mut Here,
         extent: &Extent<'_>,
         disk_bytenr: u64,
         source: &SourceFile,
@@ -260,7 +257,7 @@ impl<'a> Send<'a> {
     /// current one.
     fn clone_piece(
         &mut self,
-        here: Here<'_>,
+        here: &mut Here,
         extent: &Extent<'_>,
         source: &SourceFile,
         range: &Range,

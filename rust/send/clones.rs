@@ -7,19 +7,19 @@
 //! [`super::backrefs`] finds them, or else the largest.
 
 use super::backrefs::{Candidate, Candidates, Walk};
-use super::data::Here;
+use super::cursor::Here;
 use super::full::Send;
-use super::lookup::Finder;
+use super::lookup::{ExtentFinder, Finder};
 use super::path::{is_name, push_name, FsPath};
 use super::read_ahead;
 use super::roots_cache::RootsCache;
-use super::Sendable;
-use crate::format::{compression, item_type, objectid, tree_id, Key};
+use super::{Sendable, Snapshot};
+use crate::format::{compression, item_type, objectid, Key};
 use crate::fs_warn;
 use crate::subvol::file_extent::{Extent, Regular};
 use crate::subvol::inode::names_of_item;
 use crate::trans::Reader;
-use crate::tree::TreeRoot;
+use crate::volume::{ReadSession, Stamp};
 use kernel::prelude::*;
 
 /// Warnings of one send about sources that cannot be looked up.
@@ -27,11 +27,11 @@ const MAX_WARNINGS: u32 = 10;
 
 /// A subvolume to clone from.
 pub(super) struct Source<'a> {
-    pub(super) root: TreeRoot,
+    pub(super) root: Snapshot,
     /// What the receiver knows it by.
     pub(super) uuid: [u8; 16],
     pub(super) ctransid: u64,
-    pub(super) finder: Finder<'a, Reader>,
+    pub(super) finder: Finder<'a>,
     /// The best that was found in it for the current extent.
     pub(super) best: Option<Candidate>,
 }
@@ -40,24 +40,27 @@ pub(super) struct Source<'a> {
 pub(super) struct CloneSources<'a> {
     /// Sorted by tree id; among them the subvolume being sent.
     pub(super) sources: KVec<Source<'a>>,
-    extents: Finder<'a, Reader>,
+    extents: ExtentFinder,
     cache: RootsCache,
+    /// Commits in which the leaves in the cache are where they are known to be.
+    stamp: Stamp,
     warnings: u32,
 }
 
 impl<'a> CloneSources<'a> {
-    pub(super) fn new(reader: &'a Reader) -> Result<Self> {
-        Ok(CloneSources {
+    pub(super) const fn new() -> Self {
+        CloneSources {
             sources: KVec::new(),
-            extents: Finder::new(reader, reader.root(tree_id::EXTENT)?),
+            extents: ExtentFinder::new(),
             cache: RootsCache::new(),
+            stamp: Stamp::NONE,
             warnings: 0,
-        })
+        }
     }
 
     /// Adds a subvolume; one that is there already stays once.
-    pub(super) fn add(&mut self, reader: &'a Reader, subvolume: &Sendable) -> Result {
-        let root = subvolume.root;
+    pub(super) fn add(&mut self, session: &'a ReadSession, subvolume: &Sendable) -> Result {
+        let root = subvolume.tree;
         if self.sources.iter().any(|source| source.root.id == root.id) {
             return Ok(());
         }
@@ -65,7 +68,7 @@ impl<'a> CloneSources<'a> {
             root,
             uuid: subvolume.uuid,
             ctransid: subvolume.ctransid,
-            finder: Finder::new(reader, root),
+            finder: Finder::new(session, root.id),
             best: None,
         };
         self.sources.push(source, GFP_KERNEL)?;
@@ -73,14 +76,9 @@ impl<'a> CloneSources<'a> {
         Ok(())
     }
 
-    /// The tree of extents.
-    pub(super) fn extent_root(&self) -> TreeRoot {
-        self.extents.root()
-    }
-
     /// The trees of all sources.
-    pub(super) fn roots(&self) -> impl Iterator<Item = TreeRoot> + use<'_, 'a> {
-        self.sources.iter().map(|source| source.root)
+    pub(super) fn trees(&self) -> impl Iterator<Item = u64> + use<'_, 'a> {
+        self.sources.iter().map(|source| source.root.id)
     }
 }
 
@@ -148,10 +146,26 @@ impl Send<'_> {
     /// `ENOMEM`, `EINTR`. Anything else only means that data is sent.
     pub(super) fn find_clone(
         &mut self,
-        here: Here<'_>,
+        here: &mut Here,
         extent: &Extent<'_>,
         regular: &Regular,
     ) -> Result<Option<usize>> {
+        let session = self.session;
+        session.read(|reader| {
+            here.renew(reader, self.root.id)?;
+            self.find_clone_in(reader, here, extent, regular)
+        })
+    }
+
+    /// All that is looked up for it is of one commit.
+    fn find_clone_in(
+        &mut self,
+        reader: &Reader,
+        here: &Here,
+        extent: &Extent<'_>,
+        regular: &Regular,
+    ) -> Result<Option<usize>> {
+        let bytenr = here.extent()?;
         let Some(inode) = &self.inode else {
             return Ok(None);
         };
@@ -161,8 +175,12 @@ impl Send<'_> {
         for source in clones.sources.iter_mut() {
             source.best = None;
         }
+        if clones.stamp != here.stamp {
+            clones.stamp = here.stamp;
+            clones.cache = RootsCache::new();
+        }
         if clones.sources.len() > 1 {
-            read_ahead::read_for_clone(self.reader, &clones.extents, here, regular);
+            read_ahead::read_for_clone(reader, &clones.extents, here, bytenr, regular);
         }
         let mut judge = Judge {
             sources: &mut clones.sources,
@@ -173,10 +191,10 @@ impl Send<'_> {
             next_write: inode.next_write,
         };
         let mut walk = Walk {
-            reader: self.reader,
+            reader,
             extents: &mut clones.extents,
             cache: &mut clones.cache,
-            bytenr: regular.disk_bytenr,
+            bytenr,
             position: match regular.compression {
                 compression::NONE => regular.extent_offset,
                 _ => 0,
@@ -193,9 +211,9 @@ impl Send<'_> {
                 if clones.warnings < MAX_WARNINGS {
                     clones.warnings = clones.warnings.saturating_add(1);
                     fs_warn!(
-                        self.reader.fs(),
+                        self.session.fs(),
                         "send: cannot tell who shares extent {} of inode {} offset {} root {}, error {}: sending its data",
-                        regular.disk_bytenr,
+                        bytenr,
                         inode.ino,
                         extent.offset,
                         self.root.id,

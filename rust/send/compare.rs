@@ -7,13 +7,14 @@
 //! of the two trees lie against each other, and some of these items matter to the stream; the steps
 //! are therefore those of the C driver.
 
-use super::data::Here;
+use super::cursor::Here;
 use super::read_ahead::{self, Row};
 use crate::format::header::MAX_LEVEL;
 use crate::format::Key;
 use crate::platform::{fatal_signal_pending, yield_now};
 use crate::trans::Reader;
-use crate::tree::{Node, Nodes, TreeRoot};
+use crate::tree::{Node, NodePtr, Nodes, TreeRoot};
+use crate::volume::{ReadSession, Stamp};
 use core::cmp::Ordering;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -35,8 +36,7 @@ pub(super) enum Change {
 type NodePath = [Option<(Arc<Node>, usize)>; MAX_LEVEL as usize];
 
 /// A place in one of the trees, in a leaf or above.
-struct Side<'a> {
-    reader: &'a Reader,
+struct Side {
     root: TreeRoot,
     path: KBox<NodePath>,
     level: u8,
@@ -54,12 +54,12 @@ enum Step {
     Past,
 }
 
-impl<'a> Side<'a> {
-    fn new(reader: &'a Reader, root: TreeRoot) -> Result<Self> {
+impl Side {
+    fn new(reader: &Reader, tree: u64) -> Result<Self> {
+        let root = reader.root(tree)?;
         let node = reader.node(&root.into())?;
         let level = node.level();
         let mut side = Side {
-            reader,
             root,
             path: KBox::new([const { None }; MAX_LEVEL as usize], GFP_KERNEL)?,
             level,
@@ -74,18 +74,18 @@ impl<'a> Side<'a> {
         Ok(side)
     }
 
-    fn place(&self) -> Option<(&Node, usize)> {
+    fn place(&self) -> Option<(&Arc<Node>, usize)> {
         let (node, slot) = self.path.get(usize::from(self.level))?.as_ref()?;
         Some((node, *slot))
     }
 
-    fn step(&mut self, step: Step) -> Result {
+    fn step(&mut self, reader: &Reader, step: Step) -> Result {
         if self.ended {
             return Ok(());
         }
         match step {
             Step::Stay => return Ok(()),
-            Step::Into if self.level > 0 => self.down()?,
+            Step::Into if self.level > 0 => self.down(reader)?,
             _ => self.on(),
         }
         if !self.ended {
@@ -114,30 +114,71 @@ impl<'a> Side<'a> {
         self.ended = true;
     }
 
-    fn down(&mut self) -> Result {
+    fn down(&mut self, reader: &Reader) -> Result {
         if fatal_signal_pending() {
             return Err(EINTR);
         }
         yield_now();
         let (node, slot) = self.place().ok_or(EUCLEAN)?;
         let ptr = node.child_ptr(slot, self.root.id).ok_or(EUCLEAN)?;
-        let child = self.reader.node(&ptr)?;
+        let child = self.child(reader, &ptr, self.bound())?;
+        self.level = ptr.level;
+        self.put(child, 0)
+    }
+
+    /// Puts a node of the current level into the path.
+    fn put(&mut self, node: Arc<Node>, slot: usize) -> Result {
+        let place = self.path.get_mut(usize::from(self.level)).ok_or(EUCLEAN)?;
+        *place = Some((node, slot));
+        Ok(())
+    }
+
+    /// Reads a node whose keys must all be below `bound`.
+    fn child(&self, reader: &Reader, ptr: &NodePtr, bound: Option<Key>) -> Result<Arc<Node>> {
+        let child = reader.node(ptr)?;
         if child.level() != ptr.level {
             return Err(EUCLEAN);
         }
         // Keys that go back could make the walk go round for ever.
-        if let (Some(last), Some(bound)) = (child.last_key(), self.bound()) {
+        if let (Some(last), Some(bound)) = (child.last_key(), bound) {
             if last >= bound {
-                self.reader.report(format_args!(
+                reader.report(format_args!(
                     "bad key order in tree {} block {}, last key {} is not below {} to its right",
                     self.root.id, ptr.bytenr, last, bound
                 ));
                 return Err(EUCLEAN);
             }
         }
-        self.level = ptr.level;
-        *self.path.get_mut(usize::from(ptr.level)).ok_or(EUCLEAN)? = Some((child, 0));
-        Ok(())
+        Ok(child)
+    }
+
+    /// Finds the same place in another commit, to which blocks were relocated: in as many levels,
+    /// by its key.
+    #[cold]
+    #[inline(never)]
+    fn seek_again(&mut self, reader: &Reader) -> Result {
+        if self.ended {
+            return Ok(());
+        }
+        let (level, key) = (self.level, self.key);
+        let root = reader.root(self.root.id)?;
+        if root.level != self.root.level || level > root.level {
+            return Err(EUCLEAN);
+        }
+        self.root = root;
+        self.level = root.level;
+        let mut node = reader.node(&root.into())?;
+        loop {
+            if self.level == level {
+                let slot = node.search(&key).map_err(|_| EUCLEAN)?;
+                return self.put(node, slot);
+            }
+            let slot = node.child_slot(&key);
+            let ptr = node.child_ptr(slot, root.id).ok_or(EUCLEAN)?;
+            self.put(node, slot)?;
+            node = self.child(reader, &ptr, self.bound())?;
+            self.level = ptr.level;
+        }
     }
 
     /// The first key to the right of everything below the current place.
@@ -183,9 +224,12 @@ impl<'a> Side<'a> {
 
 /// The walk over both trees.
 pub(super) struct Compare<'a> {
-    reader: &'a Reader,
-    sent: Side<'a>,
-    parent: Side<'a>,
+    session: &'a ReadSession,
+    /// Commits in which the addresses on both sides hold: what is shared shows only within one
+    /// commit.
+    stamp: Stamp,
+    sent: Side,
+    parent: Side,
     /// How the sides go on.
     steps: (Step, Step),
     /// Up to which key the blocks that differ were read ahead.
@@ -193,26 +237,36 @@ pub(super) struct Compare<'a> {
 }
 
 impl<'a> Compare<'a> {
-    pub(super) fn new(reader: &'a Reader, sent: TreeRoot, parent: TreeRoot) -> Result<Self> {
-        Ok(Compare {
-            reader,
-            sent: Side::new(reader, sent)?,
-            parent: Side::new(reader, parent)?,
-            steps: (Step::Stay, Step::Stay),
-            ahead: Key::MIN,
+    pub(super) fn new(session: &'a ReadSession, sent: u64, parent: u64) -> Result<Self> {
+        session.read(|reader| {
+            Ok(Compare {
+                session,
+                stamp: Stamp::of_snapshots(reader),
+                sent: Side::new(reader, sent)?,
+                parent: Side::new(reader, parent)?,
+                steps: (Step::Stay, Step::Stay),
+                ahead: Key::MIN,
+            })
         })
     }
 
     /// The item in the sent subvolume, of which there is none for [`Change::Deleted`].
-    pub(super) fn sent(&self) -> Result<Here<'_>> {
-        let (leaf, slot) = self.sent.place().ok_or(EUCLEAN)?;
-        Ok(Here { leaf, slot })
+    pub(super) fn sent(&self) -> Result<Here> {
+        self.here(&self.sent)
     }
 
     /// The item in the parent, of which there is none for [`Change::New`].
-    pub(super) fn parent(&self) -> Result<Here<'_>> {
-        let (leaf, slot) = self.parent.place().ok_or(EUCLEAN)?;
-        Ok(Here { leaf, slot })
+    pub(super) fn parent(&self) -> Result<Here> {
+        self.here(&self.parent)
+    }
+
+    fn here(&self, side: &Side) -> Result<Here> {
+        let (leaf, slot) = side.place().ok_or(EUCLEAN)?;
+        Ok(Here {
+            leaf: leaf.clone(),
+            slot,
+            stamp: self.stamp,
+        })
     }
 
     /// Moves to the next item that is in only one of the trees, or that had to be looked at.
@@ -221,22 +275,33 @@ impl<'a> Compare<'a> {
     ///
     /// `EINTR` on a fatal signal, and what reading nodes gives.
     pub(super) fn next(&mut self) -> Result<Option<(Change, Key)>> {
+        let session = self.session;
         loop {
-            let (sent, parent) = core::mem::replace(&mut self.steps, (Step::Stay, Step::Stay));
-            self.read_ahead(sent, parent);
-            self.sent.step(sent)?;
-            self.parent.step(parent)?;
-            if let Some(found) = self.look()? {
-                return Ok(Some(found));
+            let found = session.read(|reader| self.step(reader))?;
+            if found.is_some() || (self.sent.ended && self.parent.ended) {
+                return Ok(found);
             }
-            if self.sent.ended && self.parent.ended {
-                return Ok(None);
-            }
+            session.renew();
         }
     }
 
+    /// One step, which may end at an item.
+    fn step(&mut self, reader: &Reader) -> Result<Option<(Change, Key)>> {
+        let stamp = Stamp::of_snapshots(reader);
+        if stamp != self.stamp {
+            self.sent.seek_again(reader)?;
+            self.parent.seek_again(reader)?;
+            self.stamp = stamp;
+        }
+        let (sent, parent) = core::mem::replace(&mut self.steps, (Step::Stay, Step::Stay));
+        self.read_ahead(reader, sent, parent);
+        self.sent.step(reader, sent)?;
+        self.parent.step(reader, parent)?;
+        self.look()
+    }
+
     /// Before these steps: reads ahead what differs from here on, unless that was done before.
-    fn read_ahead(&mut self, sent: Step, parent: Step) {
+    fn read_ahead(&mut self, reader: &Reader, sent: Step, parent: Step) {
         let key = match (self.sent.descends(sent), self.parent.descends(parent)) {
             (false, false) => return,
             (true, false) => self.sent.key,
@@ -248,7 +313,7 @@ impl<'a> Compare<'a> {
             return;
         }
         // Without memory for it the walk reads what it needs.
-        if let Ok(ahead) = self.read_differing() {
+        if let Ok(ahead) = self.read_differing(reader) {
             self.ahead = ahead;
         }
     }
@@ -256,17 +321,17 @@ impl<'a> Compare<'a> {
     /// Reads ahead what differs in the current nodes and below, and answers from which key on there
     /// may be more.
     #[inline(never)]
-    fn read_differing(&self) -> Result<Key> {
+    fn read_differing(&self, reader: &Reader) -> Result<Key> {
         let (sent, sent_end) = self.sent.row()?;
         let (parent, parent_end) = self.parent.row()?;
-        read_ahead::read(self.reader, sent, parent, sent_end.min(parent_end))
+        read_ahead::read(reader, sent, parent, sent_end.min(parent_end))
     }
 
     /// Decides on the next steps from where the sides are, and returns what is there if both are in
     /// leaves.
     fn look(&mut self) -> Result<Option<(Change, Key)>> {
         let (sent, parent) = (&self.sent, &self.parent);
-        let in_leaf = |side: &Side<'_>| side.level == 0;
+        let in_leaf = |side: &Side| side.level == 0;
         match (sent.ended, parent.ended) {
             (true, true) => return Ok(None),
             (true, false) => {

@@ -6,6 +6,7 @@
 //! [`crate::subvol::data`], which looks for a good mirror and knows how to complain.
 
 use super::checksum::SECTOR;
+use super::cursor::Here;
 use crate::device::{ChunkMap, ReadIo};
 use crate::format::crc::checksum;
 use crate::format::{self, compression, item_type, tree_id, BlockSize};
@@ -14,8 +15,9 @@ use crate::subvol::data::{read_pieces, Checksums, Owner, Piece};
 use crate::subvol::decompress::decompress;
 use crate::subvol::file_extent::{self, Inline, Kind, Regular};
 use crate::trans::Reader;
-use crate::tree::{Node, TreeRoot};
+use crate::volume::{ReadSession, Stamp};
 use crate::{fs_err, fs_warn};
+use core::ops::Range;
 use kernel::prelude::*;
 
 /// Bytes read in one go at most.
@@ -23,13 +25,6 @@ const WINDOW: u64 = 4 << 20;
 
 /// Pieces read in one go at most.
 const MAX_PIECES: usize = 128;
-
-/// A place in the walk.
-#[derive(Clone, Copy)]
-pub(super) struct Here<'l> {
-    pub(super) leaf: &'l Node,
-    pub(super) slot: usize,
-}
 
 /// A contiguous piece of what was read.
 #[derive(Clone, Copy)]
@@ -49,9 +44,12 @@ impl Segment {
 
 /// Reads file data.
 pub(super) struct DataReader<'a> {
-    reader: &'a Reader,
+    session: &'a ReadSession,
+    /// The subvolume being sent.
+    tree: u64,
     sectorsize: BlockSize,
-    csum_root: Option<TreeRoot>,
+    /// Commits in which the addresses of what is kept here hold.
+    stamp: Stamp,
     /// The receiver has what this transaction and those before it wrote, as far as it can be
     /// expected.
     known_to: u64,
@@ -70,11 +68,12 @@ pub(super) struct DataReader<'a> {
 impl<'a> DataReader<'a> {
     /// A reader of what a receiver gets that has a subvolume of transaction `known_to`, which is 0
     /// if it has none.
-    pub(super) fn new(reader: &'a Reader, known_to: u64) -> Self {
+    pub(super) fn new(session: &'a ReadSession, tree: u64, known_to: u64) -> Self {
         DataReader {
-            reader,
-            sectorsize: reader.fs().geometry.sectorsize,
-            csum_root: None,
+            session,
+            tree,
+            sectorsize: session.fs().geometry.sectorsize,
+            stamp: Stamp::NONE,
             known_to,
             is_new: true,
             window: KVVec::new(),
@@ -90,22 +89,42 @@ impl<'a> DataReader<'a> {
         self.is_new = is_new;
     }
 
-    /// The `size` bytes at `logical`, which the file has at `file_offset` and of which it will want
-    /// `left` in all; with the checksums of their sectors, or without any where those are not known
-    /// to be right.
+    /// A part of the extent that the item at `here` refers to; with the checksums of its sectors,
+    /// or without any where those are not known to be right.
     ///
     /// # Errors
     ///
-    /// `EIO` where no mirror has good data, and what reading the checksum tree gives.
+    /// `EIO` where no mirror has good data, and what reading trees gives.
     pub(super) fn raw(
         &mut self,
-        here: Here<'_>,
+        here: &mut Here,
         owner: &Owner,
-        logical: u64,
-        size: u64,
-        left: u64,
-        file_offset: u64,
+        part: Part,
     ) -> Result<(&[u8], &[Option<u32>])> {
+        let session = self.session;
+        let (at, known) = session.read(|reader| self.fetch(reader, here, owner, part))?;
+        let bytes = format::slice(&self.window, at, part.size as usize)?;
+        let sums = self.sums.get(known).unwrap_or(&[]);
+        Ok((bytes, sums))
+    }
+
+    /// Where in the window the part is, verified, and where among the checksums those of its
+    /// sectors are. All of it is of one commit, so that the address of the extent holds throughout.
+    fn fetch(
+        &mut self,
+        reader: &Reader,
+        here: &mut Here,
+        owner: &Owner,
+        part: Part,
+    ) -> Result<(usize, Range<usize>)> {
+        self.renew(reader, here)?;
+        let Part {
+            start,
+            size,
+            left,
+            file_offset,
+        } = part;
+        let logical = here.extent()?.checked_add(start).ok_or(EUCLEAN)?;
         let skip = logical % self.sectorsize;
         let from = logical.saturating_sub(skip);
         let to = self.aligned_end(logical, size)?;
@@ -114,7 +133,7 @@ impl<'a> DataReader<'a> {
             None => {
                 let want = self.aligned_end(logical, left.max(size))?;
                 let want = want.min(from.saturating_add(WINDOW)).max(to);
-                self.load(here, from, want.saturating_sub(from))?;
+                self.load(reader, here, from, want.saturating_sub(from))?;
                 self.segment(from, to).ok_or(EIO)?
             }
         };
@@ -131,23 +150,29 @@ impl<'a> DataReader<'a> {
                 logical: from.saturating_add(ahead),
                 file_offset: file_offset.saturating_sub(skip).saturating_add(ahead),
             };
-            self.verify(owner, &place, segment.failed)?;
+            self.verify(reader, owner, &place, segment.failed)?;
         }
-        let bytes = format::slice(
-            &self.window,
-            at.saturating_add(skip) as usize,
-            size as usize,
-        )?;
         let known = owner.checksums != Checksums::None
             && skip == 0
             && usize::from(self.sectorsize) == SECTOR;
         let sums = if known {
-            let end = first.saturating_add(sectors) as usize;
-            self.sums.get(first as usize..end).unwrap_or(&[])
+            first as usize..first.saturating_add(sectors) as usize
         } else {
-            &[]
+            0..0
         };
-        Ok((bytes, sums))
+        Ok((at.saturating_add(skip) as usize, sums))
+    }
+
+    /// Makes the addresses at `here` those of the reader's commit, and forgets what was read by
+    /// others.
+    fn renew(&mut self, reader: &Reader, here: &mut Here) -> Result {
+        here.renew(reader, self.tree)?;
+        if self.stamp != here.stamp {
+            self.stamp = here.stamp;
+            self.segments.clear();
+            self.plain_of = None;
+        }
+        Ok(())
     }
 
     fn aligned_end(&self, start: u64, len: u64) -> Result<u64> {
@@ -163,10 +188,10 @@ impl<'a> DataReader<'a> {
     }
 
     /// Fills the window with the `len` bytes at `logical`, and with what the leaf has after that.
-    fn load(&mut self, here: Here<'_>, logical: u64, len: u64) -> Result {
+    fn load(&mut self, reader: &Reader, here: &Here, logical: u64, len: u64) -> Result {
         self.segments.clear();
         self.sums.clear();
-        let chunks = self.reader.fs().chunk_map();
+        let chunks = reader.fs().chunk_map();
         let mut total = 0u64;
         self.plan(&chunks, logical, len, &mut total)?;
         self.look_ahead(&chunks, here, &mut total)?;
@@ -176,14 +201,11 @@ impl<'a> DataReader<'a> {
             self.window = KVVec::zeroed(size, GFP_KERNEL)?;
         }
         self.read(&chunks)?;
-        let root = match self.csum_root {
-            Some(root) => root,
-            None => *self.csum_root.insert(self.reader.root(tree_id::CSUM)?),
-        };
+        let root = reader.root(tree_id::CSUM)?;
         let sector = self.sectorsize;
         for segment in self.segments.iter() {
             let (at, len) = (segment.logical, segment.len);
-            csum::lookup(self.reader, root, sector, at, len, &mut self.sums)?;
+            csum::lookup(reader, root, sector, at, len, &mut self.sums)?;
         }
         Ok(())
     }
@@ -216,7 +238,7 @@ impl<'a> DataReader<'a> {
     }
 
     /// Plans to read what the leaf's further file extents refer to, as far as there is space.
-    fn look_ahead(&mut self, chunks: &ChunkMap, here: Here<'_>, total: &mut u64) -> Result {
+    fn look_ahead(&mut self, chunks: &ChunkMap, here: &Here, total: &mut u64) -> Result {
         let mut slot = here.slot;
         let current = here.leaf.key(slot).map(|key| key.objectid);
         while *total < WINDOW && self.segments.len() < MAX_PIECES {
@@ -264,7 +286,7 @@ impl<'a> DataReader<'a> {
             ios.push(ReadIo::new(mirrors.first(), buf), GFP_KERNEL)?;
         }
         // The results of the pieces say all that the call's own does.
-        let _ = self.reader.fs().device.read_many(&mut ios);
+        let _ = self.session.fs().device.read_many(&mut ios);
         for (segment, io) in self.segments.iter_mut().zip(ios.iter()) {
             segment.failed = io.result.is_err();
         }
@@ -272,7 +294,7 @@ impl<'a> DataReader<'a> {
     }
 
     /// Makes sure that a sector of the window is what was written.
-    fn verify(&mut self, owner: &Owner, place: &Sector, failed: bool) -> Result {
+    fn verify(&mut self, reader: &Reader, owner: &Owner, place: &Sector, failed: bool) -> Result {
         let sector = usize::from(self.sectorsize);
         let end = place.at.checked_add(sector).ok_or(EUCLEAN)?;
         let bytes = self.window.get_mut(place.at..end).ok_or(EUCLEAN)?;
@@ -290,9 +312,9 @@ impl<'a> DataReader<'a> {
             file_offset: place.file_offset,
             buf: bytes,
         }];
-        read_pieces(self.reader, owner, &mut pieces).inspect_err(|_| {
+        read_pieces(reader, owner, &mut pieces).inspect_err(|_| {
             fs_err!(
-                self.reader.fs(),
+                self.session.fs(),
                 "send: IO error at offset {} for inode {} root {}",
                 place.file_offset,
                 owner.ino,
@@ -305,36 +327,46 @@ impl<'a> DataReader<'a> {
     /// [`DataReader::plain`].
     pub(super) fn load_packed(
         &mut self,
-        here: Here<'_>,
+        here: &mut Here,
         owner: &Owner,
         extent: &Regular,
         file_offset: u64,
     ) -> Result {
+        let session = self.session;
+        let address = session.read(|reader| {
+            self.renew(reader, here)?;
+            here.extent()
+        })?;
         // Parts of an extent often follow one another.
-        if self.plain_of == Some(extent.disk_bytenr) {
+        if self.plain_of == Some(address) {
             return Ok(());
         }
         self.plain_of = None;
         let mut plain = core::mem::replace(&mut self.plain, KVVec::new());
         plain.clear();
         plain.resize(extent.ram_bytes as usize, 0, GFP_KERNEL)?;
-        let (at, size) = (extent.disk_bytenr, extent.disk_num_bytes);
         let sectorsize = self.sectorsize;
-        let (packed, _) = self.raw(here, owner, at, size, size, file_offset)?;
+        let whole = Part {
+            start: 0,
+            size: extent.disk_num_bytes,
+            left: extent.disk_num_bytes,
+            file_offset,
+        };
+        let (packed, _) = self.raw(here, owner, whole)?;
         let result = decompress(extent.compression, packed, &mut plain, sectorsize);
         self.plain = plain;
         result.inspect_err(|error| {
             fs_warn!(
-                self.reader.fs(),
+                self.session.fs(),
                 "decompression failed, root {} ino {} offset {} extent {}: error {}",
                 owner.tree,
                 owner.ino,
                 file_offset,
-                extent.disk_bytenr,
+                address,
                 error.to_errno()
             );
         })?;
-        self.plain_of = Some(extent.disk_bytenr);
+        self.plain_of = Some(address);
         Ok(())
     }
 
@@ -374,6 +406,19 @@ impl<'a> DataReader<'a> {
         }
         format::slice(&self.plain, at as usize, size as usize)
     }
+}
+
+/// A part of an extent.
+#[derive(Clone, Copy)]
+pub(super) struct Part {
+    /// Where in the extent it starts, in bytes.
+    pub(super) start: u64,
+    /// In bytes.
+    pub(super) size: u64,
+    /// How much from its start on will be wanted in all, in bytes.
+    pub(super) left: u64,
+    /// Where the file has it, in bytes.
+    pub(super) file_offset: u64,
 }
 
 /// A sector of the window.

@@ -16,11 +16,11 @@
 //!                                       257 is empty now: rmdir o257-7-0
 //! ```
 
+use super::cursor::Cursor;
 use super::full::Send;
 use super::snapshots::Snapshot;
 use crate::format::{item_type, objectid, Key};
 use crate::subvol::dir::Entries;
-use crate::trans::Reader;
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
 
@@ -96,9 +96,8 @@ impl<'a> Send<'a> {
 
     /// The inode of the entry that was made last, which probably has the highest number.
     fn last_entry(&mut self, dir: u64) -> Result<Option<u64>> {
-        let reader: &'a Reader = self.reader;
         let root = self.parent.as_ref().ok_or(EINVAL)?.root;
-        let mut cursor = reader.cursor(root);
+        let mut cursor = Cursor::new(self.session, root.id);
         if !cursor.seek_before(&Key::new(dir, item_type::DIR_INDEX, u64::MAX))? {
             return Ok(None);
         }
@@ -112,10 +111,9 @@ impl<'a> Send<'a> {
 
     /// Whether all entries from where `orphan_dir` has come to are gone; advances it.
     fn all_gone(&mut self, dir: u64, orphan_dir: &mut OrphanDirInfo, current: u64) -> Result<bool> {
-        let reader: &'a Reader = self.reader;
         let root = self.parent.as_ref().ok_or(EINVAL)?.root;
         let generation = orphan_dir.generation;
-        let mut cursor = reader.cursor(root);
+        let mut cursor = Cursor::new(self.session, root.id);
         cursor.seek(&Key::new(dir, item_type::DIR_INDEX, orphan_dir.next_index))?;
         orphan_dir.next_index = 0;
         while let Some((key, data)) = cursor.item() {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 //! File extents: what is written, what is left out, and in which pieces.
 
-use super::data::Here;
+use super::cursor::Here;
+use super::data::Part;
 use super::full::Send;
 use super::inode::{mode, Fate};
 use super::proto::{encoded, Attr, Command};
-use crate::format::{compression, Key};
+use crate::format::compression;
 use crate::fs_crit;
 use crate::subvol::data::Owner;
 use crate::subvol::file_extent::{self, Extent, Inline, Kind, Regular};
@@ -13,7 +14,11 @@ use kernel::prelude::*;
 
 impl Send<'_> {
     /// One file extent of the current inode.
-    pub(super) fn extent(&mut self, here: Here<'_>, key: &Key, data: &[u8]) -> Result {
+    pub(super) fn extent(&mut self, mut here: Here) -> Result {
+        // What is taken from here holds whatever is relocated: all but addresses.
+        let leaf = here.leaf.clone();
+        let (key, data) = leaf.item(here.slot).ok_or(EUCLEAN)?;
+        let (here, key) = (&mut here, &key);
         let Some(inode) = &self.inode else {
             return Ok(());
         };
@@ -22,7 +27,7 @@ impl Send<'_> {
         }
         if !inode.is(mode::FILE) {
             fs_crit!(
-                self.reader.fs(),
+                self.session.fs(),
                 "send: extent for non-regular inode {} root {} mode 0{:o}",
                 inode.ino,
                 self.root.id,
@@ -35,10 +40,10 @@ impl Send<'_> {
         self.data.begin_file(!changed);
         let extent = file_extent::parse(key, data, self.sectorsize)?;
         if changed {
-            if !self.is_unchanged(key, data)? {
+            if !self.is_unchanged(here, key)? {
                 self.send_extent(here, &extent, size)?;
             }
-            return self.hole_before(here, key, data);
+            return self.hole_before(here, key);
         }
         match extent.kind {
             // A file starts out as a hole, and there is no command for preallocation.
@@ -48,7 +53,7 @@ impl Send<'_> {
     }
 
     /// Sends what of an extent is within the file, which has `size` bytes.
-    fn send_extent(&mut self, here: Here<'_>, extent: &Extent<'_>, size: u64) -> Result {
+    fn send_extent(&mut self, here: &mut Here, extent: &Extent<'_>, size: u64) -> Result {
         let end = match extent.kind {
             // Inline data stands for its whole sector, whatever its length.
             Kind::Inline(_) => u64::from(self.sectorsize),
@@ -82,7 +87,7 @@ impl Send<'_> {
     /// Sends `len` bytes of the file at `offset`, all of which are in `extent`.
     pub(super) fn send_data(
         &mut self,
-        here: Here<'_>,
+        here: &mut Here,
         extent: &Extent<'_>,
         offset: u64,
         len: u64,
@@ -185,7 +190,7 @@ impl Send<'_> {
     /// to `offset`.
     fn write_raw(
         &mut self,
-        here: Here<'_>,
+        here: &mut Here,
         regular: &Regular,
         into: u64,
         offset: u64,
@@ -193,18 +198,19 @@ impl Send<'_> {
     ) -> Result {
         let owner = self.owner()?;
         let piece = self.stream.version().max_data();
-        let start = regular
-            .disk_bytenr
-            .checked_add(regular.extent_offset)
-            .and_then(|start| start.checked_add(into))
-            .ok_or(EUCLEAN)?;
+        let start = regular.extent_offset.checked_add(into).ok_or(EUCLEAN)?;
         let mut done = 0u64;
         while done < len {
             let left = len.saturating_sub(done);
             let size = left.min(piece);
-            let logical = start.checked_add(done).ok_or(EUCLEAN)?;
             let at = offset.saturating_add(done);
-            let (bytes, sums) = self.data.raw(here, &owner, logical, size, left, at)?;
+            let part = Part {
+                start: start.checked_add(done).ok_or(EUCLEAN)?,
+                size,
+                left,
+                file_offset: at,
+            };
+            let (bytes, sums) = self.data.raw(here, &owner, part)?;
             self.stream
                 .command(Command::Write)?
                 .bytes(Attr::Path, self.path.as_bytes())?
@@ -240,7 +246,7 @@ impl Send<'_> {
 
     fn send_packed(
         &mut self,
-        here: Here<'_>,
+        here: &mut Here,
         extent: &Extent<'_>,
         regular: &Regular,
         offset: u64,
@@ -250,9 +256,13 @@ impl Send<'_> {
         let skip = regular.extent_offset.checked_add(into).ok_or(EUCLEAN)?;
         let method = self.encoding(regular.compression)?;
         let owner = self.owner()?;
-        let size = regular.disk_num_bytes;
-        let logical = regular.disk_bytenr;
-        let (bytes, sums) = self.data.raw(here, &owner, logical, size, size, offset)?;
+        let whole = Part {
+            start: 0,
+            size: regular.disk_num_bytes,
+            left: regular.disk_num_bytes,
+            file_offset: offset,
+        };
+        let (bytes, sums) = self.data.raw(here, &owner, whole)?;
         self.stream
             .command(Command::EncodedWrite)?
             .bytes(Attr::Path, self.path.as_bytes())?

@@ -3,7 +3,8 @@
 //! type.
 
 use super::clones::CloneSources;
-use super::data::{DataReader, Here};
+use super::cursor::{Cursor, Here};
+use super::data::DataReader;
 use super::delayed_rmdir::DelayedRmdirs;
 use super::dir_moves::DirMoves;
 use super::inode::Current;
@@ -17,10 +18,10 @@ use super::refs::EarlyDirs;
 use super::snapshots::Parent;
 use super::stream::Stream;
 use super::utimes::Utimes;
+use super::Snapshot;
 use crate::format::{item_type, objectid, BlockSize, Key};
 use crate::platform;
-use crate::trans::Reader;
-use crate::tree::TreeRoot;
+use crate::volume::ReadSession;
 use kernel::prelude::*;
 
 /// What the caller wants of the stream besides its version.
@@ -34,8 +35,8 @@ pub(super) struct Options {
 
 /// A send under way.
 pub(super) struct Send<'a> {
-    pub(super) reader: &'a Reader,
-    pub(super) root: TreeRoot,
+    pub(super) session: &'a ReadSession,
+    pub(super) root: Snapshot,
     pub(super) options: Options,
     pub(super) sectorsize: BlockSize,
     pub(super) stream: Stream<'a>,
@@ -56,13 +57,13 @@ pub(super) struct Send<'a> {
     pub(super) early: EarlyDirs,
     pub(super) utimes: Utimes,
     /// Look-ups in the subvolume off the walk.
-    pub(super) finder: Finder<'a, Reader>,
+    pub(super) finder: Finder<'a>,
     pub(super) data: DataReader<'a>,
     pub(super) clones: CloneSources<'a>,
     /// In an incremental send, what the receiver has.
     pub(super) parent: Option<KBox<Parent<'a>>>,
     /// Look-ups of directory entries in the subvolume.
-    pub(super) entries: Finder<'a, Reader>,
+    pub(super) entries: Finder<'a>,
     pub(super) names: NameCache,
     pub(super) recorded_refs: RecordedRefs,
     pub(super) dir_moves: DirMoves,
@@ -77,24 +78,24 @@ impl<'a> Send<'a> {
     /// A send in memory of its own, as it is too large for the stack that the walk runs on.
     #[inline(never)]
     pub(super) fn new(
-        reader: &'a Reader,
-        root: TreeRoot,
+        session: &'a ReadSession,
+        root: Snapshot,
         options: Options,
         stream: Stream<'a>,
         clones: CloneSources<'a>,
-        parent: Option<TreeRoot>,
+        parent: Option<Snapshot>,
     ) -> Result<KBox<Self>> {
         let path = FsPath::new()?;
         let other = FsPath::new()?;
         // A parent that is the younger one says nothing about what it has.
         let older = parent.filter(|parent| parent.generation < root.generation);
         let known_to = older.map_or(0, |parent| parent.generation);
-        let parent = parent.map(|root| Parent::new(reader, root)).transpose()?;
+        let parent = parent.map(|root| Parent::new(session, root)).transpose()?;
         let send = Send {
-            reader,
+            session,
             root,
             options,
-            sectorsize: reader.fs().geometry.sectorsize,
+            sectorsize: session.fs().geometry.sectorsize,
             stream,
             progress: 0,
             inode: None,
@@ -107,11 +108,11 @@ impl<'a> Send<'a> {
             orphans: OrphanNames::new(),
             early: EarlyDirs::new(),
             utimes: Utimes::new(),
-            finder: Finder::new(reader, root),
-            data: DataReader::new(reader, known_to),
+            finder: Finder::new(session, root.id),
+            data: DataReader::new(session, root.id, known_to),
             clones,
             parent,
-            entries: Finder::new(reader, root),
+            entries: Finder::new(session, root.id),
             names: NameCache::new(),
             recorded_refs: RecordedRefs::new(),
             dir_moves: DirMoves::new(),
@@ -124,32 +125,33 @@ impl<'a> Send<'a> {
 
     /// Sends every item of the subvolume, and then the directory times that are still due.
     pub(super) fn walk(&mut self) -> Result {
-        let reader: &'a Reader = self.reader;
-        let mut cursor = reader.cursor(self.root).with_readahead();
+        let mut cursor = Cursor::new(self.session, self.root.id).with_readahead();
         cursor.seek(&Key::new(objectid::FIRST_FREE, item_type::INODE_ITEM, 0))?;
         while let Some((key, data)) = cursor.item() {
-            let slot = cursor.slot_at(0);
-            let leaf = cursor.node_at(0).ok_or(EIO)?;
-            if slot == 0 {
+            let here = cursor.here()?;
+            if here.slot == 0 {
                 platform::yield_now();
             }
-            self.item(Here { leaf, slot }, &key, data)?;
+            self.item(here, &key, data)?;
+            self.session.renew();
             if !cursor.next()? {
                 break;
             }
+            // Once for the rest of the leaf, and not for each item of it.
+            cursor.renew()?;
         }
         self.finish(None)?;
         self.send_due_utimes()
     }
 
     /// One item of the walk.
-    fn item(&mut self, here: Here<'_>, key: &Key, data: &[u8]) -> Result {
+    fn item(&mut self, here: Here, key: &Key, data: &[u8]) -> Result {
         self.finish(Some(key))?;
         if matches!(key.objectid, objectid::FREE_INO | objectid::FREE_SPACE) {
             return Ok(());
         }
         if key.typ == item_type::INODE_ITEM {
-            return self.begin_inode(here.leaf, key.objectid, data);
+            return self.begin_inode(&here.leaf, key.objectid, data);
         }
         if self.inode.as_ref().is_some_and(|inode| inode.ignored) {
             return Ok(());
@@ -164,7 +166,7 @@ impl<'a> Send<'a> {
                 self.xattrs_of(data)
             }
             item_type::DIR_ITEM if key.objectid == objectid::FIRST_FREE => self.orphans.note(data),
-            item_type::EXTENT_DATA => self.extent(here, key, data),
+            item_type::EXTENT_DATA => self.extent(here),
             _ => Ok(()),
         }
     }

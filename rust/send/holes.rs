@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What of a changed file is the same as in the parent, and what became a hole.
 
-use super::data::Here;
+use super::cursor::{Cursor, Here};
 use super::full::Send;
 use super::inode::{mode, Fate};
 use super::proto::{Attr, Command, Version};
 use crate::format::file_extent::{FileExtentHead, FileExtentItem, TYPE_INLINE, TYPE_REG};
 use crate::format::{self, item_type, BlockSize, Key};
-use crate::trans::Reader;
 use kernel::prelude::*;
 
 /// The flags of fallocate(2) that make a hole and keep the file's size.
@@ -58,12 +57,15 @@ impl Raw {
     }
 }
 
-impl<'a> Send<'a> {
+impl Send<'_> {
     /// Whether what an item of the current file refers to is what the parent has there, if cut in
     /// other pieces.
-    pub(super) fn is_unchanged(&mut self, key: &Key, data: &[u8]) -> Result<bool> {
+    pub(super) fn is_unchanged(&mut self, here: &mut Here, key: &Key) -> Result<bool> {
         let sectorsize = self.sectorsize;
-        let sent = Raw::parse(key, data, sectorsize)?;
+        let tree = self.root.id;
+        // Both addresses are of one commit, as no command is sent in between.
+        self.session.read(|reader| here.renew(reader, tree))?;
+        let sent = Raw::parse(key, here.data()?, sectorsize)?;
         if sent.typ != TYPE_REG {
             return Ok(false);
         }
@@ -125,7 +127,7 @@ impl<'a> Send<'a> {
     }
 
     /// An item of a file that is as in the parent.
-    pub(super) fn extent_kept(&mut self, here: Here<'_>, key: &Key) -> Result {
+    pub(super) fn extent_kept(&mut self, here: &Here, key: &Key) -> Result {
         let is_current = self
             .inode
             .as_ref()
@@ -133,17 +135,16 @@ impl<'a> Send<'a> {
         if !is_current || !self.makes_holes() {
             return Ok(());
         }
-        let (_, data) = here.leaf.item(here.slot).ok_or(EUCLEAN)?;
-        self.hole_before(here, key, data)
+        self.hole_before(here, key)
     }
 
     /// Makes the hole before an item of the current file, if there is one, and was not in the
     /// parent.
-    pub(super) fn hole_before(&mut self, here: Here<'_>, key: &Key, data: &[u8]) -> Result {
+    pub(super) fn hole_before(&mut self, here: &Here, key: &Key) -> Result {
         if !self.makes_holes() {
             return Ok(());
         }
-        let end = Raw::parse(key, data, self.sectorsize)?.end(self.sectorsize)?;
+        let end = Raw::parse(key, here.data()?, self.sectorsize)?.end(self.sectorsize)?;
         let known = self.inode.as_ref().and_then(|inode| inode.last_extent);
         let last = match known {
             // Whole leaves that are the same in the parent are passed by.
@@ -182,9 +183,8 @@ impl<'a> Send<'a> {
     /// Where the extent of the current file ends that starts at or before `offset`, 0 if there is
     /// none.
     fn end_of_extent_at(&mut self, offset: u64) -> Result<u64> {
-        let reader: &'a Reader = self.reader;
         let ino = self.inode.as_ref().ok_or(EINVAL)?.ino;
-        let mut cursor = reader.cursor(self.root);
+        let mut cursor = Cursor::new(self.session, self.root.id);
         cursor.seek_before(&Key::new(ino, item_type::EXTENT_DATA, offset))?;
         match cursor.item() {
             Some((key, data)) if key.is(ino, item_type::EXTENT_DATA) => {

@@ -3,7 +3,7 @@
 //! order.
 
 use super::compare::{Change, Compare};
-use super::data::Here;
+use super::cursor::{Cursor, Here};
 use super::full::Send;
 use super::inode::{mode, Current, Fate};
 use super::recorded_refs::Side;
@@ -12,7 +12,6 @@ use crate::format::inode::InodeItem;
 use crate::format::{self, item_type, objectid, Key};
 use crate::fs_err;
 use crate::subvol::inode::names_of_item;
-use crate::trans::Reader;
 use kernel::prelude::*;
 
 /// Directories remembered as kept.
@@ -22,7 +21,7 @@ impl<'a> Send<'a> {
     /// Sends every difference to the parent, and then the directory times that are still due.
     pub(super) fn walk_changes(&mut self) -> Result {
         let parent = self.parent.as_ref().ok_or(EINVAL)?.root;
-        let mut compare = Compare::new(self.reader, self.root, parent)?;
+        let mut compare = Compare::new(self.session, self.root.id, parent.id)?;
         while let Some((change, key)) = compare.next()? {
             self.change(&compare, change, &key)?;
         }
@@ -30,7 +29,7 @@ impl<'a> Send<'a> {
         self.send_due_utimes()?;
         if !self.dir_moves.is_empty() {
             fs_err!(
-                self.reader.fs(),
+                self.session.fs(),
                 "send: directories that could not be moved, send root is {}, parent root is {}",
                 self.root.id,
                 parent.id
@@ -45,9 +44,9 @@ impl<'a> Send<'a> {
         let is_name = matches!(key.typ, item_type::INODE_REF | item_type::INODE_EXTREF);
         if change == Change::Same {
             if key.typ == item_type::EXTENT_DATA {
-                return self.extent_kept(compare.sent()?, key);
+                return self.extent_kept(&compare.sent()?, key);
             }
-            if !is_name || !self.parents_changed(key, data_at(compare.sent()?)?)? {
+            if !is_name || !self.parents_changed(key, compare.sent()?.data()?)? {
                 return Ok(());
             }
             change = Change::Changed;
@@ -81,10 +80,10 @@ impl<'a> Send<'a> {
                 return Ok(());
             }
             if change != Change::Deleted {
-                self.record_refs(Side::New, key, data_at(compare.sent()?)?)?;
+                self.record_refs(Side::New, key, compare.sent()?.data()?)?;
             }
             if change != Change::New {
-                self.record_refs(Side::Deleted, key, data_at(compare.parent()?)?)?;
+                self.record_refs(Side::Deleted, key, compare.parent()?.data()?)?;
             }
             return Ok(());
         }
@@ -92,18 +91,15 @@ impl<'a> Send<'a> {
             return Ok(());
         }
         match (key.typ, change) {
-            (item_type::XATTR_ITEM, Change::New) => self.xattrs_of(data_at(compare.sent()?)?),
+            (item_type::XATTR_ITEM, Change::New) => self.xattrs_of(compare.sent()?.data()?),
             (item_type::XATTR_ITEM, Change::Deleted) => {
-                self.remove_xattrs_of(data_at(compare.parent()?)?)
+                self.remove_xattrs_of(compare.parent()?.data()?)
             }
             (item_type::XATTR_ITEM, _) => {
-                self.change_xattrs(data_at(compare.sent()?)?, data_at(compare.parent()?)?)
+                self.change_xattrs(compare.sent()?.data()?, compare.parent()?.data()?)
             }
             (item_type::EXTENT_DATA, Change::Deleted) => Ok(()),
-            (item_type::EXTENT_DATA, _) => {
-                let here = compare.sent()?;
-                self.extent(here, key, data_at(here)?)
-            }
+            (item_type::EXTENT_DATA, _) => self.extent(compare.sent()?),
             _ => Ok(()),
         }
     }
@@ -143,14 +139,14 @@ impl<'a> Send<'a> {
     /// Takes up the next inode.
     #[inline(never)]
     fn begin_change(&mut self, compare: &Compare<'a>, change: Change, ino: u64) -> Result {
-        let item = |here: Here<'_>| format::read::<InodeItem>(data_at(here)?);
+        let item = |here: &Here| format::read::<InodeItem>(here.data()?);
         self.progress = ino;
         self.path_known = false;
         let named = |item: &InodeItem| item.nlink.get() != 0;
         match change {
             Change::New => {
                 let here = compare.sent()?;
-                let sent = item(here)?;
+                let sent = item(&here)?;
                 let mut inode = Current::new(ino, sent, Fate::New);
                 inode.ignored = !named(&sent);
                 let ignored = inode.ignored;
@@ -158,16 +154,16 @@ impl<'a> Send<'a> {
                 if ignored || ino == objectid::FIRST_FREE {
                     return Ok(());
                 }
-                self.create_if_needed(here, ino, &sent)
+                self.create_if_needed(&here, ino, &sent)
             }
             Change::Deleted => {
-                let parent = item(compare.parent()?)?;
+                let parent = item(&compare.parent()?)?;
                 self.inode = Some(Current::new(ino, parent, Fate::Deleted));
                 Ok(())
             }
             Change::Changed | Change::Same => {
                 let here = compare.sent()?;
-                let (sent, parent) = (item(here)?, item(compare.parent()?)?);
+                let (sent, parent) = (item(&here)?, item(&compare.parent()?)?);
                 let mut inode = Current::new(ino, sent, Fate::Changed);
                 inode.before = Some(parent);
                 inode.ignored = !named(&sent) && !named(&parent);
@@ -178,20 +174,14 @@ impl<'a> Send<'a> {
                 if ignored || !replaces {
                     return Ok(());
                 }
-                self.replace(here, ino, &sent, &parent)
+                self.replace(&here, ino, &sent, &parent)
             }
         }
     }
 
     /// Deals with two inodes of the same number: the parent's, which is gone, and another one.
     #[inline(never)]
-    fn replace(
-        &mut self,
-        here: Here<'_>,
-        ino: u64,
-        sent: &InodeItem,
-        parent: &InodeItem,
-    ) -> Result {
+    fn replace(&mut self, here: &Here, ino: u64, sent: &InodeItem, parent: &InodeItem) -> Result {
         let replacing = |item: &InodeItem, fate| {
             let mut inode = Current::new(ino, *item, fate);
             inode.replaces = true;
@@ -211,16 +201,15 @@ impl<'a> Send<'a> {
         // Where a move has to wait, the new directory waits under its orphan name.
         self.process_recorded_refs()?;
         self.progress = ino.saturating_add(1);
-        let reader: &'a Reader = self.reader;
-        let mut cursor = reader.cursor(self.root);
+        let mut cursor = Cursor::new(self.session, self.root.id);
         cursor.seek(&Key::new(ino, item_type::EXTENT_DATA, 0))?;
-        while let Some((key, data)) = cursor.item() {
+        while let Some(key) = cursor.key() {
             if !key.is(ino, item_type::EXTENT_DATA) {
                 break;
             }
-            let (leaf, slot) = (cursor.node_at(0).ok_or(EIO)?, cursor.slot_at(0));
-            self.extent(Here { leaf, slot }, &key, data)?;
+            self.extent(cursor.here()?)?;
             cursor.next()?;
+            cursor.renew()?;
         }
         cursor.seek(&Key::new(ino, item_type::XATTR_ITEM, 0))?;
         while let Some((key, data)) = cursor.item() {
@@ -235,11 +224,11 @@ impl<'a> Send<'a> {
 
     /// Creates the current inode under its orphan name, unless it is a directory that others needed
     /// earlier.
-    fn create_if_needed(&mut self, here: Here<'_>, ino: u64, item: &InodeItem) -> Result {
+    fn create_if_needed(&mut self, here: &Here, ino: u64, item: &InodeItem) -> Result {
         if mode::kind(item.mode.get()) == mode::DIR && self.was_created_early(ino)? {
             return Ok(());
         }
-        self.create(Some(here.leaf), ino, item)
+        self.create(Some(&here.leaf), ino, item)
     }
 
     /// To be called before each change, and at the end of the walk: sends what was waiting for the
@@ -277,9 +266,4 @@ fn stray(change: Change, is_name: bool) -> &'static str {
         (_, true) => "updated reference without updated inode item",
         (_, false) => "updated xattr without updated inode item",
     }
-}
-
-fn data_at(here: Here<'_>) -> Result<&[u8]> {
-    let (_, data) = here.leaf.item(here.slot).ok_or(EUCLEAN)?;
-    Ok(data)
 }

@@ -118,7 +118,7 @@ impl Send<'_> {
             mode::FIFO => Command::Mkfifo,
             mode::SOCKET => Command::Mksock,
             kind => {
-                fs_warn!(self.reader.fs(), "unexpected inode type {:o}", kind);
+                fs_warn!(self.session.fs(), "unexpected inode type {:o}", kind);
                 return Err(EOPNOTSUPP);
             }
         };
@@ -159,7 +159,7 @@ impl Send<'_> {
         };
         let Some(data) = found else {
             fs_err!(
-                self.reader.fs(),
+                self.session.fs(),
                 "Found empty symlink inode {} at root {}",
                 ino,
                 self.root.id
@@ -176,7 +176,7 @@ impl Send<'_> {
         };
         if let Some((what, number)) = problem {
             fs_crit!(
-                self.reader.fs(),
+                self.session.fs(),
                 "send: found symlink {}, ino {} root {} type {}",
                 what,
                 ino,

@@ -2,14 +2,12 @@
 //! Single look-ups that are usually near each other: the leaf found last is tried before the tree
 //! is searched.
 
-use crate::format::Key;
-use crate::tree::{Cursor, Node, Nodes, TreeRoot};
+use super::cursor::{Cursor, Detached};
+use crate::format::{tree_id, Key};
+use crate::trans::Reader;
+use crate::tree::Node;
+use crate::volume::ReadSession;
 use kernel::prelude::*;
-
-/// Finds items of one tree.
-pub(super) struct Finder<'s, S: Nodes> {
-    cursor: Cursor<'s, S>,
-}
 
 /// Where in `leaf` the first item at or behind `key` is, if this leaf alone can tell.
 pub(super) fn slot_in_leaf(leaf: &Node, key: &Key) -> Option<usize> {
@@ -24,32 +22,24 @@ pub(super) fn slot_in_leaf(leaf: &Node, key: &Key) -> Option<usize> {
     })
 }
 
-impl<'s, S: Nodes> Finder<'s, S> {
-    pub(super) fn new(nodes: &'s S, root: TreeRoot) -> Self {
+/// Finds items of a read-only snapshot under send, of which all but the addresses in them stays as
+/// it is, whatever is relocated.
+pub(super) struct Finder<'a> {
+    cursor: Cursor<'a>,
+}
+
+impl<'a> Finder<'a> {
+    pub(super) fn new(session: &'a ReadSession, tree: u64) -> Self {
         Finder {
-            cursor: Cursor::new(nodes, root),
+            cursor: Cursor::new(session, tree),
         }
-    }
-
-    /// The tree that is searched.
-    pub(super) fn root(&self) -> TreeRoot {
-        self.cursor.root()
-    }
-
-    /// Whether [`Finder::at_or_after`] needs no search for `key`.
-    pub(super) fn is_at(&self, key: &Key) -> bool {
-        let leaf = self.cursor.node_at(0);
-        leaf.is_some_and(|leaf| slot_in_leaf(leaf, key).is_some())
     }
 
     /// The first item at or behind `key`.
     pub(super) fn at_or_after(&mut self, key: &Key) -> Result<Option<(Key, &[u8])>> {
-        let slot = self
-            .cursor
-            .node_at(0)
-            .and_then(|leaf| slot_in_leaf(leaf, key));
-        if let Some(slot) = slot {
-            return Ok(self.cursor.node_at(0).and_then(|leaf| leaf.item(slot)));
+        let leaf = self.cursor.leaf();
+        if let Some(slot) = leaf.and_then(|leaf| slot_in_leaf(leaf, key)) {
+            return Ok(self.cursor.leaf().and_then(|leaf| leaf.item(slot)));
         }
         self.cursor.seek(key)?;
         Ok(self.cursor.item())
@@ -59,5 +49,38 @@ impl<'s, S: Nodes> Finder<'s, S> {
     pub(super) fn exact(&mut self, key: &Key) -> Result<Option<&[u8]>> {
         let found = self.at_or_after(key)?;
         Ok(found.filter(|(at, _)| at == key).map(|(_, data)| data))
+    }
+}
+
+/// Finds items of the extent tree, which changes with each commit.
+pub(super) struct ExtentFinder {
+    at: Detached,
+}
+
+impl ExtentFinder {
+    pub(super) const fn new() -> Self {
+        ExtentFinder {
+            at: Detached::in_tree(tree_id::EXTENT),
+        }
+    }
+
+    /// Whether [`Self::at_or_after`] needs no search for `key`.
+    pub(super) fn is_at(&self, reader: &Reader, key: &Key) -> bool {
+        let leaf = self.at.leaf().filter(|_| self.at.holds(reader));
+        leaf.is_some_and(|leaf| slot_in_leaf(leaf, key).is_some())
+    }
+
+    /// The first item at or behind `key` in the reader's commit.
+    pub(super) fn at_or_after(
+        &mut self,
+        reader: &Reader,
+        key: &Key,
+    ) -> Result<Option<(Key, &[u8])>> {
+        let leaf = self.at.leaf().filter(|_| self.at.holds(reader));
+        if let Some(slot) = leaf.and_then(|leaf| slot_in_leaf(leaf, key)) {
+            return Ok(self.at.leaf().and_then(|leaf| leaf.item(slot)));
+        }
+        self.at.seek(reader, key)?;
+        Ok(self.at.item())
     }
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The send stream: a subvolume as commands that make the same tree elsewhere.
 //!
-//! [`run`] reads one commit through a [`Reader`], whose epoch keeps everything in place however
-//! long the other end takes, and holds no lock while it writes. For the same volume the stream
+//! [`run`] reads commit after commit through a [`ReadSession`], and holds neither a commit nor a
+//! lock while it writes: the other end may take as long as it likes. For the same volume the stream
 //! equals the C driver's byte for byte, so that much of what looks arbitrary here (which
 //! directory's times come when, what is cloned from where) is a rule of the format in all but name;
 //! where a file follows such a rule it says so.
@@ -28,6 +28,7 @@ mod clone_range;
 mod clones;
 mod compare;
 mod current_path;
+mod cursor;
 mod data;
 mod delayed_rmdir;
 mod dir_moves;
@@ -61,7 +62,8 @@ use crate::format::root::RootRef;
 use crate::format::{self, item_type, tree_id, Key};
 use crate::fs_err;
 use crate::trans::Reader;
-use crate::tree::{NodePtr, Nodes, TreeRoot};
+use crate::tree::{NodePtr, Nodes};
+use crate::volume::ReadSession;
 use clones::CloneSources;
 use full::{Options, Send};
 use kernel::prelude::*;
@@ -139,7 +141,9 @@ impl SendArgs<'_> {
 /// `out` gives; `EIO`, `EUCLEAN`, `ENOENT` and `ENAMETOOLONG` for damage, which the log names.
 pub fn run(reader: Reader, args: &SendArgs<'_>, out: &mut dyn Sink) -> Result {
     let version = args.check()?;
-    let mut send = start(&reader, args, Stream::new(out, version)?)?;
+    let session = ReadSession::new(reader);
+    let stream = Stream::new(&session, out, version)?;
+    let mut send = start(&session, args, stream)?;
     let walked = match args.parent {
         Some(_) => send.walk_changes(),
         None => send.walk(),
@@ -154,20 +158,18 @@ pub fn run(reader: Reader, args: &SendArgs<'_>, out: &mut dyn Sink) -> Result {
 /// Looks everything up that is read, and sends what comes first.
 #[inline(never)]
 fn start<'a>(
-    reader: &'a Reader,
+    session: &'a ReadSession,
     args: &SendArgs<'_>,
     mut stream: Stream<'a>,
 ) -> Result<KBox<Send<'a>>> {
-    let sent = Sendable::new(reader, args.root)?;
-    let mut clones = CloneSources::new(reader)?;
+    let sendable = |id| session.read(|reader| Sendable::new(reader, id));
+    let sent = sendable(args.root)?;
+    let mut clones = CloneSources::new();
     for id in args.clones {
-        clones.add(reader, &Sendable::new(reader, *id)?)?;
+        clones.add(session, &sendable(*id)?)?;
     }
-    clones.add(reader, &sent)?;
-    let parent = match args.parent {
-        Some(id) => Some(Sendable::new(reader, id)?),
-        None => None,
-    };
+    clones.add(session, &sent)?;
+    let parent = args.parent.map(sendable).transpose()?;
     let has = |flag| args.flags & flag != 0;
     let options = Options {
         no_data: has(flags::NO_FILE_DATA),
@@ -178,12 +180,17 @@ fn start<'a>(
     }
     // All at once, as each alone would be waited for. What is wrong with one is found out when its
     // turn comes.
-    if let Ok(blocks) = root_blocks(reader, &clones, parent.as_ref()) {
+    let roots = session.read(|reader| {
+        let blocks = root_blocks(reader, &clones, parent.as_ref())?;
         reader.prefetch(&blocks);
-    }
-    begin(reader, &sent, parent.as_ref(), &mut stream)?;
-    let parent = parent.map(|parent| parent.root);
-    Send::new(reader, sent.root, options, stream, clones, parent)
+        Ok(())
+    });
+    // What kept them from being read is found out when their turn comes.
+    let _ = roots;
+    let name = session.read(|reader| name_of(reader, sent.tree.id))?;
+    begin(&name, &sent, parent.as_ref(), &mut stream)?;
+    let parent = parent.map(|parent| parent.tree);
+    Send::new(session, sent.tree, options, stream, clones, parent)
 }
 
 /// The root blocks that will be needed.
@@ -194,22 +201,30 @@ fn root_blocks(
     parent: Option<&Sendable>,
 ) -> Result<KVec<NodePtr>> {
     let mut blocks = KVec::new();
-    for tree in [tree_id::ROOT, tree_id::CSUM] {
+    for tree in [tree_id::ROOT, tree_id::CSUM, tree_id::EXTENT] {
         blocks.push(reader.root(tree)?.into(), GFP_KERNEL)?;
     }
-    blocks.push(clones.extent_root().into(), GFP_KERNEL)?;
     if let Some(parent) = parent {
-        blocks.push(parent.root.into(), GFP_KERNEL)?;
+        blocks.push(reader.root(parent.tree.id)?.into(), GFP_KERNEL)?;
     }
-    for root in clones.roots() {
-        blocks.push(root.into(), GFP_KERNEL)?;
+    for tree in clones.trees() {
+        blocks.push(reader.root(tree)?.into(), GFP_KERNEL)?;
     }
     Ok(blocks)
 }
 
+/// A read-only snapshot under send: where its root is, each commit tells.
+#[derive(Clone, Copy)]
+struct Snapshot {
+    /// The id of its tree.
+    id: u64,
+    /// The transaction that changed it last, unless a relocation did.
+    generation: u64,
+}
+
 /// A subvolume that may be read by a send.
 struct Sendable {
-    root: TreeRoot,
+    tree: Snapshot,
     /// The UUID that a receiver looks for: that of the original, if the subvolume was received
     /// itself.
     uuid: [u8; 16],
@@ -227,7 +242,10 @@ impl Sendable {
             return Err(EPERM);
         }
         Ok(Sendable {
-            root: reader.root(id)?,
+            tree: Snapshot {
+                id,
+                generation: reader.root(id)?.generation,
+            },
             uuid: match item.received_uuid {
                 uuid if uuid == [0; 16] => item.uuid,
                 uuid => uuid,
@@ -237,15 +255,8 @@ impl Sendable {
     }
 }
 
-/// Sends the command that makes the subvolume, from a snapshot of `parent` if there is one, by the
-/// name it has in the first directory that holds it.
-fn begin(
-    reader: &Reader,
-    sent: &Sendable,
-    parent: Option<&Sendable>,
-    stream: &mut Stream<'_>,
-) -> Result {
-    let id = sent.root.id;
+/// The name of a subvolume in the first directory that holds it.
+fn name_of(reader: &Reader, id: u64) -> Result<KVec<u8>> {
     let mut cursor = reader.cursor(reader.root(tree_id::ROOT)?);
     cursor.seek(&Key::new(id, item_type::ROOT_BACKREF, 0))?;
     let (_, data) = cursor
@@ -263,6 +274,18 @@ fn begin(
         );
         return Err(EUCLEAN);
     }
+    let mut copy = KVec::new();
+    copy.extend_from_slice(name, GFP_KERNEL)?;
+    Ok(copy)
+}
+
+/// Sends the command that makes the subvolume `name`, from a snapshot of `parent` if there is one.
+fn begin(
+    name: &[u8],
+    sent: &Sendable,
+    parent: Option<&Sendable>,
+    stream: &mut Stream<'_>,
+) -> Result {
     let command = match parent {
         Some(_) => Command::Snapshot,
         None => Command::Subvol,

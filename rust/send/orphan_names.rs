@@ -9,7 +9,6 @@ use super::lookup::Finder;
 use crate::format::crc::name_hash;
 use crate::format::{item_type, objectid, Key};
 use crate::subvol::dir::Entries;
-use crate::tree::Nodes;
 use kernel::prelude::*;
 
 /// The longest orphan name: `o`, three numbers of 20 digits, two dashes.
@@ -127,9 +126,9 @@ impl OrphanNames {
     }
 
     /// The orphan name of an inode.
-    pub(super) fn name<S: Nodes>(
+    pub(super) fn name(
         &mut self,
-        finder: &mut Finder<'_, S>,
+        finder: &mut Finder<'_>,
         ino: u64,
         generation: u64,
     ) -> Result<Name> {
@@ -154,7 +153,7 @@ impl OrphanNames {
 }
 
 /// Whether the top directory has an entry of this name.
-fn is_entry<S: Nodes>(finder: &mut Finder<'_, S>, name: &[u8]) -> Result<bool> {
+fn is_entry(finder: &mut Finder<'_>, name: &[u8]) -> Result<bool> {
     let key = Key::new(objectid::FIRST_FREE, item_type::DIR_ITEM, name_hash(name));
     let Some(item) = finder.exact(&key)? else {
         return Ok(false);

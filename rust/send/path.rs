@@ -13,7 +13,6 @@ use crate::format::inode::InodeItem;
 use crate::format::{self, item_type, objectid, Key};
 use crate::fs_err;
 use crate::subvol::inode::names_of_item;
-use crate::tree::Nodes;
 use kernel::prelude::*;
 
 /// The longest path in bytes, as the C driver has it: `PATH_MAX` less the final zero.
@@ -227,8 +226,8 @@ impl NameBuf {
 
 /// Puts the first name of an inode into `first`, and returns the directory that it is in, if it has
 /// one.
-pub(super) fn first_name<S: Nodes>(
-    finder: &mut Finder<'_, S>,
+pub(super) fn first_name(
+    finder: &mut Finder<'_>,
     ino: u64,
     first: &mut NameBuf,
 ) -> Result<Option<u64>> {
@@ -366,7 +365,7 @@ impl Send<'_> {
     /// Tells the administrator what is wrong with the subvolume.
     pub(super) fn inconsistent_snapshot_error(&self, ino: u64, what: &str) {
         fs_err!(
-            self.reader.fs(),
+            self.session.fs(),
             "Send: inconsistent snapshot, found {} for inode {}, send root is {}, parent root is {}",
             what,
             ino,

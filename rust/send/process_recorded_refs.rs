@@ -7,6 +7,7 @@
 //! moves of directories are put off, and loses the deleted ones. At last directories that wait for
 //! their removal are looked at again: they may be empty now.
 
+use super::cursor::Cursor;
 use super::full::Send;
 use super::inode::{mode, Fate};
 use super::inode_state::InodeState;
@@ -110,13 +111,12 @@ impl<'a> Send<'a> {
 
     /// Takes note of all names that the current inode has in a snapshot.
     pub(super) fn record_all_refs(&mut self, side: Side) -> Result {
-        let reader: &'a crate::trans::Reader = self.reader;
         let ino = self.inode.as_ref().ok_or(EINVAL)?.ino;
         let root = match side {
             Side::New => self.root,
             Side::Deleted => self.parent.as_ref().ok_or(EINVAL)?.root,
         };
-        let mut cursor = reader.cursor(root);
+        let mut cursor = Cursor::new(self.session, root.id);
         cursor.seek(&Key::new(ino, item_type::INODE_REF, 0))?;
         while let Some((key, data)) = cursor.item() {
             if key.objectid != ino || key.typ > item_type::INODE_EXTREF {
@@ -154,7 +154,7 @@ impl<'a> Send<'a> {
         };
         if work.ino <= objectid::FIRST_FREE {
             fs_err!(
-                self.reader.fs(),
+                self.session.fs(),
                 "send: unexpected inode {} with names",
                 work.ino
             );

@@ -3,8 +3,8 @@
 //! blocks that lead to a small change are read in as many steps as the trees have levels. And then
 //! what is needed to send the change.
 
-use super::data::Here;
-use super::lookup::Finder;
+use super::cursor::Here;
+use super::lookup::ExtentFinder;
 use crate::format::{item_type, objectid, tree_id, Key};
 use crate::subvol::file_extent::Regular;
 use crate::trans::Reader;
@@ -198,26 +198,27 @@ pub(super) fn read(reader: &Reader, mut sent: Row, mut parent: Row, mut end: Key
 #[inline(never)]
 pub(super) fn read_for_clone(
     reader: &Reader,
-    extents: &Finder<'_, Reader>,
-    here: Here<'_>,
+    extents: &ExtentFinder,
+    here: &Here,
+    bytenr: u64,
     regular: &Regular,
 ) {
-    let item = Key::new(regular.disk_bytenr, item_type::EXTENT_ITEM, 0);
+    let item = Key::new(bytenr, item_type::EXTENT_ITEM, 0);
     // What lies near the one before was read with it.
-    if extents.is_at(&item) {
+    if extents.is_at(reader, &item) {
         return;
     }
-    let tree = extents.root();
+    let tree = reader.root(tree_id::EXTENT).ok();
     let leaf = Key::new(here.leaf.bytenr(), item_type::METADATA_ITEM, 0);
-    let start = regular.disk_bytenr.saturating_add(regular.extent_offset);
+    let start = bytenr.saturating_add(regular.extent_offset);
     let sum = Key::new(objectid::EXTENT_CSUM, item_type::EXTENT_CSUM, start);
     let sums = reader.root(tree_id::CSUM).ok();
     // The subvolume that the sent one is a snapshot of often shares what it wrote before.
     let owner = Some(here.leaf.owner()).filter(|id| tree_id::is_fs_tree(*id));
     let owner = owner.and_then(|id| reader.root(id).ok());
     let goals = [
-        Some((tree, item)),
-        Some((tree, leaf)),
+        tree.map(|root| (root, item)),
+        tree.map(|root| (root, leaf)),
         sums.map(|root| (root, sum)),
         owner.zip(here.leaf.key(here.slot)),
     ];

@@ -96,7 +96,7 @@ impl Send<'_> {
 
     /// Whether an entry of `dir` is an inode that has been sent, so that `dir` was created for it.
     fn has_older_entry(&mut self, dir: u64) -> Result<bool> {
-        let mut cursor = self.reader.cursor(self.root);
+        let mut cursor = super::cursor::Cursor::new(self.session, self.root.id);
         cursor.seek(&Key::new(dir, item_type::DIR_INDEX, 0))?;
         while let Some((key, data)) = cursor.item() {
             if !key.is(dir, item_type::DIR_INDEX) {

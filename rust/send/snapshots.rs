@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Look-ups in the subvolume being sent and in its parent.
 
+use super::cursor::Cursor;
 use super::full::Send;
 use super::lookup::Finder;
 use super::path::{first_name, NameBuf};
@@ -10,8 +11,7 @@ use crate::format::inode::InodeItem;
 use crate::format::{self, item_type, objectid, Key};
 use crate::subvol::dir::Entries;
 use crate::subvol::inode::names_of_item;
-use crate::trans::Reader;
-use crate::tree::{Cursor, TreeRoot};
+use crate::volume::ReadSession;
 use kernel::prelude::*;
 
 /// One of the two trees.
@@ -25,23 +25,23 @@ pub(super) enum Snapshot {
 
 /// The parent, as it is read off the walk.
 pub(super) struct Parent<'a> {
-    pub(super) root: TreeRoot,
+    pub(super) root: super::Snapshot,
     /// For inodes and their names.
-    inodes: Finder<'a, Reader>,
+    inodes: Finder<'a>,
     /// For directory entries.
-    entries: Finder<'a, Reader>,
+    entries: Finder<'a>,
     /// For file extents.
-    pub(super) extents: Cursor<'a, Reader>,
+    pub(super) extents: Cursor<'a>,
 }
 
 impl<'a> Parent<'a> {
     #[inline(never)]
-    pub(super) fn new(reader: &'a Reader, root: TreeRoot) -> Result<KBox<Self>> {
+    pub(super) fn new(session: &'a ReadSession, root: super::Snapshot) -> Result<KBox<Self>> {
         let parent = Parent {
             root,
-            inodes: Finder::new(reader, root),
-            entries: Finder::new(reader, root),
-            extents: reader.cursor(root),
+            inodes: Finder::new(session, root.id),
+            entries: Finder::new(session, root.id),
+            extents: Cursor::new(session, root.id),
         };
         Ok(KBox::new(parent, GFP_KERNEL)?)
     }
@@ -82,14 +82,14 @@ impl Climb {
 }
 
 impl<'a> Send<'a> {
-    fn inodes(&mut self, snapshot: Snapshot) -> Result<&mut Finder<'a, Reader>> {
+    fn inodes(&mut self, snapshot: Snapshot) -> Result<&mut Finder<'a>> {
         match snapshot {
             Snapshot::Sent => Ok(&mut self.finder),
             Snapshot::Parent => Ok(&mut self.parent.as_mut().ok_or(EINVAL)?.inodes),
         }
     }
 
-    fn entries(&mut self, snapshot: Snapshot) -> Result<&mut Finder<'a, Reader>> {
+    fn entries(&mut self, snapshot: Snapshot) -> Result<&mut Finder<'a>> {
         match snapshot {
             Snapshot::Sent => Ok(&mut self.entries),
             Snapshot::Parent => Ok(&mut self.parent.as_mut().ok_or(EINVAL)?.entries),
@@ -199,9 +199,8 @@ impl<'a> Send<'a> {
     /// Whether the directory `upper`, an inode number and a generation, is above `ino` in the
     /// parent, by any of the names of `ino`.
     pub(super) fn was_above(&mut self, upper: Dir, ino: u64) -> Result<bool> {
-        let reader: &'a Reader = self.reader;
         let root = self.parent.as_ref().ok_or(EINVAL)?.root;
-        let mut cursor = reader.cursor(root);
+        let mut cursor = Cursor::new(self.session, root.id);
         cursor.seek(&Key::new(ino, item_type::INODE_REF, 0))?;
         while let Some((key, data)) = cursor.item() {
             if key.objectid != ino || key.typ > item_type::INODE_EXTREF {

@@ -6,6 +6,7 @@ use super::proto::{Attr, Command, Version, COMMAND_HEAD, MAGIC};
 use super::sink::Sink;
 use crate::format::inode::Timespec;
 use crate::platform::{crc32c, signal_pending};
+use crate::volume::ReadSession;
 use kernel::prelude::*;
 
 /// Bytes of commands that are gathered before they are written.
@@ -20,6 +21,8 @@ const DIRECT: usize = 16 << 10;
 
 /// A stream under way.
 pub(super) struct Stream<'a> {
+    /// The commit that is read is left before each write, and for a newer one after each command.
+    session: &'a ReadSession,
     sink: &'a mut dyn Sink,
     version: Version,
     /// Grows up to a batch and the largest command after it.
@@ -29,8 +32,13 @@ pub(super) struct Stream<'a> {
 }
 
 impl<'a> Stream<'a> {
-    pub(super) fn new(sink: &'a mut dyn Sink, version: Version) -> Result<Self> {
+    pub(super) fn new(
+        session: &'a ReadSession,
+        sink: &'a mut dyn Sink,
+        version: Version,
+    ) -> Result<Self> {
         Ok(Stream {
+            session,
             sink,
             version,
             buf: KVVec::zeroed(FIRST, GFP_KERNEL)?,
@@ -110,6 +118,7 @@ impl<'a> Stream<'a> {
             return Err(EINTR);
         }
         let bytes = self.buf.get(..self.len).ok_or(EOVERFLOW)?;
+        self.session.leave();
         self.sink.write(bytes)?;
         self.len = 0;
         Ok(())
@@ -119,8 +128,9 @@ impl<'a> Stream<'a> {
     fn finished(&mut self, end: usize) -> Result {
         self.len = end;
         if end >= BATCH {
-            self.flush()?;
+            return self.flush();
         }
+        self.session.renew();
         Ok(())
     }
 }
@@ -207,6 +217,7 @@ impl Builder<'_, '_> {
             return Err(EINTR);
         }
         let pending = self.stream.buf.get(..head_end).ok_or(EOVERFLOW)?;
+        self.stream.session.leave();
         self.stream.sink.write_both(pending, data)?;
         self.stream.len = 0;
         Ok(())

@@ -121,7 +121,7 @@ impl Send<'_> {
 
     /// The bytes of name and value of an attribute, at most.
     fn max_xattr(&self) -> usize {
-        let nodesize = usize::from(self.reader.fs().geometry.nodesize);
+        let nodesize = usize::from(self.session.fs().geometry.nodesize);
         let overhead = size_of::<Header>() + size_of::<Item>() + size_of::<DirItem>();
         nodesize.saturating_sub(overhead)
     }

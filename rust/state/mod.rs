@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `FsState` behind its mutex: who sends, who relocates, and which exclusive operation runs.
 //!
-//! Sends and relocations exclude each other. Whoever starts one asks for a token here, and the drop
-//! of the token undoes what it stands for, whichever way its owner leaves. The mutex is taken to
-//! look and to change, never across I/O, a commit, an allocation or a wait for user space, and it
-//! is a leaf: no other lock is taken under it. So a send that is stuck on a full pipe holds up
-//! nobody: it owns a token, not a lock.
+//! Sends and relocations exclude each other, unless [`SendBalance::Concurrent`] says otherwise.
+//! Whoever starts one asks for a token here, and the drop of the token undoes what it stands for,
+//! whichever way its owner leaves. The mutex is taken to look and to change, never across I/O, a
+//! commit, an allocation or a wait for user space, and it is a leaf: no other lock is taken under
+//! it. So a send that is stuck on a full pipe holds up nobody: it owns a token, not a lock.
 //!
 //! One condition variable tells of every end: of a relocation, and of a change of the exclusive
 //! operation.
@@ -21,6 +21,7 @@ mod log;
 mod ratelimit;
 mod relocation;
 mod send;
+mod send_balance;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +33,7 @@ pub use exclusive::{ExclusiveOperation, ExclusiveToken, Operation, Refusal};
 pub use log::Log;
 pub use relocation::RelocationToken;
 pub use send::SendToken;
+pub use send_balance::SendBalance;
 
 use balance::Balance;
 use ratelimit::RateLimit;
@@ -46,8 +48,11 @@ enum Exclusive {
 
 /// Everything that [`State`]'s mutex protects.
 struct FsState {
-    /// A relocation is under way: extents move, and no send may begin (`BALANCE_RUNNING`).
+    /// A relocation is under way: extents move, and in exclusive mode no send may begin
+    /// (`BALANCE_RUNNING`).
     balance_running: bool,
+    /// Whether sends and relocations exclude each other.
+    send_balance: SendBalance,
     /// The sends under way; their number is `send_in_progress`.
     sends: KVec<RunningSend>,
     /// The identity of the next send.
@@ -77,6 +82,7 @@ impl State {
     pub fn new() -> Result<State> {
         let fresh = FsState {
             balance_running: false,
+            send_balance: SendBalance::default(),
             sends: KVec::new(),
             next_send: 0,
             exclusive: Exclusive::None,

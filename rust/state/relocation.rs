@@ -4,7 +4,7 @@
 use kernel::prelude::*;
 
 use super::balance::OnDrop;
-use super::{Exclusive, FsState, Log, State};
+use super::{Exclusive, FsState, Log, SendBalance, State};
 
 /// Why a relocation may not begin now.
 pub(super) enum NotNow {
@@ -22,7 +22,7 @@ impl FsState {
         if self.balance_running {
             return Err(NotNow::Relocation);
         }
-        if !self.sends.is_empty() {
+        if !self.sends.is_empty() && self.send_balance == SendBalance::Exclusive {
             return Err(NotNow::Sends(self.sends.len()));
         }
         self.balance_running = true;
@@ -35,8 +35,8 @@ impl State {
     ///
     /// # Errors
     ///
-    /// `EAGAIN`, with a rate-limited warning, while sends run; `EINPROGRESS` while another
-    /// relocation does; `EINVAL` while the volume is being unmounted.
+    /// In exclusive mode `EAGAIN`, with a rate-limited warning, while sends run; `EINPROGRESS`
+    /// while another relocation does; `EINVAL` while the volume is being unmounted.
     pub fn begin_relocation(&self, log: &dyn Log) -> Result<RelocationToken<'_>> {
         let mut inner = self.inner.lock();
         match inner.start_relocation() {
@@ -72,7 +72,7 @@ pub(super) fn refuse(log: &dyn Log, why: NotNow, warn: bool) -> Error {
     }
 }
 
-/// The right to move extents; while it lives no send begins.
+/// The right to move extents; while it lives, in exclusive mode no send begins.
 #[must_use = "the relocation is over when its token is dropped"]
 pub struct RelocationToken<'a> {
     pub(super) state: &'a State,

@@ -4,7 +4,7 @@
 use kernel::prelude::*;
 use kernel::sync::MutexGuard;
 
-use super::{FsState, Log, State};
+use super::{FsState, Log, SendBalance, State};
 
 /// One send under way and the subvolumes that it reads.
 pub(super) struct RunningSend {
@@ -26,10 +26,10 @@ impl State {
     ///
     /// # Errors
     ///
-    /// `EAGAIN`, with a rate-limited warning, while a relocation runs. `ENOMEM`.
+    /// In exclusive mode `EAGAIN`, with a rate-limited warning, while a relocation runs. `ENOMEM`.
     pub fn begin_send(&self, log: &dyn Log, root: u64) -> Result<SendToken<'_>> {
         let mut inner = self.lock_with_memory_for_send()?;
-        if inner.balance_running {
+        if inner.balance_running && inner.send_balance == SendBalance::Exclusive {
             let warn = inner.send_refused.admit();
             drop(inner);
             if warn {
@@ -74,7 +74,7 @@ impl State {
     }
 }
 
-/// The right to send; while it lives no relocation begins.
+/// The right to send; while it lives, in exclusive mode no relocation begins.
 #[must_use = "the send is over when its token is dropped"]
 pub struct SendToken<'a> {
     state: &'a State,

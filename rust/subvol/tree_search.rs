@@ -3,7 +3,7 @@
 
 use crate::format::Key;
 use crate::trans::Reader;
-use crate::tree::TreeRoot;
+use crate::volume::ReadSession;
 use kernel::prelude::*;
 use zerocopy::IntoBytes;
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -78,64 +78,134 @@ pub enum Found {
     TooLarge(u64),
 }
 
-/// Puts header and bytes of all items between the bounds of `key` into a buffer of `buf_size`
-/// bytes, through `put`, which takes an offset in the buffer and bytes.
+const HEADER: u64 = size_of::<SearchHeader>() as u64;
+
+/// Items are gathered up to this many bytes before they are put, which may wait for user memory.
+const BATCH_BYTES: usize = 64 << 10;
+
+/// Leaves are walked up to this many between two looks at whether there is a newer commit.
+const BATCH_LEAVES: u32 = 256;
+
+/// Puts header and bytes of all items of a tree that are between the bounds of `key` into a buffer
+/// of `buf_size` bytes, through `put`, which takes an offset in the buffer and bytes. No commit is
+/// held while it runs; after it, the search goes on after the key that it came to, in the newest
+/// commit.
 ///
 /// # Errors
 ///
-/// What reading nodes and `put` give.
+/// `ENOENT` if there is no such tree, what reading nodes and `put` give, `EINTR` on a fatal signal,
+/// `ENOMEM`.
 pub fn search(
-    reader: &Reader,
-    root: TreeRoot,
+    session: &ReadSession,
+    tree: u64,
     key: &SearchKey,
     buf_size: u64,
     put: &mut dyn FnMut(u64, &[u8]) -> Result,
 ) -> Result<Found> {
-    let head = size_of::<SearchHeader>() as u64;
-    if buf_size < head {
-        return Ok(Found::TooLarge(head));
+    if buf_size < HEADER {
+        return Ok(Found::TooLarge(HEADER));
     }
-    let upper = key.upper();
-    let mut used = 0u64;
-    let mut count = 0u32;
-    let mut cursor = reader.cursor(root);
-    cursor.seek(&key.lower())?;
-    while let Some((at, item)) = cursor.item() {
-        if at > upper {
-            break;
+    let mut search = Search {
+        key,
+        buf_size,
+        next: Some(key.lower()),
+        batch: KVVec::new(),
+        used: 0,
+        count: 0,
+        too_large: None,
+    };
+    while search.next.is_some() {
+        session.read(|reader| search.gather(reader, tree))?;
+        if !search.batch.is_empty() {
+            session.leave();
+            put(search.used, &search.batch)?;
+            search.used = search.used.saturating_add(search.batch.len() as u64);
+            search.batch.clear();
         }
-        let transid = cursor.node_at(0).map_or(0, |leaf| leaf.generation());
-        if (key.min_transid..=key.max_transid).contains(&transid) {
-            let needed = head.saturating_add(item.len() as u64);
-            let too_large = count == 0 && needed > buf_size;
-            let header = SearchHeader {
-                transid,
-                objectid: at.objectid,
-                offset: at.offset,
-                typ: u32::from(at.typ),
-                len: if too_large { 0 } else { item.len() as u32 },
-            };
-            if too_large {
-                put(used, header.as_bytes())?;
-                return Ok(Found::TooLarge(needed));
-            }
-            let end = used.saturating_add(needed);
-            if end > buf_size {
-                break;
-            }
-            put(used, header.as_bytes())?;
-            put(used.saturating_add(head), item)?;
-            used = end;
-            count = count.saturating_add(1);
-            if count >= key.nr_items {
-                break;
-            }
-        }
-        cursor.next()?;
+        session.renew();
         crate::platform::yield_now();
         if crate::platform::fatal_signal_pending() {
             return Err(EINTR);
         }
     }
-    Ok(Found::Items(count))
+    Ok(match search.too_large {
+        Some(needed) => Found::TooLarge(needed),
+        None => Found::Items(search.count),
+    })
+}
+
+/// A search under way.
+struct Search<'k> {
+    key: &'k SearchKey,
+    buf_size: u64,
+    /// Where it goes on; `None` at its end.
+    next: Option<Key>,
+    /// What was found and not put yet.
+    batch: KVVec<u8>,
+    /// The bytes that were put.
+    used: u64,
+    count: u32,
+    /// The bytes that the first item would need.
+    too_large: Option<u64>,
+}
+
+impl Search<'_> {
+    /// Gathers a batch of items from `self.next` on, all of one commit.
+    fn gather(&mut self, reader: &Reader, tree: u64) -> Result {
+        let Some(from) = self.next.take() else {
+            return Ok(());
+        };
+        let upper = self.key.upper();
+        let mut leaves = 0u32;
+        let mut cursor = reader.cursor(reader.root(tree)?);
+        cursor.seek(&from)?;
+        while let Some((at, item)) = cursor.item() {
+            if at > upper {
+                break;
+            }
+            if cursor.slot_at(0) == 0 {
+                leaves = leaves.saturating_add(1);
+            }
+            if self.batch.len() >= BATCH_BYTES || leaves > BATCH_LEAVES {
+                self.next = Some(at);
+                break;
+            }
+            let transid = cursor.node_at(0).map_or(0, |leaf| leaf.generation());
+            if !self.add(transid, &at, item)? {
+                break;
+            }
+            cursor.next()?;
+        }
+        Ok(())
+    }
+
+    /// Adds an item, if its leaf is of a generation that is asked for. Returns whether another one
+    /// is wanted.
+    fn add(&mut self, transid: u64, at: &Key, item: &[u8]) -> Result<bool> {
+        if !(self.key.min_transid..=self.key.max_transid).contains(&transid) {
+            return Ok(true);
+        }
+        let needed = HEADER.saturating_add(item.len() as u64);
+        let too_large = self.count == 0 && needed > self.buf_size;
+        let filled = self.used.saturating_add(self.batch.len() as u64);
+        if !too_large && filled.saturating_add(needed) > self.buf_size {
+            return Ok(false);
+        }
+        let header = SearchHeader {
+            transid,
+            objectid: at.objectid,
+            offset: at.offset,
+            typ: u32::from(at.typ),
+            len: if too_large { 0 } else { item.len() as u32 },
+        };
+        self.batch
+            .extend_from_slice(header.as_bytes(), GFP_KERNEL)?;
+        if too_large {
+            self.too_large = Some(needed);
+            return Ok(false);
+        }
+        self.batch.extend_from_slice(item, GFP_KERNEL)?;
+        self.count = self.count.saturating_add(1);
+        Ok(self.count < self.key.nr_items)
+    }
 }

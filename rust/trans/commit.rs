@@ -91,7 +91,11 @@ impl Transaction<'_> {
             node.seal()?;
         }
         self.check_items()?;
-        let roots = CommitRoots::new(&self.superblock)?;
+        let relocated = match self.relocates {
+            true => self.transid(),
+            false => self.base.relocated(),
+        };
+        let roots = CommitRoots::new(&self.superblock, relocated)?;
         self.space_mut().prepare_commit()?;
         let nodes = SealedNodes::new(&mut self.dirty)?;
         let sealed = Sealed { roots, nodes };

@@ -18,6 +18,9 @@ const KEPT: usize = 64;
 pub struct CommitRoots {
     /// The superblock of the commit.
     pub superblock: SuperBuf,
+    /// The generation of the last commit since the mount that moved blocks or extents; 0 if none
+    /// has.
+    pub(crate) relocated: u64,
     /// Root items that were looked up, up to [`KEPT`].
     items: Pin<KBox<Mutex<Kept>>>,
 }
@@ -28,18 +31,20 @@ struct Kept {
 }
 
 impl CommitRoots {
-    /// The roots that a superblock leads to.
+    /// The roots that a superblock leads to. `relocated` is the last commit that moved blocks or
+    /// extents.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub fn new(superblock: &SuperBuf) -> Result<Arc<Self>> {
+    pub fn new(superblock: &SuperBuf, relocated: u64) -> Result<Arc<Self>> {
         let kept = Kept {
             items: RBTree::new(),
             count: 0,
         };
         let roots = Self {
             superblock: superblock.try_clone()?,
+            relocated,
             items: KBox::pin_init(new_mutex!(kept, "CommitRoots::items"), GFP_KERNEL)?,
         };
         Ok(Arc::new(roots, GFP_KERNEL)?)

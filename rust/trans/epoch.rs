@@ -9,18 +9,30 @@
 //! roots first and advances then. So whatever the timing, nobody reads a commit older than the
 //! guard that it holds.
 
+use crate::platform::uptime_ms;
 use kernel::prelude::*;
+use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::sync::{new_mutex, Arc, Mutex};
 
 /// The commits that are being read, behind a leaf lock.
 pub struct Epochs {
     inner: Arc<Mutex<Inner>>,
+    /// A copy of `Inner::committed` that is read without the lock.
+    committed: Atomic<u64>,
 }
 
 struct Inner {
     committed: u64,
-    /// Generation and number of guards, in ascending order, none with zero guards.
-    entered: KVec<(u64, usize)>,
+    /// In ascending order of generations, none with zero guards.
+    entered: KVec<Held>,
+}
+
+/// The guards of one generation.
+struct Held {
+    transid: u64,
+    guards: usize,
+    /// When the first of them entered, by [`uptime_ms`].
+    since: u64,
 }
 
 /// Keeps what its commit refers to from being allocated again.
@@ -39,6 +51,7 @@ impl Epochs {
         };
         Ok(Self {
             inner: Arc::pin_init(new_mutex!(inner, "Epochs"), GFP_KERNEL)?,
+            committed: Atomic::new(committed),
         })
     }
 
@@ -51,8 +64,17 @@ impl Epochs {
         let mut inner = self.inner.lock();
         let transid = inner.committed;
         match inner.entered.last_mut() {
-            Some((entered, count)) if *entered == transid => *count = count.saturating_add(1),
-            _ => inner.entered.push((transid, 1), GFP_KERNEL)?,
+            Some(entered) if entered.transid == transid => {
+                entered.guards = entered.guards.saturating_add(1);
+            }
+            _ => {
+                let entered = Held {
+                    transid,
+                    guards: 1,
+                    since: uptime_ms(),
+                };
+                inner.entered.push(entered, GFP_KERNEL)?;
+            }
         }
         Ok(EpochGuard {
             inner: self.inner.clone(),
@@ -64,6 +86,13 @@ impl Epochs {
     pub fn advance(&self, transid: u64) {
         let mut inner = self.inner.lock();
         inner.committed = inner.committed.max(transid);
+        self.committed.store(inner.committed, Relaxed);
+    }
+
+    /// The last commit, without a lock: one that was published just now may not show yet.
+    #[inline]
+    pub fn committed(&self) -> u64 {
+        self.committed.load(Relaxed)
     }
 
     /// The oldest generation that is being read.
@@ -72,13 +101,25 @@ impl Epochs {
             .lock()
             .entered
             .first()
-            .map(|(transid, _)| *transid)
+            .map(|entered| entered.transid)
+    }
+
+    /// For how long the oldest generation that is being read has been read without a pause, in
+    /// milliseconds; 0 if none is.
+    pub fn oldest_age_ms(&self) -> u64 {
+        let oldest = self
+            .inner
+            .lock()
+            .entered
+            .first()
+            .map(|entered| entered.since);
+        oldest.map_or(0, |since| uptime_ms().saturating_sub(since))
     }
 
     /// Whether what transaction `transid` freed may be allocated again.
     pub fn is_reusable(&self, transid: u64) -> bool {
         let inner = self.inner.lock();
-        let oldest = inner.entered.first().map(|(transid, _)| *transid);
+        let oldest = inner.entered.first().map(|entered| entered.transid);
         transid <= inner.committed && oldest.is_none_or(|oldest| transid <= oldest)
     }
 }
@@ -95,8 +136,8 @@ impl Clone for EpochGuard {
         let mut inner = self.inner.lock();
         let transid = self.transid;
         let mut entered = inner.entered.iter_mut();
-        if let Some((_, count)) = entered.find(|(entered, _)| *entered == transid) {
-            *count = count.saturating_add(1);
+        if let Some(entered) = entered.find(|entered| entered.transid == transid) {
+            entered.guards = entered.guards.saturating_add(1);
         }
         Self {
             inner: self.inner.clone(),
@@ -112,13 +153,13 @@ impl Drop for EpochGuard {
         let place = inner
             .entered
             .iter()
-            .position(|(entered, _)| *entered == transid);
+            .position(|entered| entered.transid == transid);
         let Some(place) = place else {
             return;
         };
-        if let Some((_, count)) = inner.entered.get_mut(place) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
+        if let Some(entered) = inner.entered.get_mut(place) {
+            entered.guards = entered.guards.saturating_sub(1);
+            if entered.guards == 0 {
                 // The place was just found, so that there is something to remove.
                 let _ = inner.entered.remove(place);
             }

@@ -84,6 +84,12 @@ impl Reader {
         self.superblock().generation.get()
     }
 
+    /// The generation of the last commit since the mount that moved blocks or extents; 0 if none
+    /// has.
+    pub fn relocated(&self) -> u64 {
+        self.roots.relocated
+    }
+
     /// The superblock of the commit.
     pub fn superblock(&self) -> &SuperBuf {
         &self.roots.superblock

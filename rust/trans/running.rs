@@ -137,6 +137,8 @@ impl Fs {
             dirty,
             refs,
             unchecked: true,
+            // A relocation is committed by the operation that it is.
+            relocates: false,
             budget: 0,
             started,
             _nofs: NofsScope::enter(),

@@ -93,6 +93,8 @@ pub struct Transaction<'fs> {
     /// Allocations may use up what others leave for commits: this is one, or frees more than it
     /// takes.
     pub(crate) unchecked: bool,
+    /// Blocks or extents of subvolumes that nobody changes move: readers have to look them up anew.
+    pub(super) relocates: bool,
     /// How many tree blocks may be allocated before it is asked again whether there is space.
     pub(super) budget: u64,
     /// When the transaction began, by [`crate::platform::uptime_ms`].
@@ -208,6 +210,7 @@ impl Fs {
             dirty: DirtyNodes::new(),
             refs: DelayedRefs::new(),
             unchecked: false,
+            relocates: false,
             budget: 0,
             started: crate::platform::uptime_ms(),
             _nofs: nofs,
@@ -226,6 +229,12 @@ impl<'fs> Transaction<'fs> {
     /// The volume.
     pub fn fs(&self) -> &'fs Fs {
         self.fs
+    }
+
+    /// Tells that this transaction, which is committed as soon as its one operation is done, moves
+    /// blocks or extents.
+    pub fn set_relocates(&mut self) {
+        self.relocates = true;
     }
 
     /// The commit that this transaction started from.

@@ -10,6 +10,7 @@ use crate::device::apart;
 use crate::format::header::MAX_LEVEL;
 use crate::format::Key;
 use core::mem::MaybeUninit;
+use core::ops::Deref;
 use kernel::prelude::*;
 
 /// How many siblings a cursor that reads ahead asks for at once.
@@ -23,28 +24,22 @@ struct Step<R> {
 /// By level; filled from the leaf to the root, or not at all.
 type CursorPath<R> = [Option<Step<R>>; MAX_LEVEL as usize];
 
-/// A place among the items of a tree.
-///
-/// A new cursor is nowhere. [`Cursor::seek`] leaves it at an item or after the last one; where an
-/// operation fails, or finds nothing in its direction, the cursor is at no item and
-/// [`Cursor::item`] returns `None`.
-pub struct Cursor<'s, S: Nodes> {
-    source: &'s S,
-    root: TreeRoot,
+/// Where a cursor is, without what it reads from: nodes in memory, which stay what they are for as
+/// long as they are held. What they point to is read only through a cursor, of a commit in which it
+/// is still there.
+pub struct Place<R> {
     /// The nodes of the way, which are too much for the stacks of those who use cursors. Made by
     /// the first search.
-    path: Option<KBox<CursorPath<S::Ref<'s>>>>,
+    path: Option<KBox<CursorPath<R>>>,
     readahead: bool,
     /// Below the leaves' parents, up to which slot siblings were asked for.
     prefetched: usize,
 }
 
-impl<'s, S: Nodes> Cursor<'s, S> {
-    /// A cursor over the tree at `root`.
-    pub fn new(source: &'s S, root: TreeRoot) -> Self {
+impl<R: Deref<Target = Node>> Place<R> {
+    /// No place.
+    pub const fn nowhere() -> Self {
         Self {
-            source,
-            root,
             path: None,
             readahead: false,
             prefetched: 0,
@@ -54,6 +49,92 @@ impl<'s, S: Nodes> Cursor<'s, S> {
     /// Reads leaves ahead while the cursor moves on: for walks over much of a tree.
     pub fn with_readahead(mut self) -> Self {
         self.readahead = true;
+        self
+    }
+
+    /// The item here.
+    pub fn item(&self) -> Option<(Key, &[u8])> {
+        let step = self.step(0)?;
+        step.node.item(step.slot)
+    }
+
+    /// The key of the item here.
+    pub fn key(&self) -> Option<Key> {
+        let step = self.step(0)?;
+        step.node.key(step.slot)
+    }
+
+    /// The node of the path at `level`.
+    pub fn node_at(&self, level: u8) -> Option<&R> {
+        self.step(level).map(|step| &step.node)
+    }
+
+    /// The slot of the path at `level`: that of the item in the leaf, and of the child on the way
+    /// to it above.
+    pub fn slot_at(&self, level: u8) -> usize {
+        self.step(level).map_or(0, |step| step.slot)
+    }
+
+    /// Moves to the next item if the leaf has one. Returns whether it has.
+    pub fn next_in_leaf(&mut self) -> bool {
+        let Some(step) = self.step_mut(0) else {
+            return false;
+        };
+        let entries = step.node.nritems() as usize;
+        step.slot = step.slot.saturating_add(1).min(entries);
+        step.slot < entries
+    }
+
+    fn step(&self, level: u8) -> Option<&Step<R>> {
+        self.path.as_ref()?.get(usize::from(level))?.as_ref()
+    }
+
+    fn step_mut(&mut self, level: u8) -> Option<&mut Step<R>> {
+        self.path.as_mut()?.get_mut(usize::from(level))?.as_mut()
+    }
+
+    fn clear(&mut self) {
+        for step in self.path.iter_mut().flat_map(|path| path.iter_mut()) {
+            *step = None;
+        }
+        self.prefetched = 0;
+    }
+}
+
+/// A place among the items of a tree.
+///
+/// A new cursor is nowhere. [`Cursor::seek`] leaves it at an item or after the last one; where an
+/// operation fails, or finds nothing in its direction, the cursor is at no item and
+/// [`Cursor::item`] returns `None`.
+pub struct Cursor<'s, S: Nodes> {
+    source: &'s S,
+    root: TreeRoot,
+    place: Place<S::Ref<'s>>,
+}
+
+impl<'s, S: Nodes> Cursor<'s, S> {
+    /// A cursor over the tree at `root`.
+    pub fn new(source: &'s S, root: TreeRoot) -> Self {
+        Self::at(source, root, Place::nowhere())
+    }
+
+    /// A cursor that goes on from a place, to which `root` leads.
+    pub fn at(source: &'s S, root: TreeRoot, place: Place<S::Ref<'s>>) -> Self {
+        Self {
+            source,
+            root,
+            place,
+        }
+    }
+
+    /// Where the cursor is.
+    pub fn into_place(self) -> Place<S::Ref<'s>> {
+        self.place
+    }
+
+    /// Reads leaves ahead while the cursor moves on: for walks over much of a tree.
+    pub fn with_readahead(mut self) -> Self {
+        self.place.readahead = true;
         self
     }
 
@@ -70,7 +151,7 @@ impl<'s, S: Nodes> Cursor<'s, S> {
     /// What reading nodes gives, and `EUCLEAN` for a tree that is out of order.
     pub fn seek(&mut self, key: &Key) -> Result<bool> {
         let exact = self.find(key)?;
-        if !exact && self.leaf_item().is_none() {
+        if !exact && self.place.item().is_none() {
             self.next_leaf()?;
         }
         Ok(exact)
@@ -91,13 +172,12 @@ impl<'s, S: Nodes> Cursor<'s, S> {
 
     /// The item that the cursor is at.
     pub fn item(&self) -> Option<(Key, &[u8])> {
-        self.leaf_item()
+        self.place.item()
     }
 
     /// The key of the item that the cursor is at.
     pub fn key(&self) -> Option<Key> {
-        let step = self.step(0)?;
-        step.node.key(step.slot)
+        self.place.key()
     }
 
     /// Moves to the next item. Returns whether there is one; if not, the cursor is after the last
@@ -108,13 +188,11 @@ impl<'s, S: Nodes> Cursor<'s, S> {
     /// As [`Self::seek`].
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<bool> {
-        let Some(step) = self.step_mut(0) else {
-            return Ok(false);
-        };
-        let entries = step.node.nritems() as usize;
-        step.slot = step.slot.saturating_add(1).min(entries);
-        if step.slot < entries {
+        if self.place.next_in_leaf() {
             return Ok(true);
+        }
+        if self.step(0).is_none() {
+            return Ok(false);
         }
         self.next_leaf()
     }
@@ -143,34 +221,22 @@ impl<'s, S: Nodes> Cursor<'s, S> {
     /// The slot of the path at `level`: that of the item in the leaf, and of the child on the way
     /// to it above.
     pub fn slot_at(&self, level: u8) -> usize {
-        self.step(level).map_or(0, |step| step.slot)
+        self.place.slot_at(level)
     }
 
     fn step(&self, level: u8) -> Option<&Step<S::Ref<'s>>> {
-        self.path.as_ref()?.get(usize::from(level))?.as_ref()
+        self.place.step(level)
     }
 
     fn step_mut(&mut self, level: u8) -> Option<&mut Step<S::Ref<'s>>> {
-        self.path.as_mut()?.get_mut(usize::from(level))?.as_mut()
-    }
-
-    fn leaf_item(&self) -> Option<(Key, &[u8])> {
-        let step = self.step(0)?;
-        step.node.item(step.slot)
-    }
-
-    fn clear(&mut self) {
-        for step in self.path.iter_mut().flat_map(|path| path.iter_mut()) {
-            *step = None;
-        }
-        self.prefetched = 0;
+        self.place.step_mut(level)
     }
 
     /// Builds the path to where `key` is or belongs, and returns whether it is there.
     fn find(&mut self, key: &Key) -> Result<bool> {
-        self.clear();
-        if self.path.is_none() {
-            self.path = Some(new_path()?);
+        self.place.clear();
+        if self.place.path.is_none() {
+            self.place.path = Some(new_path()?);
         }
         let root = self.root;
         self.descend(&root.into(), |node| node.child_slot(key))?;
@@ -194,7 +260,7 @@ impl<'s, S: Nodes> Cursor<'s, S> {
                 Ok(node) => node,
                 Err(e) => break Err(e),
             };
-            let path = self.path.as_mut();
+            let path = self.place.path.as_mut();
             let Some(place) = path.and_then(|path| path.get_mut(usize::from(ptr.level))) else {
                 break Err(EUCLEAN);
             };
@@ -203,7 +269,7 @@ impl<'s, S: Nodes> Cursor<'s, S> {
                 break Ok(());
             }
             if ptr.level == 1 {
-                self.prefetched = 0;
+                self.place.prefetched = 0;
             }
             let slot = choose(&node);
             let child = node.child_ptr(slot, self.root.id);
@@ -214,7 +280,7 @@ impl<'s, S: Nodes> Cursor<'s, S> {
             }
         };
         if result.is_err() {
-            self.clear();
+            self.place.clear();
         }
         result
     }
@@ -278,7 +344,7 @@ impl<'s, S: Nodes> Cursor<'s, S> {
                 self.read_ahead(slot);
             }
             self.descend(&child, |_| 0)?;
-            if self.leaf_item().is_some() {
+            if self.place.item().is_some() {
                 return Ok(true);
             }
         }
@@ -301,7 +367,7 @@ impl<'s, S: Nodes> Cursor<'s, S> {
                 break;
             }
             let Some(child) = found else {
-                self.clear();
+                self.place.clear();
                 return Ok(false);
             };
             self.descend(&child, |node| (node.nritems() as usize).saturating_sub(1))?;
@@ -317,7 +383,7 @@ impl<'s, S: Nodes> Cursor<'s, S> {
 
     /// Asks for the siblings from `slot` on, unless that was done before.
     fn read_ahead(&mut self, slot: usize) {
-        if !self.readahead || slot < self.prefetched {
+        if !self.place.readahead || slot < self.place.prefetched {
             return;
         }
         // Reading ahead may fail, reading will not.
@@ -336,7 +402,7 @@ impl<'s, S: Nodes> Cursor<'s, S> {
             }
         }
         self.source.prefetch(&ptrs);
-        self.prefetched = end;
+        self.place.prefetched = end;
     }
 }
 

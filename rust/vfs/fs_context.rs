@@ -320,17 +320,22 @@ unsafe extern "C" fn get_tree(fc: *mut bindings::fs_context) -> kernel::ffi::c_i
 /// As the VFS calls it: the context's superblock is locked.
 unsafe extern "C" fn reconfigure(fc: *mut bindings::fs_context) -> kernel::ffi::c_int {
     from_result(|| {
-        // SAFETY: The root of a context to be reconfigured is of a superblock of ours.
-        let (sb, read_only) = unsafe {
+        // SAFETY: The root of a context to be reconfigured is of a superblock of ours, and `init`
+        // has filled the context in.
+        let (sb, read_only, options) = unsafe {
             (
                 SuperBlock::from_raw((*(*fc).root).d_sb),
                 (*fc).sb_flags & SB_RDONLY != 0,
+                &*(*fc).fs_private.cast::<MountOptions>(),
             )
         };
         if sb.is_read_only() != read_only {
             // The VFS sets the flag itself when this succeeds.
             // SAFETY: The VFS has locked the superblock.
             unsafe { sb.set_read_only(read_only) }?;
+        }
+        if let Some(mode) = options.send_balance {
+            sb.volume().fs().state.set_send_balance(mode);
         }
         Ok(0)
     })

@@ -7,6 +7,7 @@
 use super::committer;
 use crate::bindings;
 use crate::log::Replay;
+use crate::state::SendBalance;
 use crate::volume::OpenOptions;
 use kernel::prelude::*;
 
@@ -42,6 +43,8 @@ pub(super) struct MountOptions {
     pub(super) user_subvol_rm_allowed: bool,
     /// A log is replayed.
     pub(super) replay: Replay,
+    /// Whether sends and relocations exclude each other; `None` leaves that as it is.
+    pub(super) send_balance: Option<SendBalance>,
 }
 
 impl Default for MountOptions {
@@ -52,6 +55,7 @@ impl Default for MountOptions {
             commit_interval: committer::INTERVAL,
             user_subvol_rm_allowed: false,
             replay: Replay::Yes,
+            send_balance: None,
         }
     }
 }
@@ -143,6 +147,10 @@ impl MountOptions {
             (b"subvolid", Value::Text(id)) => self.set_id(id)?,
             (b"commit", Value::Text(text)) => self.set_interval(text)?,
             (b"user_subvol_rm_allowed", Value::Flag) => self.user_subvol_rm_allowed = true,
+            (b"send_balance", Value::Text(name)) => {
+                let mode = SendBalance::from_name(name);
+                self.send_balance = Some(mode.ok_or_else(|| refuse(key, b"=", name))?);
+            }
             (b"skip_balance", Value::Flag) => self.skip_balance = true,
             (b"rescue", Value::Text(b"nologreplay")) | (b"norecovery", Value::Flag) => {
                 self.replay = Replay::No;

@@ -26,6 +26,7 @@ use crate::device::BlockDevice;
 use crate::format::superblock::compat_ro;
 use crate::format::tree_id;
 use crate::log::{self, Replay};
+use crate::state::SendBalance;
 use crate::subvol::write::clean_orphans;
 use crate::volume::{Fs, OpenOptions};
 use core::ptr::NonNull;
@@ -172,6 +173,8 @@ impl Volume {
         source: &CStr,
     ) -> Result<KBox<Self>> {
         let committer = Committer::new()?;
+        fs.state
+            .set_send_balance(options.send_balance.unwrap_or_default());
         let volume = Self {
             sysfs: None,
             _shrinker: Shrinker::new(&fs, &committer)?,
@@ -386,6 +389,9 @@ unsafe extern "C" fn show_options(
         bindings::rbtrfs_seq_puts(seq, space_cache.as_char_ptr());
         if volume.user_subvol_rm_allowed {
             bindings::rbtrfs_seq_puts(seq, c",user_subvol_rm_allowed".as_char_ptr());
+        }
+        if volume.fs.state.send_balance() == SendBalance::Concurrent {
+            bindings::rbtrfs_seq_puts(seq, c",send_balance=concurrent".as_char_ptr());
         }
         if volume.interval != committer::INTERVAL {
             bindings::seq_printf(seq, c",commit=%u".as_char_ptr(), volume.interval);

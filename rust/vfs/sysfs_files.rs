@@ -71,7 +71,7 @@ pub(super) static FEATURES: [Feature; 8] = [
     Feature::new(c"block_group_tree", 0, compat_ro::BLOCK_GROUP_TREE),
 ];
 
-pub(super) static VOLUME: [Attribute; 14] = [
+pub(super) static VOLUME: [Attribute; 16] = [
     Attribute::volume(c"label", |_, sb, out| {
         let label = sb.label.split(|byte| *byte == 0).next().unwrap_or(&[]);
         if label.is_empty() {
@@ -104,6 +104,14 @@ pub(super) static VOLUME: [Attribute; 14] = [
     }),
     Attribute::volume(c"send_in_progress", |fs, _, out| {
         writeln!(out, "{}", fs.state.send_in_progress())
+    }),
+    Attribute::volume(c"send_balance", |fs, _, out| {
+        writeln!(out, "{}", fs.state.send_balance().name())
+    }),
+    // For how long, in milliseconds, the oldest commit that is being read has been: what was freed
+    // since is pinned.
+    Attribute::volume(c"oldest_epoch_age_ms", |fs, _, out| {
+        writeln!(out, "{}", fs.epochs.oldest_age_ms())
     }),
     Attribute::constant(c"read_policy", "[pid]\n"),
     // Balance never starts by itself.

@@ -51,11 +51,14 @@ pub(super) struct Kind {
 }
 
 /// The files about all types.
-pub(super) static TOP: [Attribute; 2] = [
+pub(super) static TOP: [Attribute; 3] = [
     Attribute::constant(c"global_rsv_reserved", "0\n"),
     Attribute::space(c"global_rsv_size", SpaceFilter::ALL, |fs, sums, out| {
         writeln!(out, "{}", commit_reserve(sums, fs.geometry.nodesize))
     }),
+    // What was freed and cannot be used again yet, as it waits for a commit or for those who read
+    // one before it.
+    Attribute::space(c"bytes_pinned", SpaceFilter::ALL, PINNED),
 ];
 
 pub(super) static KINDS: [Kind; 3] = [

@@ -14,8 +14,10 @@ pub mod fs;
 mod open;
 pub mod open_options;
 mod replay;
+pub mod read_session;
 pub(crate) mod writable;
 
 pub use before_commit::BeforeCommit;
 pub use fs::Fs;
 pub use open_options::OpenOptions;
+pub use read_session::{ReadSession, Stamp};

@@ -238,7 +238,7 @@ impl Opening {
             chunks,
             cache,
             geometry,
-            roots: CommitRoots::new(superblock)?,
+            roots: CommitRoots::new(superblock, 0)?,
         })
     }
 

@@ -78,6 +78,27 @@ fn a_relocation_is_refused_while_sends_run() {
 }
 
 #[test]
+fn neither_is_refused_in_concurrent_mode() {
+    let (state, lines) = (State::new().unwrap(), Lines::default());
+    state.set_send_balance(SendBalance::Concurrent);
+    let relocation = state.begin_relocation(&lines).unwrap();
+    let send = state.begin_send(&lines, 256).unwrap();
+    // Another relocation still is.
+    assert_eq!(state.begin_relocation(&lines).err(), Some(EINPROGRESS));
+    drop(relocation);
+    let relocation = state.begin_relocation(&lines).unwrap();
+    assert!(lines.take().is_empty());
+    // Both go on when the mode changes, and what begins is judged by the new one.
+    state.set_send_balance(SendBalance::Exclusive);
+    assert_eq!(state.begin_send(&lines, 257).err(), Some(EAGAIN));
+    drop(relocation);
+    assert_eq!(state.begin_relocation(&lines).err(), Some(EAGAIN));
+    assert!(state.begin_send(&lines, 257).is_ok());
+    drop(send);
+    assert!(state.begin_relocation(&lines).is_ok());
+}
+
+#[test]
 fn warnings_are_limited() {
     let (state, lines) = (State::new().unwrap(), Lines::default());
     let relocation = state.begin_relocation(&lines).unwrap();

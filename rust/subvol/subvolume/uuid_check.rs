@@ -14,7 +14,7 @@ use crate::format::{item_type, tree_id, Key};
 use crate::space::space_info::SpaceContext;
 use crate::subvol::write::reserve;
 use crate::trans::{Reader, Transaction, View};
-use crate::volume::Fs;
+use crate::volume::{Fs, ReadSession};
 use crate::{fs_info, fs_warn};
 use kernel::prelude::*;
 
@@ -40,7 +40,8 @@ pub fn check_uuid_tree(fs: &Fs, stop: &dyn Fn() -> bool) -> Result<bool> {
         }
         Err(e) => return Err(e),
     }
-    if !remove_stale(&reader, stop)? || !add_missing(&reader, stop)? {
+    let session = ReadSession::new(reader);
+    if !remove_stale(&session, stop)? || !add_missing(&session, stop)? {
         return Ok(false);
     }
     fs.operate(reserve(1), |trans| {
@@ -70,31 +71,69 @@ fn make(trans: &mut Transaction<'_>) -> Result {
     Ok(())
 }
 
+/// The most items that are looked at in one commit.
+const BATCH: usize = 1024;
+
+/// A subvolume to enter or to remove: the UUID, the type of its item, and the tree.
+type Entry = ([u8; 16], u8, u64);
+
+/// Gathers what is wrong in a batch of items of `tree` from `from` on, up to `last`. Returns where
+/// the next one starts.
+fn gather(
+    reader: &Reader,
+    tree: u64,
+    (from, last): (&Key, &Key),
+    entries: &mut KVec<Entry>,
+    wrong: fn(&Reader, &Key, &[u8], &mut KVec<Entry>) -> Result,
+) -> Result<Option<Key>> {
+    let mut cursor = reader.cursor(reader.root(tree)?);
+    cursor.seek(from)?;
+    for _ in 0..BATCH {
+        let Some((key, data)) = cursor.item().filter(|(key, _)| key <= last) else {
+            return Ok(None);
+        };
+        wrong(reader, &key, data, entries)?;
+        cursor.next()?;
+    }
+    Ok(cursor.key())
+}
+
 /// Removes what leads to subvolumes that are gone, or have another UUID now.
-fn remove_stale(reader: &Reader, stop: &dyn Fn() -> bool) -> Result<bool> {
-    let fs = reader.fs();
-    let mut cursor = reader.cursor(reader.root(TREE)?);
-    cursor.seek(&Key::MIN)?;
-    while let Some((key, data)) = cursor.item() {
+fn remove_stale(session: &ReadSession, stop: &dyn Fn() -> bool) -> Result<bool> {
+    let mut next = Some(Key::MIN);
+    let mut entries = KVec::new();
+    while let Some(from) = next {
+        let range = (&from, &Key::MAX);
+        next = session.read(|reader| gather(reader, TREE, range, &mut entries, stale))?;
+        for (uuid, typ, tree) in entries.drain_all() {
+            if stop() {
+                return Ok(false);
+            }
+            session.fs().operate(reserve(3), |trans| {
+                if has_uuid(trans, tree, &uuid, typ)? {
+                    return Ok(());
+                }
+                remove(trans, &uuid, typ, tree)
+            })?;
+        }
         if stop() {
             return Ok(false);
         }
-        let uuid = uuid_of(&key);
-        for tree in ids(data) {
-            // Whoever changed this since the last commit changed the tree as well.
-            if !is_known_type(key.typ) || has_uuid(reader, tree, &uuid, key.typ)? {
-                continue;
-            }
-            fs.operate(reserve(3), |trans| {
-                if has_uuid(trans, tree, &uuid, key.typ)? {
-                    return Ok(());
-                }
-                remove(trans, &uuid, key.typ, tree)
-            })?;
-        }
-        cursor.next()?;
+        session.renew();
     }
     Ok(true)
+}
+
+/// The subvolumes that an item of the UUID tree leads to wrongly.
+fn stale(reader: &Reader, key: &Key, data: &[u8], entries: &mut KVec<Entry>) -> Result {
+    let uuid = uuid_of(key);
+    for tree in ids(data).filter(|_| is_known_type(key.typ)) {
+        // Whoever changed this since the commit changed the tree as well.
+        if !has_uuid(reader, tree, &uuid, key.typ)? {
+            entries.push((uuid, key.typ, tree), GFP_KERNEL)?;
+        }
+    }
+    Ok(())
 }
 
 fn is_known_type(typ: u8) -> bool {
@@ -117,47 +156,56 @@ fn has_uuid<V: View>(view: &V, tree: u64, uuid: &[u8; 16], typ: u8) -> Result<bo
 }
 
 /// Enters the subvolumes that their UUIDs do not lead to.
-fn add_missing(reader: &Reader, stop: &dyn Fn() -> bool) -> Result<bool> {
-    let mut cursor = reader.cursor(reader.root(tree_id::ROOT)?);
-    cursor.seek(&Key::new(tree_id::FS, item_type::ROOT_ITEM, 0))?;
-    while let Some((key, data)) = cursor.item() {
+fn add_missing(session: &ReadSession, stop: &dyn Fn() -> bool) -> Result<bool> {
+    let last = Key::new(tree_id::LAST_FREE, u8::MAX, u64::MAX);
+    let mut next = Some(Key::new(tree_id::FS, item_type::ROOT_ITEM, 0));
+    let mut entries = KVec::new();
+    while let Some(from) = next {
+        let range = (&from, &last);
+        let tree = tree_id::ROOT;
+        next = session.read(|reader| gather(reader, tree, range, &mut entries, missing))?;
+        for entry in entries.drain_all() {
+            if stop() {
+                return Ok(false);
+            }
+            enter(session.fs(), entry)?;
+        }
         if stop() {
             return Ok(false);
         }
-        let tree = key.objectid;
-        if tree > tree_id::LAST_FREE {
-            break;
-        }
-        if key.typ == item_type::ROOT_ITEM && tree_id::is_fs_tree(tree) {
-            enter(reader, tree, &*RootItem::parse_boxed(data)?)?;
-        }
-        cursor.next()?;
+        session.renew();
     }
     Ok(true)
 }
 
-/// Enters a subvolume of the last commit.
-fn enter(reader: &Reader, tree: u64, item: &RootItem) -> Result {
-    if item.is_dead() {
+/// The UUIDs of a subvolume that do not lead to it.
+fn missing(reader: &Reader, key: &Key, data: &[u8], entries: &mut KVec<Entry>) -> Result {
+    let tree = key.objectid;
+    if key.typ != item_type::ROOT_ITEM || !tree_id::is_fs_tree(tree) {
         return Ok(());
     }
-    for (uuid, typ) in uuids_of(item) {
-        if leads(reader, &uuid, typ, tree)? {
-            continue;
-        }
-        let fs = reader.fs();
-        let entered = fs.operate(reserve(3), |trans| {
-            if has_uuid(trans, tree, &uuid, typ)? {
-                add(trans, &uuid, typ, tree)?;
-            }
-            Ok(())
-        });
-        match entered {
-            Err(e) if e == EOVERFLOW => {
-                fs_warn!(fs, "no place for subvolume {} in the UUID tree", tree);
-            }
-            entered => entered?,
+    let item = RootItem::parse_boxed(data)?;
+    for (uuid, typ) in uuids_of(&item).filter(|_| !item.is_dead()) {
+        if !leads(reader, &uuid, typ, tree)? {
+            entries.push((uuid, typ, tree), GFP_KERNEL)?;
         }
     }
     Ok(())
+}
+
+/// Enters a subvolume, if it has this UUID still.
+fn enter(fs: &Fs, (uuid, typ, tree): Entry) -> Result {
+    let entered = fs.operate(reserve(3), |trans| {
+        if has_uuid(trans, tree, &uuid, typ)? {
+            add(trans, &uuid, typ, tree)?;
+        }
+        Ok(())
+    });
+    match entered {
+        Err(e) if e == EOVERFLOW => {
+            fs_warn!(fs, "no place for subvolume {} in the UUID tree", tree);
+            Ok(())
+        }
+        entered => entered,
+    }
 }

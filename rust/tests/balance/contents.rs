@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Balance as these tests start it, and what they start it on.
 
+#![allow(dead_code, unused_imports)]
+
 pub use crate::support::contents::*;
 use crate::support::*;
 use kernel::prelude::*;

@@ -8,7 +8,7 @@
 # keeps back for itself, its times, its backing device, and whether it counts a device as writeable
 # that is mounted read-only.
 differ='^\./(discard|qgroups)/|^\./bg_reclaim_threshold$|/(global_rsv_|bytes_(may_use|pinned|reserved))'
-differ+='|^\./(commit_stats|bdi|send_in_progress)|/writeable$'
+differ+='|^\./(commit_stats|bdi|send_in_progress|send_balance|oldest_epoch_age_ms)|/writeable$'
 
 # Every file and link below a directory, with its contents.
 dump() {
