@@ -81,7 +81,7 @@ pub enum Found {
 const HEADER: u64 = size_of::<SearchHeader>() as u64;
 
 /// Items are gathered up to this many bytes before they are put, which may wait for user memory.
-const BATCH_BYTES: usize = 64 << 10;
+const BATCH_BYTES: usize = 4 << 10;
 
 /// Leaves are walked up to this many between two looks at whether there is a newer commit.
 const BATCH_LEAVES: u32 = 256;
