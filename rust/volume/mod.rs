@@ -13,8 +13,8 @@ pub(crate) mod dev_stats;
 pub mod fs;
 mod open;
 pub mod open_options;
-mod replay;
 pub mod read_session;
+mod replay;
 pub(crate) mod writable;
 
 pub use before_commit::BeforeCommit;
