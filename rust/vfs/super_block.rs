@@ -332,11 +332,7 @@ pub(super) unsafe fn fill(
         sb.start()?;
     }
     // SAFETY: The superblock is still locked.
-    unsafe {
-        filesystem
-            .numbers()
-            .begin(sb.as_ptr(), sb.volume().dev())
-    }
+    unsafe { filesystem.numbers().begin(sb.as_ptr(), sb.volume().dev()) }
 }
 
 /// `file_system_type::kill_sb`.
