@@ -58,7 +58,7 @@ pub(super) struct Send<'a> {
     pub(super) utimes: Utimes,
     /// Look-ups in the subvolume off the walk.
     pub(super) finder: Finder<'a>,
-    pub(super) data: DataReader<'a>,
+    pub(super) data: KBox<DataReader<'a>>,
     pub(super) clones: CloneSources<'a>,
     /// In an incremental send, what the receiver has.
     pub(super) parent: Option<KBox<Parent<'a>>>,
@@ -109,7 +109,7 @@ impl<'a> Send<'a> {
             early: EarlyDirs::new(),
             utimes: Utimes::new(),
             finder: Finder::new(session, root.id),
-            data: DataReader::new(session, root.id, known_to),
+            data: KBox::new(DataReader::new(session, root.id, known_to), GFP_KERNEL)?,
             clones,
             parent,
             entries: Finder::new(session, root.id),

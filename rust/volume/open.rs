@@ -159,6 +159,21 @@ impl Opening {
         let mut opening = Self::begin(device, &superblock, options, read_only)?;
         opening.read_chunk_tree()?;
         opening.read_roots()?;
+        let generation = superblock.generation.get();
+        let fs = opening.share(stats, generation, options, read_only)?;
+        dev_stats::load(&fs)?;
+        Ok(Arc::new(fs, GFP_KERNEL)?)
+    }
+
+    /// The volume, from what was read of it. Not inlined, as both are large and on the stack.
+    #[inline(never)]
+    fn share(
+        self,
+        stats: &Arc<DeviceStats>,
+        generation: u64,
+        options: &OpenOptions,
+        read_only: bool,
+    ) -> Result<Fs> {
         let Self {
             device,
             chunks,
@@ -166,13 +181,13 @@ impl Opening {
             geometry,
             roots,
             ..
-        } = opening;
+        } = self;
         let shared = Shared {
             device,
             stats: stats.clone(),
             geometry,
             cache,
-            epochs: Epochs::new(superblock.generation.get())?,
+            epochs: Epochs::new(generation)?,
             state: State::new()?,
             commits: CommitStats::new(),
             pressure: Pressure::new(),
@@ -196,9 +211,7 @@ impl Opening {
             failed: Atomic::new(0),
             is_shut_down: Atomic::new(false),
         };
-        let fs = Fs::new(shared)?;
-        dev_stats::load(&fs)?;
-        Ok(Arc::new(fs, GFP_KERNEL)?)
+        Fs::new(shared)
     }
 
     /// What the superblock alone tells.
