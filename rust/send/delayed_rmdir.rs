@@ -56,7 +56,7 @@ impl DelayedRmdirs {
     }
 }
 
-impl<'a> Send<'a> {
+impl Send<'_> {
     /// Whether directory `dir` of the parent is empty now. If not, it is noted to wait.
     pub(super) fn can_rmdir(&mut self, dir: u64, generation: u64) -> Result<bool> {
         if dir == objectid::FIRST_FREE {

@@ -77,7 +77,7 @@ fn send_unlink(stream: &mut Stream<'_>, path: &[u8]) -> Result {
         .end()
 }
 
-impl<'a> Send<'a> {
+impl Send<'_> {
     /// Takes note of the names in one item of the current inode.
     pub(super) fn record_refs(&mut self, side: Side, key: &Key, data: &[u8]) -> Result {
         names_of_item(key, data, &mut |name| {

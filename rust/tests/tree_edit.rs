@@ -456,7 +456,7 @@ fn stale_pointer_into_a_reused_block_is_found() {
     .unwrap();
     assert_eq!(summary.problems, 1);
     assert!(
-        problems[0].contains("bad first key, expected (0 0 0) found (0 0 1)"),
+        problems[0].contains("bad first key, expected (0 240 0) found (0 240 1)"),
         "{problems:?}"
     );
 }

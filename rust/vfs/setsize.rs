@@ -38,13 +38,10 @@ pub(super) fn set_size(inode: Exclusive<'_>, size: u64) -> Result {
     }
     settle_end(inode, size)?;
     let _invalidate = InvalidateGuard::lock(inode);
-    if size < old {
-        // Nothing after the new end becomes dirty while the locks are held. What is dirty there
-        // must not be written back once the tree knows of the new end, which that would move; and
-        // it must not be dropped before.
+    if size < old && size % BLOCK != 0 {
         // A large folio that is cut through may keep blocks after the end: without a record of its
         // blocks these would stay dirty, without a reservation, and be written once the file grows.
-        write_back_from(inode, size - size % BLOCK)?;
+        clean(&inode, size - size % BLOCK, size.next_multiple_of(BLOCK))?;
     }
     let in_tree = size_in_tree(inode)?;
     let item = truncate(inode.fs(), id(&inode), size, super::attributes::now())
@@ -60,6 +57,12 @@ pub(super) fn set_size(inode: Exclusive<'_>, size: u64) -> Result {
         }
         // Nothing is dirty from there on.
         release_reserved(&inode, size.next_multiple_of(BLOCK), u64::MAX);
+    }
+    if size < old && size_in_tree(inode)? > size {
+        // What was dirty after the new end was written back after the tree had been cut, and before
+        // the page cache was: the tree took that data's end for the file's.
+        let item = truncate(inode.fs(), id(&inode), size, super::attributes::now())?;
+        take_over_extents(&inode, &item);
     }
     if size <= old && item.flags.get() & inode_flags::PREALLOC != 0 {
         // The tree may know of a smaller file still, which has space after its end by right.
@@ -80,19 +83,6 @@ fn take_over_cut(inode: Exclusive<'_>, before: u64) {
         // SAFETY: The inode is valid, and both of its locks are held.
         unsafe { bindings::truncate_setsize(inode.as_ptr(), reached) };
     }
-}
-
-/// Writes back what is dirty from `start` on, and waits for it. What fails is told to those who
-/// sync the file.
-fn write_back_from(inode: Exclusive<'_>, start: u64) -> Result {
-    let start = i64::try_from(start).map_err(|_| EFBIG)?;
-    // SAFETY: The inode is valid.
-    unsafe {
-        let mapping = (*inode.as_ptr()).i_mapping;
-        bindings::filemap_fdatawrite_range(mapping, start, i64::MAX);
-        bindings::filemap_fdatawait_range_keep_errors(mapping, start, i64::MAX);
-    }
-    Ok(())
 }
 
 /// The size that the tree knows of: less than the file's while data that made it grow is in memory

@@ -15,10 +15,13 @@ pub trait BeforeCommit: Send + Sync {
     fn write_back(&self);
 }
 
+/// What is asked before each commit, if there is anything to ask.
+pub(super) type Asked = Option<Arc<dyn BeforeCommit>>;
+
 impl Fs {
     /// Sets what is asked before each commit, or that there is nothing to ask. Waits for a call
     /// under way.
-    pub fn set_before_commit(&self, new: Option<Arc<dyn BeforeCommit>>) {
+    pub fn set_before_commit(&self, new: Asked) {
         let before = core::mem::replace(&mut *self.before_commit.lock(), new);
         drop(before);
     }

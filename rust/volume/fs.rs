@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! One mounted volume.
 
-use super::before_commit::BeforeCommit;
+use super::before_commit::Asked;
 use crate::device::stats::DeviceStats;
 use crate::device::{BlockDevice, ChunkMap};
 use crate::space::reservation::SpaceReservations;
@@ -62,7 +62,7 @@ pub struct Shared {
     /// The trees that differ from the last commit; a leaf lock.
     pub(crate) running_trees: Pin<KBox<Mutex<RunningTrees>>>,
     /// What is asked before a commit; see `before_commit.rs`. Taken outside of the writer's mutex.
-    pub(crate) before_commit: Pin<KBox<Mutex<Option<Arc<dyn BeforeCommit>>>>>,
+    pub(super) before_commit: Pin<KBox<Mutex<Asked>>>,
     /// What may still be reserved for writers; a leaf lock.
     pub(crate) reservations: Pin<KBox<Mutex<SpaceReservations>>>,
     pub(crate) read_only: Atomic<bool>,

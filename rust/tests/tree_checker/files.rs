@@ -372,7 +372,7 @@ fn what_is_odd_but_right() {
         l.put(
             FILE,
             offset_of!(InodeItem, flags),
-            U64::new(1 << 32 | 1 << 31 | 0xfff),
+            U64::new((1 << 32) | (1 << 31) | 0xfff),
         );
     });
     // The running transaction, and none: mkfs wrote 0.

@@ -90,7 +90,7 @@ expect_log "quotas are enabled"
 mkfs.btrfs -q -f -O quota "$DISK2"
 check "a volume with quotas mounts" mount -t btrfs "$DISK2" $second
 check_equal "it is read-only, as mountinfo says" ro "$(findmnt -n -o FS-OPTIONS $second | cut -d, -f1)"
-check "the log says why" bash -c 'dmesg | grep -q "quotas are enabled" && dmesg | grep -q "(device vdb): mounting read-only"'
+check "the log says why" bash -c "dmesg | grep -q 'quotas are enabled' && dmesg | grep -q '(device ${DISK2##*/}): mounting read-only'"
 check_fails "it is not written to" "Read-only file system" touch $second/file
 dmesg --clear
 check_fails "nor is it remounted for that" "" mount -o remount,rw $second
