@@ -42,6 +42,7 @@ pub mod device;
 pub mod extent;
 pub mod format;
 pub mod log;
+pub mod mount;
 pub mod send;
 pub mod sort;
 pub mod space;

@@ -28,6 +28,7 @@ pub mod extent;
 pub mod format;
 mod ioctl;
 pub mod log;
+pub mod mount;
 pub mod send;
 pub mod sort;
 pub mod space;

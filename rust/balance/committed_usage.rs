@@ -18,10 +18,27 @@ use kernel::prelude::*;
 ///
 /// `EUCLEAN` for chunks without a block group and bad items; what reading trees gives.
 pub fn usage(fs: &Fs) -> Result<Usages> {
-    match fs.usages() {
-        Some(sums) => Ok(sums),
-        None => committed(&fs.reader()?),
+    if let Some(sums) = fs.usages() {
+        return Ok(sums);
     }
+    match committed(&fs.reader()?) {
+        Err(e) if e != ENOMEM && fs.ignores_bad_roots() => Ok(all_used(fs)),
+        sums => sums,
+    }
+}
+
+/// Sums over chunks whose block groups cannot be read: as if all of them were full, as the C driver
+/// has it.
+fn all_used(fs: &Fs) -> Usages {
+    let mut sums = NONE;
+    for chunk in fs.chunk_map().iter() {
+        if let Some(sum) = sums.iter_mut().find(|sum| sum.flags == chunk.flags) {
+            sum.groups = sum.groups.saturating_add(1);
+            sum.total = sum.total.saturating_add(chunk.length);
+            sum.used = sum.total;
+        }
+    }
+    sums
 }
 
 /// Sums over the block groups of the last commit.

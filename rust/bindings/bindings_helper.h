@@ -37,6 +37,8 @@
 
 #ifdef __BINDGEN__
 /* Constants that are casts, which bindgen does not evaluate. */
+static const int rbtrfs_IOCB_NOWAIT = (__force int)IOCB_NOWAIT;
+static const fmode_t rbtrfs_FMODE_NOWAIT = (__force fmode_t)FMODE_NOWAIT;
 static const fmode_t rbtrfs_FMODE_CAN_ODIRECT = (__force fmode_t)FMODE_CAN_ODIRECT;
 #endif
 
@@ -80,6 +82,7 @@ void rbtrfs_seq_escape(struct seq_file *seq, const char *text);
 void rbtrfs_seq_dentry(struct seq_file *seq, struct dentry *dentry);
 void rbtrfs_sb_set_uuid(struct super_block *sb, const u8 *uuid);
 int rbtrfs_sb_set_readahead(struct super_block *sb, size_t bytes);
+void rbtrfs_fc_log(struct fs_context *fc, char level, const char *message);
 int rbtrfs_param_text(const struct fs_parameter *param, const char **text);
 struct kmem_cache *rbtrfs_inode_cache_create(size_t size, size_t align, void (*ctor)(void *));
 void *rbtrfs_inode_cache_alloc(struct super_block *sb, struct kmem_cache *cache);
@@ -100,6 +103,7 @@ void rbtrfs_inode_set_owner(struct inode *inode, uid_t uid, gid_t gid);
 void rbtrfs_inode_inherit_owner(struct inode *inode, const struct inode *from);
 void rbtrfs_inode_set_times(struct inode *inode, s64 asec, u32 ansec, s64 msec, u32 mnsec,
 			    s64 csec, u32 cnsec);
+void rbtrfs_current_time(struct inode *inode, s64 *sec, u32 *nsec);
 void rbtrfs_inode_set_version(struct inode *inode, u64 version);
 void rbtrfs_inode_enable_large_folios(struct inode *inode);
 loff_t rbtrfs_cached_end(struct inode *inode, loff_t pos);
@@ -160,6 +164,7 @@ int rbtrfs_finish_tmpfile(struct file *file, int error);
 void rbtrfs_acl_release(struct posix_acl *acl);
 void rbtrfs_sb_lock_shared(struct super_block *sb);
 void rbtrfs_sb_unlock_shared(struct super_block *sb);
+void rbtrfs_sb_unlock(struct super_block *sb);
 bool rbtrfs_inode_generic_drop(struct inode *inode);
 struct dentry *rbtrfs_start_creating(struct mnt_idmap *idmap, struct dentry *parent, const char *name,
 				     u32 len);

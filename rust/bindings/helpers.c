@@ -267,6 +267,16 @@ int rbtrfs_sb_set_readahead(struct super_block *sb, size_t bytes)
 }
 
 /*
+ * Adds a message to the context's own log, if user space has one open: fsmount and fsconfig, but
+ * not mount(2).
+ */
+void rbtrfs_fc_log(struct fs_context *fc, char level, const char *message)
+{
+	if (fc->log.log)
+		logfc(fc->log.log, fc->log.prefix, level, "%s", message);
+}
+
+/*
  * The kind of value that a mount option has: 0 for none, 1 for text, which is handed out, 2 for
  * another.
  */
@@ -416,6 +426,23 @@ void rbtrfs_inode_set_times(struct inode *inode, s64 asec, u32 ansec, s64 msec, 
 	inode_set_ctime(inode, csec, cnsec);
 }
 
+/*
+ * The time for a change of an inode, later than any that somebody has seen of it. The inode, which
+ * is locked, is left as it is, as the change may fail; inode_set_ctime_current() keeps the clock
+ * that all inodes share.
+ */
+void rbtrfs_current_time(struct inode *inode, s64 *sec, u32 *nsec)
+{
+	time64_t old_sec = inode->i_ctime_sec;
+	u32 old_nsec = inode->i_ctime_nsec;
+	struct timespec64 now = inode_set_ctime_current(inode);
+
+	inode->i_ctime_sec = old_sec;
+	inode->i_ctime_nsec = old_nsec;
+	*sec = now.tv_sec;
+	*nsec = now.tv_nsec;
+}
+
 void rbtrfs_inode_set_version(struct inode *inode, u64 version)
 {
 	inode_set_iversion_queried(inode, version);
@@ -547,13 +574,15 @@ void rbtrfs_inode_attributes(struct inode *inode, struct rbtrfs_attributes *foun
 
 /*
  * Sets the time of the last change and, if the contents were modified, that of the last
- * modification.
+ * modification. A time of change that is there already stays, with the note that somebody has seen
+ * it.
  */
 void rbtrfs_inode_set_cmtime(struct inode *inode, s64 sec, u32 nsec, bool modified)
 {
 	if (modified)
 		inode_set_mtime(inode, sec, nsec);
-	inode_set_ctime(inode, sec, nsec);
+	if (inode_get_ctime_sec(inode) != sec || inode_get_ctime_nsec(inode) != nsec)
+		inode_set_ctime(inode, sec, nsec);
 	inode_inc_iversion(inode);
 }
 
@@ -702,6 +731,11 @@ void rbtrfs_sb_lock_shared(struct super_block *sb)
 void rbtrfs_sb_unlock_shared(struct super_block *sb)
 {
 	up_read(&sb->s_umount);
+}
+
+void rbtrfs_sb_unlock(struct super_block *sb)
+{
+	up_write(&sb->s_umount);
 }
 
 bool rbtrfs_inode_generic_drop(struct inode *inode)

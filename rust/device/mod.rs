@@ -6,6 +6,7 @@
 //! The macros for messages format by `core`, of whose `Display` the kernel crate's is not: what
 //! implements the former can be printed by `fs_err!`, not by `pr_err!`.
 
+pub mod barrier;
 pub mod block_device;
 pub mod chunk;
 pub mod chunk_map;

@@ -4,6 +4,7 @@
 //! They are kept on disk, too (`volume/dev_stats.rs`), so that a user sees what happened before a
 //! reboot.
 
+use super::barrier::Barrier;
 use super::{BlockDevice, ReadIo, WriteIo};
 use crate::platform::uptime_ms;
 use kernel::prelude::*;
@@ -129,16 +130,25 @@ impl core::fmt::Display for StatsText<'_> {
     }
 }
 
-/// A device whose failures are counted.
+/// A device whose failures are counted, and whose cache is flushed only while its barrier is on.
 pub struct CountedDevice {
     inner: Arc<dyn BlockDevice>,
     stats: Arc<DeviceStats>,
+    barrier: Arc<Barrier>,
 }
 
 impl CountedDevice {
     /// Counts the failures of `inner` in `stats`.
-    pub fn new(inner: Arc<dyn BlockDevice>, stats: Arc<DeviceStats>) -> Self {
-        Self { inner, stats }
+    pub fn new(
+        inner: Arc<dyn BlockDevice>,
+        stats: Arc<DeviceStats>,
+        barrier: Arc<Barrier>,
+    ) -> Self {
+        Self {
+            inner,
+            stats,
+            barrier,
+        }
     }
 
     /// Passes a result on. Requests that make no sense, and want of memory, are not the device's
@@ -189,10 +199,16 @@ impl BlockDevice for CountedDevice {
     }
 
     fn write_fua(&self, offset: u64, buf: &[u8]) -> Result {
+        if !self.barrier.is_on() {
+            return self.write(offset, buf);
+        }
         self.note(Stat::Write, self.inner.write_fua(offset, buf))
     }
 
     fn flush(&self) -> Result {
+        if !self.barrier.is_on() {
+            return Ok(());
+        }
         self.note(Stat::Flush, self.inner.flush())
     }
 

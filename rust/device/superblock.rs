@@ -165,12 +165,14 @@ fn exists(physical: u64, device_bytes: u64) -> bool {
 /// Reads the newest superblock of the volume on the device, checked by [`validate`].
 ///
 /// The copies after the first count only where that is of btrfs as well, so that wiping the first,
-/// as tools do, wipes them all; and where it is good, only those of the same volume.
+/// as tools do, wipes them all; and where it is good, only those of the same volume. With
+/// `ignore_flags` (the option `rescue=ignoresuperflags`) flags of the superblock that are not known
+/// are only warned of.
 ///
 /// # Errors
 ///
 /// `EINVAL` and a message if there is no superblock that can be mounted; `EIO`, `ENOMEM`.
-pub fn read_newest(device: &dyn BlockDevice) -> Result<SuperBuf> {
+pub fn read_newest(device: &dyn BlockDevice, ignore_flags: bool) -> Result<SuperBuf> {
     let mut best: Option<SuperBuf> = None;
     let mut failure: Option<Error> = None;
     for (index, physical) in COPIES.into_iter().enumerate() {
@@ -227,7 +229,7 @@ pub fn read_newest(device: &dyn BlockDevice) -> Result<SuperBuf> {
         );
     }
     // What a feature that is not known changes would be taken for damage.
-    check_features(device, &sb)?;
+    check_flags(device, &sb, ignore_flags).and(check_features(device, &sb))?;
     if let Err(e) = validate(device, &sb) {
         fs_err!(device, "superblock contains fatal errors");
         return Err(e);
@@ -258,21 +260,32 @@ fn validate(device: &dyn BlockDevice, sb: &SuperBlock) -> Result {
     sizes.and(roots).and(check_device(device, sb))
 }
 
+fn check_flags(device: &dyn BlockDevice, sb: &SuperBlock, ignore: bool) -> Result {
+    let refused = sb.flags.get() & !SUPPORTED_FLAGS;
+    if refused == 0 {
+        return Ok(());
+    }
+    let name = if refused & super_flags::SEEDING != 0 {
+        " (SEEDING)"
+    } else {
+        ""
+    };
+    if ignore {
+        fs_warn!(
+            device,
+            "ignoring unrecognized or unsupported super flag {refused:#x}{name}"
+        );
+        return Ok(());
+    }
+    fs_err!(
+        device,
+        "unrecognized or unsupported super flag {refused:#x}{name}"
+    );
+    Err(EINVAL)
+}
+
 fn check_features(device: &dyn BlockDevice, sb: &SuperBlock) -> Result {
     let mut result = Ok(());
-    let refused = sb.flags.get() & !SUPPORTED_FLAGS;
-    if refused != 0 {
-        let name = if refused & super_flags::SEEDING != 0 {
-            " (SEEDING)"
-        } else {
-            ""
-        };
-        fs_err!(
-            device,
-            "unrecognized or unsupported super flag {refused:#x}{name}"
-        );
-        result = Err(EINVAL);
-    }
     let features = sb.incompat_flags.get();
     let refused = features & !features::INCOMPAT_SUPPORTED;
     if refused != 0 {

@@ -86,6 +86,10 @@ const GET_SUBVOL_ROOTREF: u32 = both::<subvol_info::RootRefs>(61);
 const INO_LOOKUP_USER: u32 = both::<lookup::UserArgs>(62);
 const SNAP_DESTROY_V2: u32 = write::<subvol_modify::VolArgsV2>(63);
 const SUBVOL_SYNC_WAIT: u32 = write::<subvol_modify::WaitArgs>(65);
+/// `_IOR('v', 1, long)`, of which only the lower half is written.
+const GETVERSION: u32 = 0x8008_7601;
+/// The same for a 32-bit program.
+const GETVERSION_32: u32 = 0x8004_7601;
 /// `_IOR('X', 125, __u32)`, as XFS numbers it.
 const SHUTDOWN: u32 = 0x8004_587d;
 
@@ -117,12 +121,7 @@ const _: () = {
 ///
 /// `ENOTTY` for a command that is not known, `EOPNOTSUPP` for one that is not supported, and those
 /// of the command.
-pub(crate) fn dispatch(
-    file: &OpenFile<'_>,
-    cmd: u32,
-    arg: UserArg,
-    _compat: bool,
-) -> Result<isize> {
+pub(crate) fn dispatch(file: &OpenFile<'_>, cmd: u32, arg: UserArg, compat: bool) -> Result<isize> {
     let done = match cmd {
         SEND => send::send(file, arg),
         SEND_32 => send::send_32(file, arg),
@@ -149,6 +148,8 @@ pub(crate) fn dispatch(
         GET_SUPPORTED_FEATURES => info::supported_features(arg),
         GET_FSLABEL => info::label(file, arg),
         SET_FSLABEL => info::set_label(file, arg),
+        GETVERSION => arg.write(&file.generation()),
+        GETVERSION_32 if compat => arg.write(&file.generation()),
         SYNC => sync::sync(file),
         SHUTDOWN => shutdown::shutdown(file, arg),
         START_SYNC => sync::start(file, arg),
@@ -164,7 +165,7 @@ pub(crate) fn dispatch(
         SET_RECEIVED_SUBVOL => subvol_modify::set_received::<subvol_info::Time>(file, arg),
         SET_RECEIVED_SUBVOL_32 => subvol_modify::set_received::<subvol_info::Time32>(file, arg),
         SUBVOL_SYNC_WAIT => subvol_modify::wait_deleted(file, arg),
-        _ => refused::refuse(cmd),
+        _ => refused::dispatch(file, cmd, arg),
     };
     done.map(|()| 0)
 }

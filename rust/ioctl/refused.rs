@@ -1,11 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Commands of btrfs that are not carried out yet, so that user space can tell them from those that
-//! do not exist.
+//! Commands about what this driver cannot do yet: quotas, scrub, replacing and adding devices,
+//! resizing, defragmenting.
+//!
+//! Each returns what the C driver returns on a volume where the feature was never used, so that a
+//! program that only asks, or turns off what is off, goes on as there. What would begin to use the
+//! feature is refused with `EOPNOTSUPP` and a line in the log.
 
 use super::subvol_modify::VolArgs;
-use super::{both, none, read, sized, write};
-use crate::vfs::capable_sys_admin;
+use super::{none, sized, write};
+use crate::format::tree_id;
+use crate::fs_warn;
+use crate::vfs::{capable_sys_admin, OpenFile, UserArg};
 use kernel::prelude::*;
+use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 const DEFRAG: u32 = write::<VolArgs>(2);
 const RESIZE: u32 = write::<VolArgs>(3);
@@ -27,24 +34,163 @@ const SET_FEATURES: u32 = sized(1, 57, 48);
 const RM_DEV_V2: u32 = write::<VolArgs>(58);
 const ENCODED_READ: u32 = sized(2, 64, 128);
 const ENCODED_WRITE: u32 = sized(1, 64, 128);
+/// `_IOWR('X', 121, struct fstrim_range)`.
+const FITRIM: u32 = 0xc018_5879;
 
 const _: () = {
     assert!(SCRUB == 0xc400_941b && DEV_REPLACE == 0xca28_9435);
     assert!(QUOTA_CTL == 0xc010_9428 && ENCODED_READ == 0x8080_9440);
-    assert!(both::<u64>(0) != read::<u64>(0));
+    assert!(QGROUP_LIMIT == 0x8030_942b && QUOTA_RESCAN_STATUS == 0x8040_942d);
 };
 
-/// Answers for a command that nothing else knows.
-pub(super) fn refuse(cmd: u32) -> Result {
+/// Carries out a command that nothing else knows.
+///
+/// # Errors
+///
+/// `ENOTTY` for one that does not exist; `EPERM`, `EROFS`; `ENOTCONN` for what is about quotas or a
+/// scrub, of which there are none; `EOPNOTSUPP`.
+pub(super) fn dispatch(file: &OpenFile<'_>, cmd: u32, arg: UserArg) -> Result {
     match cmd {
-        SCRUB_CANCEL | SCRUB_PROGRESS if !capable_sys_admin() => Err(EPERM),
-        // No scrub runs.
-        SCRUB_CANCEL | SCRUB_PROGRESS => Err(ENOTCONN),
-        DEFRAG | DEFRAG_RANGE | RESIZE | ADD_DEV | RM_DEV | RM_DEV_V2 | SCRUB | QUOTA_CTL
-        | QGROUP_ASSIGN | QGROUP_CREATE | QGROUP_LIMIT | QUOTA_RESCAN | QUOTA_RESCAN_STATUS
-        | QUOTA_RESCAN_WAIT | DEV_REPLACE | SET_FEATURES | ENCODED_READ => Err(EOPNOTSUPP),
+        DEFRAG | DEFRAG_RANGE => {
+            drop(file.want_write()?);
+            Err(unsupported(file, "defragmenting"))
+        }
         // Receiving decompresses by itself where it is told that there is no such command.
         ENCODED_WRITE => Err(ENOTTY),
+        SCRUB | SCRUB_CANCEL | SCRUB_PROGRESS | QUOTA_CTL | QGROUP_ASSIGN | QGROUP_CREATE
+        | QGROUP_LIMIT | QUOTA_RESCAN | QUOTA_RESCAN_STATUS | QUOTA_RESCAN_WAIT | DEV_REPLACE
+        | RESIZE | ADD_DEV | RM_DEV | RM_DEV_V2 | SET_FEATURES | ENCODED_READ | FITRIM => {
+            if !capable_sys_admin() {
+                return Err(EPERM);
+            }
+            administer(file, cmd, arg)
+        }
         _ => Err(ENOTTY),
+    }
+}
+
+/// Carries out a command that is for administrators.
+fn administer(file: &OpenFile<'_>, cmd: u32, arg: UserArg) -> Result {
+    match cmd {
+        // `btrfs scrub start` in the background has told the user by now that it was started, and
+        // shows no error.
+        SCRUB => Err(unsupported(file, "scrub")),
+        SCRUB_CANCEL => Err(ENOTCONN),
+        SCRUB_PROGRESS => scrub_progress(file, arg),
+        QUOTA_CTL => quota_control(file, arg),
+        QGROUP_ASSIGN | QGROUP_CREATE | QGROUP_LIMIT | QUOTA_RESCAN => change_quotas(file),
+        // No flags, no progress: none runs.
+        QUOTA_RESCAN_STATUS => arg.write(&[0u64; 8]),
+        QUOTA_RESCAN_WAIT => Ok(()),
+        DEV_REPLACE => replace(file, arg),
+        RESIZE => {
+            drop(file.want_write()?);
+            Err(unsupported(file, "resizing"))
+        }
+        ADD_DEV => Err(unsupported(file, "adding a device")),
+        RM_DEV | RM_DEV_V2 => Err(unsupported(file, "removing a device")),
+        SET_FEATURES => set_features(file, arg),
+        ENCODED_READ => Err(EOPNOTSUPP),
+        FITRIM => Err(EOPNOTSUPP),
+        _ => Err(ENOTTY),
+    }
+}
+
+fn unsupported(file: &OpenFile<'_>, what: &str) -> Error {
+    fs_warn!(file.fs(), "{} is not supported yet, nothing was done", what);
+    EOPNOTSUPP
+}
+
+/// The id of a device, with which `struct btrfs_ioctl_scrub_args` begins.
+fn scrub_progress(file: &OpenFile<'_>, arg: UserArg) -> Result {
+    let devid: u64 = arg.read()?;
+    let reader = file.fs().reader()?;
+    if devid != reader.superblock().dev_item.devid.get() {
+        return Err(ENODEV);
+    }
+    Err(ENOTCONN)
+}
+
+/// `struct btrfs_ioctl_quota_ctl_args`.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct QuotaControl {
+    command: u64,
+    _status: u64,
+}
+
+const QUOTA_ENABLE: u64 = 1;
+const QUOTA_DISABLE: u64 = 2;
+const QUOTA_ENABLE_SIMPLE: u64 = 4;
+
+fn has_quotas(file: &OpenFile<'_>) -> Result<bool> {
+    match file.fs().reader()?.root(tree_id::QUOTA) {
+        Ok(_) => Ok(true),
+        Err(e) if e == ENOENT => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+fn quota_control(file: &OpenFile<'_>, arg: UserArg) -> Result {
+    let _writing = file.want_write()?;
+    let args: QuotaControl = arg.read()?;
+    match args.command {
+        QUOTA_DISABLE if !has_quotas(file)? => Ok(()),
+        QUOTA_ENABLE | QUOTA_ENABLE_SIMPLE | QUOTA_DISABLE => Err(unsupported(file, "quota")),
+        _ => Err(EINVAL),
+    }
+}
+
+/// Anything that needs quotas to be on.
+fn change_quotas(file: &OpenFile<'_>) -> Result {
+    if !has_quotas(file)? {
+        return Err(ENOTCONN);
+    }
+    drop(file.want_write()?);
+    Err(unsupported(file, "quota"))
+}
+
+/// What comes first in `struct btrfs_ioctl_dev_replace_args`, as far as the status goes.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct Replace {
+    command: u64,
+    result: u64,
+    /// State, progress, two times, two counts of errors; zeros say that nothing was ever replaced.
+    status: [u64; 6],
+}
+
+const REPLACE_START: u64 = 0;
+const REPLACE_STATUS: u64 = 1;
+const REPLACE_CANCEL: u64 = 2;
+const REPLACE_NO_ERROR: u64 = 0;
+const REPLACE_NOT_STARTED: u64 = 1;
+
+fn replace(file: &OpenFile<'_>, arg: UserArg) -> Result {
+    let mut args: Replace = arg.read()?;
+    let is_read_only = file.fs().is_read_only();
+    match args.command {
+        REPLACE_START if is_read_only => return Err(EROFS),
+        REPLACE_START => return Err(unsupported(file, "replacing a device")),
+        REPLACE_STATUS => {
+            args.result = REPLACE_NO_ERROR;
+            args.status = [0; 6];
+        }
+        // The result tells, and may be an error number.
+        REPLACE_CANCEL if is_read_only => {
+            args.result = i64::from(EROFS.to_errno()) as u64;
+        }
+        REPLACE_CANCEL => args.result = REPLACE_NOT_STARTED,
+        _ => return Err(EINVAL),
+    }
+    arg.write(&args)
+}
+
+/// Two `struct btrfs_ioctl_feature_flags`: which bits to change, and what they become.
+fn set_features(file: &OpenFile<'_>, arg: UserArg) -> Result {
+    let flags: [u64; 6] = arg.read()?;
+    match flags {
+        [0, 0, 0, ..] => Ok(()),
+        _ => Err(unsupported(file, "changing features of a mounted volume")),
     }
 }

@@ -6,7 +6,7 @@ use crate::format::{item_type, tree_id, Key};
 use crate::subvol::subvolume::{self, Received};
 use crate::trans::{Reader, View};
 use crate::tree::Cursor;
-use crate::vfs::{capable_sys_admin, now, OpenFile, UserArg};
+use crate::vfs::{capable_sys_admin, OpenFile, UserArg};
 use core::mem::offset_of;
 use kernel::prelude::*;
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -29,7 +29,10 @@ pub(super) struct VolArgsV2 {
     fd: i64,
     transid: u64,
     flags: u64,
-    unused: [u64; 4],
+    /// With [`QGROUP_INHERIT`], the size of a `struct btrfs_qgroup_inherit` and its address.
+    inherit_size: u64,
+    inherit: u64,
+    unused: [u64; 2],
     /// Or, with [`BY_ID`], a number.
     name: [u8; SUBVOL_NAME_MAX + 1],
 }
@@ -70,6 +73,8 @@ const _: () = {
 
 /// Flags of the second version.
 const SNAPSHOT_READ_ONLY: u64 = 1 << 1;
+/// Quota groups that the new subvolume is to be in (`-i`).
+const QGROUP_INHERIT: u64 = 1 << 2;
 /// The subvolume is given by its id.
 const BY_ID: u64 = 1 << 4;
 
@@ -88,12 +93,50 @@ pub(super) fn create(file: &OpenFile<'_>, arg: UserArg) -> Result {
     file.create_subvolume(name_of(&args.name)?)
 }
 
-pub(super) fn create_v2(file: &OpenFile<'_>, arg: UserArg) -> Result {
-    let args: KBox<VolArgsV2> = arg.read_boxed()?;
-    // Quota groups do not exist.
-    if args.flags & !SNAPSHOT_READ_ONLY != 0 {
+/// What `struct btrfs_qgroup_inherit` begins with; after it are the limits and the groups.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+struct QgroupInherit {
+    flags: u64,
+    groups: u64,
+    ref_copies: u64,
+    excl_copies: u64,
+    limits: [u64; 5],
+}
+
+const _: () = assert!(size_of::<QgroupInherit>() == 72);
+
+/// Checks the arguments of making a subvolume. Quota groups are only looked at: while quotas are
+/// off, and of a writable volume they are, nothing comes of them, as in the C driver.
+fn check_make(args: &VolArgsV2) -> Result {
+    const SET_LIMITS: u64 = 1;
+    const HEAD: u64 = size_of::<QgroupInherit>() as u64;
+    if args.flags & !(SNAPSHOT_READ_ONLY | QGROUP_INHERIT) != 0 {
         return Err(EOPNOTSUPP);
     }
+    if args.flags & QGROUP_INHERIT == 0 {
+        return Ok(());
+    }
+    if args.inherit_size < HEAD || args.inherit_size > 4096 {
+        return Err(EINVAL);
+    }
+    let inherit: QgroupInherit = UserArg::new(args.inherit).read()?;
+    if inherit.flags & !SET_LIMITS != 0 {
+        return Err(EOPNOTSUPP);
+    }
+    let size = inherit
+        .groups
+        .checked_mul(8)
+        .and_then(|groups| groups.checked_add(HEAD));
+    if inherit.ref_copies != 0 || inherit.excl_copies != 0 || size != Some(args.inherit_size) {
+        return Err(EINVAL);
+    }
+    Ok(())
+}
+
+pub(super) fn create_v2(file: &OpenFile<'_>, arg: UserArg) -> Result {
+    let args: KBox<VolArgsV2> = arg.read_boxed()?;
+    check_make(&args)?;
     file.create_subvolume(name_of(&args.name)?)
 }
 
@@ -104,9 +147,7 @@ pub(super) fn snapshot(file: &OpenFile<'_>, arg: UserArg) -> Result {
 
 pub(super) fn snapshot_v2(file: &OpenFile<'_>, arg: UserArg) -> Result {
     let args: KBox<VolArgsV2> = arg.read_boxed()?;
-    if args.flags & !SNAPSHOT_READ_ONLY != 0 {
-        return Err(EOPNOTSUPP);
-    }
+    check_make(&args)?;
     let read_only = args.flags & SNAPSHOT_READ_ONLY != 0;
     file.create_snapshot(name_of(&args.name)?, args.fd, read_only)
 }
@@ -172,7 +213,7 @@ pub(super) fn set_received<T: UserTime>(file: &OpenFile<'_>, arg: UserArg) -> Re
         uuid: head.uuid,
         stransid: head.stransid,
         stime: stime.into(),
-        now: now(),
+        now: file.now(),
     };
     head.rtransid = subvolume::set_received(file.fs(), file.tree(), &received)?;
     file.fs().commit()?;

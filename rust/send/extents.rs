@@ -164,7 +164,12 @@ impl Send<'_> {
 
     fn owner(&self) -> Result<Owner> {
         let inode = self.inode.as_ref().ok_or(EINVAL)?;
-        Ok(Owner::new(self.root.id, inode.ino, &inode.item))
+        Ok(Owner::new(
+            self.session.fs(),
+            self.root.id,
+            inode.ino,
+            inode.item.flags.get(),
+        ))
     }
 
     /// Writes `len` bytes of what was decompressed, from `skip` on, to `offset`; zeros where it

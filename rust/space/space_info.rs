@@ -373,6 +373,15 @@ impl Space {
         self.tracking
     }
 
+    /// Has the free space tree made anew: it is not complete, and describes no block group.
+    pub(crate) fn forget_tracking(&mut self) {
+        self.tracking = Tracking::Stale;
+        for group in self.groups.iter_mut() {
+            group.untracked = false;
+            group.bitmaps = None;
+        }
+    }
+
     pub(super) fn set_tracking(&mut self, tracking: Tracking) {
         self.tracking = tracking;
     }

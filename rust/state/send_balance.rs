@@ -18,15 +18,6 @@ pub enum SendBalance {
 }
 
 impl SendBalance {
-    /// The mode of this name.
-    pub fn from_name(name: &[u8]) -> Option<Self> {
-        match name {
-            b"exclusive" => Some(SendBalance::Exclusive),
-            b"concurrent" => Some(SendBalance::Concurrent),
-            _ => None,
-        }
-    }
-
     /// The name, as in the mount option.
     pub const fn name(self) -> &'static str {
         match self {

@@ -14,7 +14,7 @@ use crate::device::stats::Stat;
 use crate::device::ReadIo;
 use crate::format::compression;
 use crate::format::crc::{checksum, Printed};
-use crate::format::inode::{inode_flags, InodeItem};
+use crate::format::inode::inode_flags;
 use crate::format::{tree_id, BlockSize};
 use crate::fs_warn;
 use crate::trans::{Reader, View};
@@ -45,17 +45,17 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// The owner of the data of an inode of `root`.
-    pub fn new(tree: u64, ino: u64, inode: &InodeItem) -> Self {
-        let checksums = if inode.flags.get() & inode_flags::NODATASUM == 0 {
-            Checksums::Always
-        } else {
-            Checksums::None
-        };
+    /// The owner of the data of an inode with these [`inode_flags`].
+    pub fn new(fs: &Fs, tree: u64, ino: u64, flags: u64) -> Self {
+        let has_none = flags & inode_flags::NODATASUM != 0 || fs.ignores_data_checksums();
         Owner {
             tree,
             ino,
-            checksums,
+            checksums: if has_none {
+                Checksums::None
+            } else {
+                Checksums::Always
+            },
         }
     }
 }
@@ -518,7 +518,7 @@ pub fn read_file(
     buf: &mut [u8],
 ) -> Result<usize> {
     let inode = super::inode::read(reader, root, ino)?;
-    let owner = Owner::new(root.id, ino, &inode);
+    let owner = Owner::new(reader.fs(), root.id, ino, inode.flags.get());
     let left = inode.size.get().saturating_sub(offset);
     let len = (buf.len() as u64).min(left) as usize;
     let sectorsize = reader.fs().geometry.sectorsize;

@@ -20,6 +20,8 @@ const PART: usize = 32;
 pub enum Content {
     /// Data in the tree.
     Inline,
+    /// Data in the tree, compressed.
+    CompressedInline,
     /// Data in an extent.
     Data,
     /// Data in an extent, compressed: its address is that of the whole extent.
@@ -53,6 +55,7 @@ impl Mapped {
     fn of(extent: &Extent<'_>, sectorsize: BlockSize) -> Option<Self> {
         let (content, physical) = match &extent.kind {
             Kind::Hole => return None,
+            Kind::Inline(inline) if inline.compression != 0 => (Content::CompressedInline, 0),
             Kind::Inline(_) => (Content::Inline, 0),
             Kind::Regular(regular) if regular.compression != 0 => {
                 (Content::Compressed, regular.disk_bytenr)
@@ -97,7 +100,10 @@ impl Mapped {
     /// Adds `next` if it goes on where this ends, in the file as on the volume.
     pub fn merge(&mut self, next: &Mapped) -> bool {
         let goes_on = (self.content, self.shared) == (next.content, next.shared)
-            && !matches!(self.content, Content::Inline | Content::InMemory)
+            && !matches!(
+                self.content,
+                Content::Inline | Content::CompressedInline | Content::InMemory
+            )
             && self.end() == next.logical
             && self.physical.checked_add(self.len) == Some(next.physical);
         if goes_on {

@@ -14,6 +14,7 @@ use rbtrfs_engine::format::inode::InodeItem;
 use rbtrfs_engine::format::root::RootItem;
 use rbtrfs_engine::format::superblock::{compat_ro, incompat, super_flags, COPIES};
 use rbtrfs_engine::format::{item_type, tree_id, DiskKey, Key};
+use rbtrfs_engine::mount::Rescue;
 use rbtrfs_engine::subvol::subvolume::set_read_only;
 use rbtrfs_engine::trans::transaction::Reserve;
 use rbtrfs_engine::trans::Reader;
@@ -442,7 +443,7 @@ fn random_damage_ends_in_an_error_or_an_answer() {
 /// The image with a superblock changed by `change`, in all copies, with checksums that fit.
 fn with_superblock(good: &MemDevice, change: impl Fn(&mut SuperBuf)) -> MemDevice {
     let image = good.clone();
-    let mut sb = read_newest(&image).unwrap();
+    let mut sb = read_newest(&image, false).unwrap();
     change(&mut sb);
     write_copies(&image, &mut sb).unwrap();
     image
@@ -472,9 +473,9 @@ fn a_damaged_superblock_has_copies() {
         let mut copy = [0; 4096];
         other.copy_out(COPIES[1], &mut copy);
         image.copy_in(COPIES[1], &copy);
-        read_newest(&image).unwrap().generation.get()
+        read_newest(&image, false).unwrap().generation.get()
     };
-    let generation = read_newest(&good).unwrap().generation.get();
+    let generation = read_newest(&good, false).unwrap().generation.get();
     assert_eq!(
         newer(|sb| sb.generation = (sb.generation.get() + 1).into()),
         generation + 1
@@ -799,7 +800,10 @@ fn a_backup_root_serves_if_asked_for() {
         "{log}"
     );
     let rescue = OpenOptions {
-        use_backup_root: true,
+        rescue: Rescue {
+            use_backup_root: true,
+            ..Rescue::default()
+        },
         ..options()
     };
     let (result, log) = open_logged(&image, &rescue);

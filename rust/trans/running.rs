@@ -18,11 +18,14 @@ use super::root_tree::RunningRoots;
 use super::transaction::{Reserve, Transaction, TransactionHandle, WriterState};
 use crate::device::SuperBuf;
 use crate::extent::delayed_ref::DelayedRefs;
+use crate::format::root::RootItem;
+use crate::format::{item_type, tree_id, Key};
 use crate::platform::{uptime_ms, NofsScope};
 use crate::space::block_group::Kind;
 use crate::space::free_space_tree;
 use crate::space::space_info::{Space, SpaceContext, Tracking};
 use crate::space::usage::Usage;
+use crate::tree::EditContext;
 use crate::volume::fs::Fs;
 use kernel::prelude::*;
 use kernel::sync::MutexGuard;
@@ -40,6 +43,10 @@ pub struct Running {
     /// When it was started, by [`uptime_ms`].
     started: u64,
 }
+
+/// Tree blocks that must be available for a new free space tree; a large volume takes more, as long
+/// as there are any.
+const RENEWAL: u64 = 64;
 
 /// What [`Fs::resume`] found.
 pub(crate) enum Resumed<'fs> {
@@ -174,6 +181,31 @@ impl Fs {
         trans.mark_changed();
         free_space_tree::rebuild(&mut trans)?;
         trans.commit()
+    }
+
+    /// Makes the free space tree, or makes it anew, and commits that (the options `space_cache=v2`
+    /// and `clear_cache`).
+    ///
+    /// # Errors
+    ///
+    /// `EROFS`, `ENOSPC`, those of reading and of changing trees, and of a commit.
+    pub fn renew_free_space_tree(&self) -> Result {
+        let mut trans = self.begin(Reserve {
+            nodes: RENEWAL,
+            data: 0,
+            freeing: false,
+        })?;
+        if EditContext::root(&trans, tree_id::FREE_SPACE).is_err_and(|e| e == ENOENT) {
+            crate::fs_info!(self, "creating free space tree");
+            let mut item = RootItem::zeroed_boxed()?;
+            item.refs = 1.into();
+            trans.new_tree(
+                &Key::new(tree_id::FREE_SPACE, item_type::ROOT_ITEM, 0),
+                item,
+            )?;
+        }
+        trans.space_mut().forget_tracking();
+        self.rebuild(trans)
     }
 
     /// Joins with space for what is reserved.

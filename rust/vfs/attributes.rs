@@ -9,7 +9,7 @@ use super::lock::Exclusive;
 use super::setsize;
 use crate::bindings;
 use crate::format::inode::{inode_flags, InodeItem, Timespec};
-use crate::subvol::write::{update_inode, InodeId};
+use crate::subvol::write::{set_flags, update_inode, InodeId};
 use kernel::error::{from_result, to_result};
 use kernel::prelude::*;
 
@@ -24,10 +24,17 @@ pub(super) fn id(inode: &Inode) -> InodeId {
     }
 }
 
-/// The present time as it is stored.
-pub(crate) fn now() -> Timespec {
-    let (sec, nsec) = crate::platform::now();
-    timespec(sec, nsec)
+/// The time for a change of these inodes, as it is stored. It is that of the last clock tick,
+/// unless a `stat` has seen that very time of one of them: then it is a later one, so that the
+/// change shows (multigrain timestamps).
+pub(super) fn now(inodes: &[&Inode]) -> Timespec {
+    let latest = inodes.iter().fold((0, 0), |latest, inode| {
+        let (mut sec, mut nsec) = (0, 0);
+        // SAFETY: The inode is valid, and so are the pointers for the write.
+        unsafe { bindings::rbtrfs_current_time(inode.as_ptr(), &mut sec, &mut nsec) };
+        latest.max((sec, nsec))
+    });
+    timespec(latest.0, latest.1)
 }
 
 fn timespec(sec: i64, nsec: u32) -> Timespec {
@@ -102,7 +109,7 @@ pub(super) fn take_over_times(inode: &Inode, item: &InodeItem, modified: bool) {
 
 /// Notes that an inode changes now, in its contents if `modified`. [`store`] is to follow.
 pub(super) fn take_over_now(inode: &Inode, modified: bool) {
-    set_times(inode, now(), modified);
+    set_times(inode, now(&[inode]), modified);
 }
 
 /// Notes that transaction `transid` changed an inode at `time`, but not its contents.
@@ -276,22 +283,22 @@ const CHATTR: [(u32, u64); 7] = [
 ///
 /// # Errors
 ///
-/// `EOPNOTSUPP` for attributes that cannot be set: writing in place and compressing among them.
+/// `EOPNOTSUPP` for attributes that cannot be set, writing in place among them; `EINVAL` for those
+/// that contradict each other.
 fn new_flags(old: u64, wanted: u32) -> Result<u64> {
+    const COMPRESSION: u32 = bindings::FS_COMPR_FL | bindings::FS_NOCOMP_FL;
     let shown = CHATTR.iter().fold(0, |all, (bit, _)| all | bit);
-    let compressed = if old & inode_flags::COMPRESS != 0 {
-        bindings::FS_COMPR_FL
-    } else {
-        0
-    };
     let nocow = if old & inode_flags::NODATACOW != 0 {
         bindings::FS_NOCOW_FL
     } else {
         0
     };
     // What is there already may stay, or go.
-    if wanted & !(shown | compressed | nocow) != 0 {
+    if wanted & !(shown | bindings::FS_COMPR_FL | nocow) != 0 {
         return Err(EOPNOTSUPP);
+    }
+    if wanted & COMPRESSION == COMPRESSION || (nocow != 0 && wanted & COMPRESSION != 0) {
+        return Err(EINVAL);
     }
     let mut flags = old;
     for (bit, flag) in CHATTR {
@@ -303,14 +310,49 @@ fn new_flags(old: u64, wanted: u32) -> Result<u64> {
     }
     if wanted & bindings::FS_COMPR_FL == 0 {
         flags &= !inode_flags::COMPRESS;
-    }
-    if flags & inode_flags::COMPRESS != 0 && flags & inode_flags::NOCOMPRESS != 0 {
-        return Err(EINVAL);
+    } else {
+        flags |= inode_flags::COMPRESS;
     }
     if (wanted & bindings::FS_NOCOW_FL == 0) != (nocow == 0) {
         return Err(EOPNOTSUPP);
     }
     Ok(flags)
+}
+
+/// `inode_operations::fileattr_get`.
+///
+/// # Safety
+///
+/// As the VFS calls it, for an inode of ours.
+pub(super) unsafe extern "C" fn fileattr_get(
+    dentry: *mut bindings::dentry,
+    attr: *mut kernel::bindings::file_kattr,
+) -> kernel::ffi::c_int {
+    // SAFETY: The VFS passes a dentry that it holds.
+    let flags = unsafe { Inode::of_dentry(dentry) }.info().flags();
+    let mut shown = 0;
+    for (flag, bit) in [
+        (inode_flags::SYNC, bindings::FS_SYNC_FL),
+        (inode_flags::IMMUTABLE, bindings::FS_IMMUTABLE_FL),
+        (inode_flags::APPEND, bindings::FS_APPEND_FL),
+        (inode_flags::NODUMP, bindings::FS_NODUMP_FL),
+        (inode_flags::NOATIME, bindings::FS_NOATIME_FL),
+        (inode_flags::DIRSYNC, bindings::FS_DIRSYNC_FL),
+        (inode_flags::NODATACOW, bindings::FS_NOCOW_FL),
+        (inode_flags::RO_VERITY, bindings::FS_VERITY_FL),
+    ] {
+        if flags & flag != 0 {
+            shown |= bit;
+        }
+    }
+    if flags & inode_flags::NOCOMPRESS != 0 {
+        shown |= bindings::FS_NOCOMP_FL;
+    } else if flags & inode_flags::COMPRESS != 0 {
+        shown |= bindings::FS_COMPR_FL;
+    }
+    // SAFETY: The VFS passes a structure to be filled in; the kernel crate knows it by name alone.
+    unsafe { bindings::fileattr_fill_flags(attr.cast(), shown) };
+    0
 }
 
 /// `inode_operations::fileattr_set`.
@@ -338,13 +380,16 @@ pub(super) unsafe extern "C" fn fileattr_set(
         if more {
             return Err(EOPNOTSUPP);
         }
-        let (old, before) = (inode.info().flags(), Before::of(inode));
-        inode.set_flags(new_flags(old, wanted)?);
-        take_over_now(&inode, false);
-        store(&inode).inspect_err(|_| {
-            inode.set_flags(old);
-            before.restore(inode);
-        })?;
+        // A file has no names whose changes could be written at once.
+        let wanted = if inode.is_dir() {
+            wanted
+        } else {
+            wanted & !bindings::FS_DIRSYNC_FL
+        };
+        let flags = new_flags(inode.info().flags(), wanted)?;
+        let item = set_flags(inode.fs(), id(&inode), flags, now(&[&inode]))?;
+        inode.set_flags(item.flags.get());
+        take_over_times(&inode, &item, false);
         Ok(0)
     })
 }

@@ -20,30 +20,32 @@ impl Work for Resumed {
 
 /// What a superblock does of its own accord about balance.
 pub(super) struct BalanceResume {
-    skip: bool,
     thread: Pin<KBox<Mutex<Option<Thread<Resumed>>>>>,
 }
 
 impl BalanceResume {
-    /// With `skip`, a balance that the mount finds stays paused.
-    pub(super) fn new(skip: bool) -> Result<Self> {
+    /// Nothing goes on yet.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(super) fn new() -> Result<Self> {
         Ok(Self {
-            skip,
             thread: KBox::pin_init(new_mutex!(None), GFP_KERNEL)?,
         })
     }
 
-    /// Goes on with the balance that is paused, if there is one. Called when the volume is, or
-    /// becomes, writable.
+    /// Goes on with the balance that is paused, if there is one; with `skip` it stays paused.
+    /// Called when the volume is, or becomes, writable.
     ///
     /// # Errors
     ///
     /// `ENOMEM` and what else keeps a thread from starting.
-    pub(super) fn start(&self, fs: &Fs) -> Result {
+    pub(super) fn start(&self, fs: &Fs, skip: bool) -> Result {
         if !fs.state.has_balance() {
             return Ok(());
         }
-        if self.skip {
+        if skip {
             control::skip_resume(fs);
             return Ok(());
         }

@@ -30,7 +30,8 @@ impl Work for Cleaning {
     fn run(&self, turn: &Turn) {
         // SAFETY: `Cleaner::stop` is called before the superblock goes.
         let sb = unsafe { self.sb.as_ref() };
-        let mut checked = false;
+        // The option `rescan_uuid_tree` was followed; a remount may set it.
+        let (mut checked, mut scanned) = (false, false);
         loop {
             // SAFETY: The superblock is valid, and this thread holds nothing.
             unsafe { evict_deleted(sb) };
@@ -38,9 +39,10 @@ impl Work for Cleaning {
             if unsafe { bindings::rbtrfs_try_start_internal(sb.as_ptr()) } {
                 let fs = sb.volume().fs();
                 if !fs.is_read_only() {
-                    if !checked {
-                        check_uuids(fs, turn);
-                        checked = true;
+                    let scan = sb.volume().settings().rescan_uuid_tree && !scanned;
+                    if !checked || scan {
+                        check_uuids(fs, scan, turn);
+                        (checked, scanned) = (true, scanned || scan);
                     }
                     let claim = |tree| sb.volume().subvolumes().claim(tree);
                     if let Err(e) = clean_subvolumes(fs, &claim, &|| turn.is_over()) {
@@ -62,8 +64,8 @@ impl Work for Cleaning {
 }
 
 /// Without it, subvolumes are only harder to find.
-fn check_uuids(fs: &Fs, turn: &Turn) {
-    if let Err(e) = check_uuid_tree(fs, &|| turn.is_over()) {
+fn check_uuids(fs: &Fs, scan: bool, turn: &Turn) {
+    if let Err(e) = check_uuid_tree(fs, scan, &|| turn.is_over()) {
         fs_err!(fs, "checking the UUID tree failed: {}", e.to_errno());
     }
 }

@@ -11,12 +11,8 @@ use kernel::new_mutex;
 use kernel::prelude::*;
 use kernel::sync::{Arc, Mutex};
 
-/// How long changes may wait, in seconds, unless the option `commit=` says otherwise.
-pub(super) const INTERVAL: u32 = 30;
-
 struct Commits {
     sb: NonNull<SuperBlock>,
-    seconds: u32,
 }
 
 // SAFETY: Superblocks are made to be used from every thread.
@@ -28,10 +24,14 @@ impl Work for Commits {
     fn run(&self, turn: &Turn) {
         // SAFETY: `Committer::stop` is called before the superblock goes.
         let sb = unsafe { self.sb.as_ref() };
-        let interval = self.seconds.saturating_mul(1000);
-        while turn.sleep(interval.min(5000)) {
+        // In milliseconds; a remount may change it.
+        let interval = || {
+            let seconds = sb.volume().settings().commit_interval;
+            seconds.saturating_mul(1000)
+        };
+        while turn.sleep(interval().min(5000)) {
             let fs = sb.volume().fs();
-            if fs.is_read_only() || !fs.is_commit_due(u64::from(interval)) {
+            if fs.is_read_only() || !fs.is_commit_due(u64::from(interval())) {
                 continue;
             }
             // Not with the permission below, which an inode that goes takes again.
@@ -41,7 +41,7 @@ impl Work for Commits {
                 // It is frozen, and nothing waits.
                 continue;
             }
-            if let Err(e) = fs.commit_if_due(u64::from(interval)) {
+            if let Err(e) = fs.commit_if_due(u64::from(interval())) {
                 fs_err!(fs, "the periodic commit failed: {}", e.to_errno());
             }
             // SAFETY: As above.
@@ -68,10 +68,9 @@ impl Committer {
     /// # Safety
     ///
     /// [`Self::stop`] is called before the superblock goes.
-    pub(super) unsafe fn start(&self, sb: &SuperBlock, seconds: u32) -> Result {
+    pub(super) unsafe fn start(&self, sb: &SuperBlock) -> Result {
         let commits = Commits {
             sb: NonNull::from(sb),
-            seconds,
         };
         let thread = Thread::start(c"btrfs-transaction", commits)?;
         let before = self.0.lock().replace(thread);

@@ -100,7 +100,7 @@ unsafe extern "C" fn unlocked_ioctl(
             .filesystem
             .as_ref()
     };
-    match crate::ioctl::control(&Devices(filesystem), cmd, UserArg::new(arg as u64)) {
+    match crate::ioctl::control(&Devices::of(filesystem), cmd, UserArg::new(arg as u64)) {
         Ok(value) => value,
         Err(e) => e.to_errno() as kernel::ffi::c_long,
     }
@@ -109,7 +109,12 @@ unsafe extern "C" fn unlocked_ioctl(
 /// The system's block devices, mounted or not.
 pub(crate) struct Devices<'a>(&'a Filesystem);
 
-impl Devices<'_> {
+impl<'a> Devices<'a> {
+    /// Those that a filesystem's volumes may be mounted from.
+    pub(super) fn of(filesystem: &'a Filesystem) -> Self {
+        Self(filesystem)
+    }
+
     /// How many devices the volume has that the device at `path` belongs to.
     ///
     /// # Errors

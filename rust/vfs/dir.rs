@@ -5,7 +5,7 @@ use super::iget::iget;
 use super::inode::{self, running_view, Inode, InodeRef, ROOT_DIR};
 use super::super_block::SuperBlock;
 use super::table::Table;
-use super::{fsync, ioctl, namespace, stub};
+use super::{attributes, fsync, ioctl, namespace, stub};
 use crate::bindings;
 use crate::format::dir::{file_type, NAME_LEN};
 use crate::format::root::RootRef;
@@ -395,6 +395,8 @@ pub(super) static INODE_OPERATIONS: Table<bindings::inode_operations> =
         rmdir: Some(namespace::rmdir),
         rename: Some(namespace::rename),
         tmpfile: Some(namespace::tmpfile),
+        fileattr_get: Some(attributes::fileattr_get),
+        fileattr_set: Some(attributes::fileattr_set),
         ..inode::COMMON
     });
 

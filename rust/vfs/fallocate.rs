@@ -44,7 +44,7 @@ fn allocate(inode: Exclusive<'_>, start: u64, end: u64, keep_size: bool) -> Resu
     let (from, to) = (start - start % BLOCK, end.next_multiple_of(BLOCK));
     flush(&inode, from, to)?;
     settle_end(inode, size)?;
-    let item = preallocate(inode.fs(), id(&inode), from, to, new_size, now())?;
+    let item = preallocate(inode.fs(), id(&inode), from, to, new_size, now(&[&inode]))?;
     take_over_extents(&inode, &item);
     if new_size > size {
         // SAFETY: The inode is valid, and locked.
@@ -207,7 +207,7 @@ unsafe fn remap(
         dst_offset: to_offset,
         dst_size: if dedupe { target.size() } else { end },
     };
-    let item = clone_range(target.fs(), &range, (!dedupe).then(now))?;
+    let item = clone_range(target.fs(), &range, (!dedupe).then(|| now(&[&target])))?;
     take_over_extents(&target, &item);
     if !dedupe && end > target.size() {
         // SAFETY: The inode is valid, and locked.

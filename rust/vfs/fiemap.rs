@@ -15,11 +15,11 @@ fn flags_of(extent: &Mapped) -> u32 {
     } else {
         0
     };
+    let inline = bindings::FIEMAP_EXTENT_DATA_INLINE | bindings::FIEMAP_EXTENT_NOT_ALIGNED;
     shared
         | match extent.content {
-            Content::Inline => {
-                bindings::FIEMAP_EXTENT_DATA_INLINE | bindings::FIEMAP_EXTENT_NOT_ALIGNED
-            }
+            Content::Inline => inline,
+            Content::CompressedInline => inline | bindings::FIEMAP_EXTENT_ENCODED,
             Content::Data => 0,
             Content::Compressed => bindings::FIEMAP_EXTENT_ENCODED,
             Content::Preallocated => bindings::FIEMAP_EXTENT_UNWRITTEN,

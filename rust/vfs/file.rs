@@ -3,7 +3,7 @@
 
 use super::inode::{self, Inode};
 use super::table::Table;
-use super::{fallocate, fiemap, fsync, ioctl, replace, setsize, write};
+use super::{attributes, fallocate, fiemap, fsync, ioctl, replace, setsize, write};
 use crate::bindings;
 use crate::subvol::file_extent::{self, Extent, Kind};
 use kernel::error::from_result;
@@ -78,8 +78,9 @@ unsafe extern "C" fn llseek(
     }
 }
 
-/// `file_operations::open`: a direct read is allowed, and goes through the page cache all the same.
-/// On a volume that was shut down there is nothing to open.
+/// `file_operations::open`: a direct read is allowed, and goes through the page cache all the same;
+/// so is one that must not wait, as io_uring makes them. On a volume that was shut down there is
+/// nothing to open.
 ///
 /// # Safety
 ///
@@ -93,7 +94,7 @@ unsafe extern "C" fn open(
         // else uses it.
         unsafe {
             Inode::from_raw(inode).fs().check_shut_down()?;
-            (*file).f_mode |= bindings::rbtrfs_FMODE_CAN_ODIRECT;
+            (*file).f_mode |= bindings::rbtrfs_FMODE_CAN_ODIRECT | bindings::rbtrfs_FMODE_NOWAIT;
         }
         Ok(0)
     })
@@ -126,6 +127,10 @@ unsafe extern "C" fn read_iter(iocb: *mut bindings::kiocb, to: *mut bindings::io
         // Data is checked and decompressed in the page cache; a direct read would do that for each
         // reader anew.
         (*iocb).ki_flags &= !(bindings::IOCB_DIRECT as i32);
+        if (*iocb).ki_flags & bindings::rbtrfs_IOCB_NOWAIT != 0 {
+            // What is not in the page cache is not read either: looking extents up takes locks.
+            (*iocb).ki_flags |= bindings::IOCB_NOIO as i32;
+        }
         Ok(bindings::generic_file_read_iter(iocb, to))
     })
 }
@@ -152,6 +157,8 @@ unsafe extern "C" fn splice_read(
 pub(super) static INODE_OPERATIONS: Table<bindings::inode_operations> =
     Table::new(bindings::inode_operations {
         fiemap: Some(fiemap::fiemap),
+        fileattr_get: Some(attributes::fileattr_get),
+        fileattr_set: Some(attributes::fileattr_set),
         ..inode::COMMON
     });
 

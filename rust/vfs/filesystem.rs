@@ -115,7 +115,9 @@ impl Registration {
                 fs_type: Opaque::new(bindings::file_system_type {
                     owner: module.as_ptr(),
                     name: name.as_char_ptr(),
-                    fs_flags: (bindings::FS_REQUIRES_DEV | bindings::FS_ALLOW_IDMAP) as i32,
+                    fs_flags: (bindings::FS_REQUIRES_DEV
+                        | bindings::FS_ALLOW_IDMAP
+                        | bindings::FS_MGTIME) as i32,
                     init_fs_context: Some(fs_context::init),
                     kill_sb: Some(super_block::kill),
                     ..pin_init::zeroed()

@@ -13,7 +13,7 @@
 use super::delalloc::Delalloc;
 use super::subvolume::Subvolume;
 use super::super_block::SuperBlock;
-use super::{attributes, special, stub, xattr};
+use super::{attributes, stub, xattr};
 use crate::bindings;
 use crate::format::inode::inode_flags;
 use crate::platform::NofsScope;
@@ -405,7 +405,8 @@ pub(super) unsafe extern "C" fn free_inode(inode: *mut bindings::inode) {
     unsafe { bindings::kfree(container.cast()) }
 }
 
-/// What all kinds of inodes have in common.
+/// What all kinds of inodes have in common. Files and directories have attributes of `lsattr`
+/// besides.
 pub(super) const COMMON: bindings::inode_operations = bindings::inode_operations {
     getattr: Some(attributes::getattr),
     permission: Some(attributes::permission),
@@ -414,7 +415,5 @@ pub(super) const COMMON: bindings::inode_operations = bindings::inode_operations
     listxattr: Some(xattr::list),
     get_inode_acl: Some(xattr::get_inode_acl),
     set_acl: Some(xattr::set_acl),
-    fileattr_get: Some(special::fileattr_get),
-    fileattr_set: Some(attributes::fileattr_set),
     ..pin_init::zeroed()
 };

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The way from the VFS to `crate::ioctl`, and what its commands need of the kernel, safe to call.
 
+use super::attributes::now;
 use super::iget::iget;
 use super::inode::{Inode, ROOT_DIR};
 use crate::bindings;
+use crate::format::inode::Timespec;
 use crate::format::tree_id;
 use crate::send;
 use crate::trans::Reader;
@@ -93,6 +95,17 @@ impl OpenFile<'_> {
     /// The inode number within the subvolume.
     pub(crate) fn ino(&self) -> u64 {
         self.inode().info().ino
+    }
+
+    /// Tells files apart that had the same inode number one after the other (`FS_IOC_GETVERSION`).
+    pub(crate) fn generation(&self) -> u32 {
+        // SAFETY: The inode is valid, and the field does not change while it is in memory.
+        unsafe { (*self.inode().as_ptr()).i_generation }
+    }
+
+    /// The time for a change of the inode.
+    pub(crate) fn now(&self) -> Timespec {
+        now(&[self.inode()])
     }
 
     /// Whether this is a directory.

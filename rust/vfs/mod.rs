@@ -66,7 +66,6 @@ mod writeback;
 mod writers;
 mod xattr;
 
-pub(crate) use attributes::now;
 pub(crate) use control_device::Devices;
 pub(crate) use filesystem::Registration;
 pub(crate) use ioctl::{

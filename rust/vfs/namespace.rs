@@ -72,7 +72,7 @@ unsafe fn make(
         gid,
         rdev: u64::from(new.rdev),
         flags: 0,
-        now: now(),
+        now: now(&[&dir]),
         target: new.target,
         xattrs: &xattrs,
     };
@@ -242,7 +242,13 @@ pub(super) unsafe extern "C" fn link(
         if inode.info().tree != dir.info().tree {
             return Err(EXDEV);
         }
-        let linked = write::link(dir.fs(), inode.info().ino, id(&dir), name, now())?;
+        let linked = write::link(
+            dir.fs(),
+            inode.info().ino,
+            id(&dir),
+            name,
+            now(&[&dir, inode]),
+        )?;
         take_over_dir(dir, &linked.dir);
         take_over_names(inode, &linked.item);
         // SAFETY: As above; the dentry gets a reference of its own.
@@ -267,10 +273,11 @@ unsafe fn remove(dir: *mut bindings::inode, dentry: *mut bindings::dentry, is_di
     if inode.info().ino == ROOT_DIR && is_dir {
         return remove_subvolume(dir, inode, name);
     }
+    let time = now(&[&dir, inode]);
     let removed = if is_dir {
-        write::rmdir(dir.fs(), id(&dir), name, now())?
+        write::rmdir(dir.fs(), id(&dir), name, time)?
     } else {
-        write::unlink(dir.fs(), id(&dir), name, now())?
+        write::unlink(dir.fs(), id(&dir), name, time)?
     };
     take_over_dir(dir, &removed.dir);
     if !inode.is_stub() {
@@ -284,7 +291,7 @@ fn remove_subvolume(dir: Exclusive<'_>, inode: &Inode, name: &[u8]) -> Result {
     if inode.size() != 0 {
         return Err(ENOTEMPTY);
     }
-    let deleted = subvolume::delete_subvolume(dir.fs(), id(&dir), name, now())?;
+    let deleted = subvolume::delete_subvolume(dir.fs(), id(&dir), name, now(&[&dir]))?;
     take_over_dir(dir, &deleted.dir);
     inode.subvolume().set_deleted();
     dir.super_block().volume().wake_cleaner();
@@ -382,7 +389,8 @@ unsafe fn rename_ends(
     if moved.is_stub() || (to.is_subvolume() && !exchange) {
         return Err(ENOTEMPTY);
     }
-    let time = now();
+    let replaced = to.inode.unwrap_or(moved);
+    let time = now(&[&from.dir, &to.dir, moved, replaced]);
     let sb = from.dir.super_block().as_ptr();
     // SAFETY: By this function's contract; the superblock is valid.
     let (uid, gid) = unsafe {

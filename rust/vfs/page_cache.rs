@@ -10,9 +10,8 @@ use super::inode::Inode;
 use super::table::Table;
 use super::{read_ahead, write, writeback};
 use crate::bindings;
-use crate::format::inode::inode_flags;
 use crate::platform::NofsScope;
-use crate::subvol::data::{self, Checksums, Owner};
+use crate::subvol::data::{self, Owner};
 use crate::subvol::scatter::Scatter;
 use kernel::prelude::*;
 
@@ -24,16 +23,7 @@ fn read_at(inode: &Inode, offset: u64, buf: &mut Scatter<'_>) -> Result {
     let left = inode.size().saturating_sub(offset);
     let inside = usize::try_from(left).unwrap_or(usize::MAX).min(buf.len());
     if inside != 0 {
-        let checksums = if info.flags() & inode_flags::NODATASUM == 0 {
-            Checksums::Always
-        } else {
-            Checksums::None
-        };
-        let owner = Owner {
-            tree: info.tree,
-            ino: info.ino,
-            checksums,
-        };
+        let owner = Owner::new(inode.fs(), info.tree, info.ino, info.flags());
         data::read_running(inode.fs(), &owner, offset, buf)?;
     }
     buf.zero(inside, buf.len().saturating_sub(inside))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Cutting files off and growing them.
 
-use super::attributes::id;
+use super::attributes::{id, now};
 use super::inode::Inode;
 use super::lock::{Exclusive, InvalidateGuard};
 use super::replace;
@@ -44,7 +44,7 @@ pub(super) fn set_size(inode: Exclusive<'_>, size: u64) -> Result {
         clean(&inode, size - size % BLOCK, size.next_multiple_of(BLOCK))?;
     }
     let in_tree = size_in_tree(inode)?;
-    let item = truncate(inode.fs(), id(&inode), size, super::attributes::now())
+    let item = truncate(inode.fs(), id(&inode), size, now(&[&inode]))
         .inspect_err(|_| take_over_cut(inode, in_tree))?;
     take_over_extents(&inode, &item);
     if size != old {
@@ -116,13 +116,7 @@ pub(super) fn punch_hole(inode: Exclusive<'_>, start: u64, end: u64) -> Result {
     settle_end(inode, first)?;
     let _invalidate = InvalidateGuard::lock(inode);
     drop_cached(inode, first, last)?;
-    let item = punch(
-        inode.fs(),
-        id(&inode),
-        first,
-        last,
-        super::attributes::now(),
-    )?;
+    let item = punch(inode.fs(), id(&inode), first, last, now(&[&inode]))?;
     take_over_extents(&inode, &item);
     if item.size.get() < last.min(size) {
         // Data that was only in memory would have told the tree of this end.

@@ -208,7 +208,7 @@ impl OpenFile<'_> {
                     uid,
                     gid,
                     mode,
-                    now: now(),
+                    now: now(&[&dir]),
                 };
                 subvolume::create_subvolume(fs, id(&dir), name, &new)?
             }
@@ -216,7 +216,7 @@ impl OpenFile<'_> {
                 let new = NewSnapshot {
                     uuid: random_uuid(),
                     read_only,
-                    now: now(),
+                    now: now(&[&dir]),
                 };
                 subvolume::snapshot(fs, source, id(&dir), name, &new)?
             }
@@ -284,7 +284,7 @@ impl OpenFile<'_> {
         // SAFETY: The dentry is positive, and held.
         let inode = unsafe { Inode::of_dentry(changing.child) };
         if !super::ioctl::capable_sys_admin() {
-            if !dir.super_block().volume().user_subvol_rm_allowed() {
+            if !dir.super_block().volume().settings().user_subvol_rm_allowed {
                 return Err(EPERM);
             }
             if self.tree() == inode.info().tree {
@@ -305,7 +305,7 @@ impl OpenFile<'_> {
             let _victim = InodeGuard::lock(inode);
             // SAFETY: The dentry is held.
             unsafe { bindings::shrink_dcache_parent(changing.child) };
-            let deleted = subvolume::delete_subvolume(dir.fs(), id(&dir), name, now())?;
+            let deleted = subvolume::delete_subvolume(dir.fs(), id(&dir), name, now(&[&dir]))?;
             take_over_dir(dir, &deleted.dir);
             inode.subvolume().set_deleted();
             // SAFETY: The inode is locked.

@@ -15,23 +15,6 @@ pub(super) type SubvolPath = KVec<KVec<u8>>;
 /// More names than this make no path that the VFS would take.
 const MAX_DEPTH: usize = 2048;
 
-/// The names in a path as users write it; where it starts makes no difference.
-///
-/// # Errors
-///
-/// `EINVAL` for `.` and `..`, `ENOMEM`.
-pub(super) fn split(path: &[u8]) -> Result<SubvolPath> {
-    let mut names = KVec::new();
-    for name in path.split(|byte| *byte == b'/') {
-        match name {
-            b"" => continue,
-            b"." | b".." => return Err(EINVAL),
-            _ => names.push(owned(name)?, GFP_KERNEL)?,
-        }
-    }
-    Ok(names)
-}
-
 fn owned(name: &[u8]) -> Result<KVec<u8>> {
     let mut copy = KVec::with_capacity(name.len(), GFP_KERNEL)?;
     copy.extend_from_slice(name, GFP_KERNEL)?;

@@ -9,11 +9,11 @@ use super::anon_dev::AnonDev;
 use super::balance_resume::BalanceResume;
 use super::bdev::Bdev;
 use super::cleaner::Cleaner;
-use super::committer::{self, Committer};
+use super::committer::Committer;
 use super::filesystem::Filesystem;
 use super::iget::iget;
 use super::inode::{self, Inode, ROOT_DIR};
-use super::mount_options::MountOptions;
+use super::mount_options::open_options;
 use super::replace::{Replaced, WriteBackReplaced};
 use super::shrinker::Shrinker;
 use super::subvolume::Subvolumes;
@@ -26,14 +26,14 @@ use crate::device::BlockDevice;
 use crate::format::superblock::compat_ro;
 use crate::format::tree_id;
 use crate::log::{self, Replay};
-use crate::state::SendBalance;
+use crate::mount::{Facts, Log, Settings, SpaceCache};
 use crate::subvol::write::clean_orphans;
-use crate::volume::{Fs, OpenOptions};
+use crate::volume::Fs;
 use core::ptr::NonNull;
 use kernel::error::to_result;
 use kernel::prelude::*;
 use kernel::str::CString;
-use kernel::sync::Arc;
+use kernel::sync::{new_mutex, Arc, Mutex};
 use kernel::types::Opaque;
 
 /// The whole superblock is read-only.
@@ -86,10 +86,11 @@ impl SuperBlock {
         let volume = self.volume();
         // SAFETY: `kill` stops the threads before the superblock goes.
         unsafe {
-            volume.committer.start(self, volume.interval)?;
+            volume.committer.start(self)?;
             volume.cleaner.start(self)?;
         }
-        volume.resume.start(&volume.fs)
+        let settings = volume.settings();
+        volume.resume.start(&volume.fs, settings.skip_balance)
     }
 
     /// Writes everything and makes the engine refuse to write, which pauses balance; or allows it
@@ -135,6 +136,7 @@ impl SuperBlock {
 
     fn begin_writing(&self) -> Result {
         let volume = self.volume();
+        volume.renew_free_space_tree()?;
         // Of subvolumes that were looked at while nothing could be written. Others are cleaned when
         // they are.
         for tree in volume.subvolumes.take_cleaning()? {
@@ -157,11 +159,10 @@ pub(super) struct Volume {
     committer: Committer,
     cleaner: Cleaner,
     readers: Workqueue,
-    /// Seconds between commits.
-    interval: u32,
-    user_subvol_rm_allowed: bool,
     /// The device's name, as the first mount gave it.
     source: CString,
+    /// The mount options in force; a leaf lock.
+    settings: Pin<KBox<Mutex<Settings>>>,
     fs: Fs,
 }
 
@@ -169,12 +170,11 @@ impl Volume {
     fn new(
         fs: Fs,
         cache: NonNull<bindings::kmem_cache>,
-        options: &MountOptions,
+        settings: &Settings,
         source: &CStr,
     ) -> Result<KBox<Self>> {
         let committer = Committer::new()?;
-        fs.state
-            .set_send_balance(options.send_balance.unwrap_or_default());
+        fs.state.set_send_balance(settings.send_balance);
         let volume = Self {
             sysfs: None,
             _shrinker: Shrinker::new(&fs, &committer)?,
@@ -182,13 +182,12 @@ impl Volume {
             dev: AnonDev::new()?,
             replaced: Replaced::new()?,
             inode_cache: cache,
-            resume: BalanceResume::new(options.skip_balance)?,
+            resume: BalanceResume::new()?,
             committer,
             cleaner: Cleaner::new()?,
             readers: Workqueue::new(c"btrfs-read", READERS)?,
-            interval: options.commit_interval,
-            user_subvol_rm_allowed: options.user_subvol_rm_allowed,
             source: CString::try_from(source)?,
+            settings: KBox::pin_init(new_mutex!(*settings), GFP_KERNEL)?,
             fs,
         };
         Ok(KBox::new(volume, GFP_KERNEL)?)
@@ -203,9 +202,59 @@ impl Volume {
         &self.source
     }
 
-    /// Whether users may delete subvolumes that they own.
-    pub(super) fn user_subvol_rm_allowed(&self) -> bool {
-        self.user_subvol_rm_allowed
+    /// The mount options in force.
+    pub(super) fn settings(&self) -> Settings {
+        *self.settings.lock()
+    }
+
+    /// Puts other options in force. What they say of the free space tree is done when the volume
+    /// becomes writable.
+    pub(super) fn apply(&self, settings: Settings) {
+        *self.settings.lock() = settings;
+        self.fs.set_barrier(settings.barrier);
+        self.fs.set_rescue(&settings.rescue);
+        self.fs.state.set_send_balance(settings.send_balance);
+        // For it to see the new interval.
+        self.committer.try_wake();
+        self.cleaner.wake();
+    }
+
+    /// Forgets options that a mount has followed, and that the next remount is not to follow again.
+    /// Of a volume that is read-only they stay for when it becomes writable.
+    pub(super) fn forget_once(&self) {
+        if !self.fs.is_read_only() {
+            self.settings.lock().clear_once();
+        }
+    }
+
+    /// What the volume is like, as far as options depend on it.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(super) fn facts(&self) -> Result<Facts> {
+        let flags = self.fs.reader()?.superblock().compat_ro_flags.get();
+        Ok(Facts {
+            free_space_tree: flags & compat_ro::FREE_SPACE_TREE != 0,
+            block_group_tree: flags & compat_ro::BLOCK_GROUP_TREE != 0,
+        })
+    }
+
+    /// Makes the free space tree if the options ask for one, or makes it anew.
+    fn renew_free_space_tree(&self) -> Result {
+        let settings = self.settings();
+        let facts = self.facts()?;
+        let is_wanted = settings.space_cache == SpaceCache::Tree && !facts.free_space_tree;
+        if is_wanted || (settings.clear_cache && facts.free_space_tree) {
+            self.fs.renew_free_space_tree().inspect_err(|e| {
+                crate::fs_err!(
+                    self.fs,
+                    "making the free space tree failed: {}",
+                    e.to_errno()
+                );
+            })?;
+        }
+        Ok(())
     }
 
     /// Has the cleaner look for deleted subvolumes.
@@ -225,11 +274,6 @@ impl Volume {
 
     pub(super) fn inode_cache(&self) -> *mut bindings::kmem_cache {
         self.inode_cache.as_ptr()
-    }
-
-    fn has_free_space_tree(&self) -> Result<bool> {
-        let flags = self.fs.reader()?.superblock().compat_ro_flags.get();
-        Ok(flags & compat_ro::FREE_SPACE_TREE != 0)
     }
 
     pub(super) fn notify_exclusive_operation(&self) {
@@ -260,32 +304,28 @@ impl Volume {
 /// its type.
 pub(super) unsafe fn fill(
     sb: *mut bindings::super_block,
-    options: &MountOptions,
+    settings: &Settings,
     filesystem: &Filesystem,
     source: &CStr,
+    log: &mut Log<'_>,
 ) -> Result {
     // SAFETY: By this function's contract.
     let device = unsafe { Bdev::of_super(sb) }?;
     // SAFETY: As above.
     let read_only = unsafe { bindings::rbtrfs_sb_rdonly(sb) };
     let device: Arc<dyn BlockDevice> = Arc::new(device, GFP_KERNEL)?;
-    if options.replay == Replay::No && !read_only {
-        crate::fs_err!(device, "nologreplay must be used with ro mount option");
-        return Err(EINVAL);
-    }
-    let fs = log::open(
-        device,
-        &OpenOptions {
-            read_only,
-            ..options.open()
-        },
-        options.replay,
-    )?;
+    let replay = if settings.rescue.no_log_replay {
+        Replay::No
+    } else {
+        Replay::Yes
+    };
+    let fs = log::open(device, &open_options(settings, read_only), replay)?;
     let fsid = fs.reader()?.superblock().fsid;
     let blocksize = u32::from(fs.geometry.sectorsize);
     control::recover(&fs)?;
     let cache = NonNull::new(filesystem.inode_cache().as_ptr()).ok_or(EINVAL)?;
-    let volume = Volume::new(Fs::clone(&fs), cache, options, source)?;
+    let volume = Volume::new(Fs::clone(&fs), cache, settings, source)?;
+    settings.check_volume(volume.facts()?, log)?;
 
     let forced = volume.fs().is_read_only() && !read_only;
 
@@ -329,8 +369,10 @@ pub(super) unsafe fn fill(
     let before_commit = unsafe { WriteBackReplaced::new(sb) }?;
     fs.set_before_commit(Some(before_commit));
     if !sb.is_read_only() {
+        sb.volume().renew_free_space_tree()?;
         sb.start()?;
     }
+    sb.volume().forget_once();
     // SAFETY: The superblock is still locked.
     unsafe { filesystem.numbers().begin(sb.as_ptr(), sb.volume().dev()) }
 }
@@ -374,24 +416,18 @@ unsafe extern "C" fn show_options(
     // SAFETY: The VFS passes a dentry that it holds.
     let inode = unsafe { Inode::of_dentry(dentry) };
     let volume = inode.super_block().volume();
-    let space_cache = match volume.has_free_space_tree() {
-        Ok(true) => c",space_cache=v2",
-        Ok(false) => c",nospace_cache",
+    let shown = volume.facts().and_then(|facts| {
+        let shown = volume.settings().show(facts.free_space_tree);
+        Ok(CString::try_from_fmt(fmt!("{shown}"))?)
+    });
+    let shown = match shown {
+        Ok(shown) => shown,
         Err(e) => return e.to_errno(),
     };
     // SAFETY: The strings are terminated, and the format fits its argument. The path from the top
     // of the volume to a subvolume is that of its dentry.
     unsafe {
-        bindings::rbtrfs_seq_puts(seq, space_cache.as_char_ptr());
-        if volume.user_subvol_rm_allowed {
-            bindings::rbtrfs_seq_puts(seq, c",user_subvol_rm_allowed".as_char_ptr());
-        }
-        if volume.fs.state.send_balance() == SendBalance::Concurrent {
-            bindings::rbtrfs_seq_puts(seq, c",send_balance=concurrent".as_char_ptr());
-        }
-        if volume.interval != committer::INTERVAL {
-            bindings::seq_printf(seq, c",commit=%u".as_char_ptr(), volume.interval);
-        }
+        bindings::rbtrfs_seq_puts(seq, shown.as_char_ptr());
         bindings::seq_printf(
             seq,
             c",subvolid=%llu,subvol=".as_char_ptr(),

@@ -30,7 +30,10 @@ pub(super) static ABILITIES: [Attribute; 6] = [
     Attribute::constant(c"supported_checksums", "crc32c\n"),
     Attribute::constant(c"send_stream_version", "2\n"),
     Attribute::constant(c"supported_sectorsizes", "4096\n"),
-    Attribute::constant(c"supported_rescue_options", "nologreplay\n"),
+    Attribute::constant(
+        c"supported_rescue_options",
+        "usebackuproot nologreplay ignorebadroots ignoredatacsums ignoremetacsums ignoresuperflags all\n",
+    ),
 ];
 
 /// A feature that is a bit of the superblock.
@@ -149,7 +152,15 @@ pub(super) static DEVICE: [Attribute; 7] = [
     Attribute::constant(c"in_fs_metadata", "1\n"),
     Attribute::constant(c"missing", "0\n"),
     Attribute::constant(c"replace_target", "0\n"),
-    Attribute::constant(c"scrub_speed_max", "0\n"),
+    // Kept for a scrub, of which there is none yet.
+    Attribute::volume(c"scrub_speed_max", |fs, _, out| {
+        writeln!(out, "{}", fs.scrub_speed_max())
+    })
+    .writable(|fs, text| {
+        let limit = crate::mount::size(text.trim_ascii()).ok_or(EINVAL)?;
+        fs.set_scrub_speed_max(limit);
+        Ok(())
+    }),
     Attribute::volume(c"writeable", |fs, _, out| {
         writeln!(out, "{}", u8::from(!fs.is_read_only()))
     }),

@@ -401,7 +401,12 @@ pub(super) unsafe extern "C" fn write_iter(
     // SAFETY: The VFS passes a file that is open.
     let inode = unsafe { Inode::of_file((*iocb).ki_filp) };
     // SAFETY: The request is the caller's own.
-    let direct = unsafe { (*iocb).ki_flags } & bindings::IOCB_DIRECT as i32 != 0;
+    let flags = unsafe { (*iocb).ki_flags };
+    let direct = flags & bindings::IOCB_DIRECT as i32 != 0;
+    if flags & bindings::rbtrfs_IOCB_NOWAIT != 0 {
+        // A write takes the inode's lock, and may have to wait for a space reservation.
+        return EAGAIN.to_errno() as isize;
+    }
     let written = {
         let guard = InodeGuard::lock(inode);
         // SAFETY: By this function's contract.

@@ -7,7 +7,7 @@ use super::lock::Exclusive;
 use super::table::Table;
 use crate::bindings;
 use crate::subvol;
-use crate::subvol::write::{self, set_xattr, XattrMode};
+use crate::subvol::write::{self, check_property, has_properties, set_xattr, XattrMode};
 use kernel::error::{from_result, to_result};
 use kernel::prelude::*;
 use kernel::str::as_char_ptr_in_const_context;
@@ -63,7 +63,10 @@ unsafe extern "C" fn get(
 
 /// Sets the attribute `name`, or removes it if there is no value.
 fn store(inode: &Inode, name: &[u8], value: Option<&[u8]>, mode: XattrMode) -> Result {
-    let item = set_xattr(inode.fs(), id(inode), name, value, mode, now())?;
+    let item = set_xattr(inode.fs(), id(inode), name, value, mode, now(&[inode]))?;
+    if name.starts_with(b"btrfs.") {
+        inode.set_flags(item.flags.get());
+    }
     take_over_times(inode, &item, false);
     Ok(())
 }
@@ -71,25 +74,6 @@ fn store(inode: &Inode, name: &[u8], value: Option<&[u8]>, mode: XattrMode) -> R
 /// Whether attributes may be changed.
 fn check(inode: &Inode) -> Result {
     inode.subvolume().check_writable()
-}
-
-/// Whether a property makes sense. How to compress is kept for other drivers; this one never does.
-fn check_property(name: &[u8], value: Option<&[u8]>) -> Result {
-    if name != b"btrfs.compression" {
-        return Err(EINVAL);
-    }
-    let value = value.unwrap_or(b"none");
-    let (method, level) = match value.iter().position(|byte| *byte == b':') {
-        Some(at) => (value.get(..at).unwrap_or(b""), value.get(at + 1..)),
-        None => (value, None),
-    };
-    let takes_level = matches!(method, b"zlib" | b"zstd");
-    match level {
-        Some(level) if takes_level && level.iter().all(u8::is_ascii_digit) => Ok(()),
-        Some(_) => Err(EINVAL),
-        None if takes_level || matches!(method, b"lzo" | b"no" | b"none" | b"") => Ok(()),
-        None => Err(EINVAL),
-    }
 }
 
 /// `xattr_handler::set`.
@@ -124,7 +108,10 @@ unsafe extern "C" fn set(
             Some(unsafe { core::slice::from_raw_parts(value.cast::<u8>(), size) })
         };
         if full.starts_with(b"btrfs.") {
-            check_property(full, value)?;
+            check_property(full, value.unwrap_or_default(), inode.info().flags())?;
+            if !has_properties(inode.mode()) {
+                return Ok(0);
+            }
         }
         let mode = match flags as u32 {
             bindings::XATTR_CREATE => XattrMode::Create,
@@ -327,7 +314,14 @@ pub(super) unsafe extern "C" fn set_acl(
         };
         let (name, value) = (name.to_bytes(), value.as_deref());
         // Of an ACL that says no more than a mode, nothing is stored.
-        let item = write::set_acl(inode.fs(), id(inode), name, value, mode.into(), now())?;
+        let item = write::set_acl(
+            inode.fs(),
+            id(inode),
+            name,
+            value,
+            mode.into(),
+            now(&[inode]),
+        )?;
         // SAFETY: The inode is valid, and locked.
         unsafe {
             (*inode.as_ptr()).i_mode = mode;

@@ -2,8 +2,10 @@
 //! One mounted volume.
 
 use super::before_commit::Asked;
+use crate::device::barrier::Barrier;
 use crate::device::stats::DeviceStats;
 use crate::device::{BlockDevice, ChunkMap};
+use crate::mount::Rescue;
 use crate::space::reservation::SpaceReservations;
 use crate::state::State;
 use crate::trans::commit_stats::CommitStats;
@@ -16,7 +18,7 @@ use crate::trans::transaction::WriterState;
 use crate::tree::{Geometry, NodeCache};
 use core::ops::Deref;
 use kernel::prelude::*;
-use kernel::sync::atomic::{Acquire, Atomic, Full, Release};
+use kernel::sync::atomic::{Acquire, Atomic, Full, Relaxed, Release};
 use kernel::sync::{Arc, CondVar, Mutex};
 
 use crate::trans::commit_roots::CommitRoots;
@@ -31,6 +33,14 @@ pub struct Shared {
     pub device: Arc<dyn BlockDevice>,
     /// How often the device failed. What goes through `device` is counted there.
     pub stats: Arc<DeviceStats>,
+    /// Whether the cache of `device` is flushed.
+    pub(super) barrier: Arc<Barrier>,
+    /// File data is not compared with its checksums.
+    pub(super) ignore_data_checksums: Atomic<bool>,
+    /// Trees that only some operations need may be unreadable.
+    pub(super) ignore_bad_roots: bool,
+    /// How fast a scrub may read, in bytes a second; 0 for as fast as it can.
+    pub(super) scrub_speed_max: Atomic<u64>,
     /// Sizes and UUIDs.
     pub geometry: Geometry,
     /// The committed nodes that were read.
@@ -156,6 +166,40 @@ impl Shared {
         let old = core::mem::replace(&mut *self.roots.lock(), roots);
         self.epochs.advance(transid);
         drop(old);
+    }
+
+    /// Turns the flushing of the device's cache on or off.
+    pub fn set_barrier(&self, is_on: bool) {
+        self.barrier.set(is_on);
+    }
+
+    /// Puts those rescue options in force that can be changed while a volume is open: about
+    /// checksums.
+    pub fn set_rescue(&self, rescue: &Rescue) {
+        self.ignore_data_checksums
+            .store(rescue.ignore_data_checksums, Relaxed);
+        self.cache
+            .ignore_checksums(rescue.ignore_metadata_checksums);
+    }
+
+    /// Whether file data is not compared with its checksums.
+    pub fn ignores_data_checksums(&self) -> bool {
+        self.ignore_data_checksums.load(Relaxed)
+    }
+
+    /// Whether trees that only some operations need may be unreadable.
+    pub fn ignores_bad_roots(&self) -> bool {
+        self.ignore_bad_roots
+    }
+
+    /// How fast a scrub may read, in bytes a second; 0 for as fast as it can.
+    pub fn scrub_speed_max(&self) -> u64 {
+        self.scrub_speed_max.load(Relaxed)
+    }
+
+    /// Limits scrubs.
+    pub fn set_scrub_speed_max(&self, bytes: u64) {
+        self.scrub_speed_max.store(bytes, Relaxed);
     }
 
     /// Whether nothing may be written.

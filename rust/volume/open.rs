@@ -5,6 +5,7 @@
 use super::dev_stats;
 use super::fs::{Fs, Shared};
 use super::open_options::OpenOptions;
+use crate::device::barrier::Barrier;
 use crate::device::chunk::{ChunkLimits, Origin};
 use crate::device::stats::{CountedDevice, DeviceStats};
 use crate::device::superblock::{read_newest, writing_forbidden};
@@ -38,9 +39,15 @@ impl Fs {
     /// supported; `EUCLEAN` and `EIO` for damage that no copy makes good; `ENOMEM`.
     pub fn open(device: Arc<dyn BlockDevice>, options: &OpenOptions) -> Result<Arc<Fs>> {
         let stats = Arc::new(DeviceStats::new(), GFP_KERNEL)?;
-        let device: Arc<dyn BlockDevice> =
-            Arc::new(CountedDevice::new(device, stats.clone()), GFP_KERNEL)?;
-        let superblock = read_newest(&*device)?;
+        let barrier = Arc::new(Barrier::new(options.barrier), GFP_KERNEL)?;
+        let counted = CountedDevice::new(device, stats.clone(), barrier.clone());
+        let device: Arc<dyn BlockDevice> = Arc::new(counted, GFP_KERNEL)?;
+        let watched = Watched {
+            device: device.clone(),
+            stats,
+            barrier,
+        };
+        let superblock = read_newest(&*device, options.rescue.ignore_super_flags)?;
         // Whatever a commit wrote before the log is replayed could be where the log is.
         let mut read_only = options.read_only || superblock.log_root.get() != 0;
         if !options.read_only {
@@ -53,7 +60,7 @@ impl Fs {
             }
         }
         let first = superblock.try_clone()?;
-        let error = match Opening::run(&device, &stats, first, options, read_only) {
+        let error = match Opening::run(&watched, first, options, read_only) {
             Ok(fs) => {
                 if !read_only {
                     fs.settle_writing()?;
@@ -62,7 +69,10 @@ impl Fs {
             }
             Err(e) => e,
         };
-        if !options.use_backup_root || !options.read_only || (error != EIO && error != EUCLEAN) {
+        if !options.rescue.use_backup_root
+            || !options.read_only
+            || (error != EIO && error != EUCLEAN)
+        {
             return Err(error);
         }
         for slot in backups_by_age(&superblock) {
@@ -70,7 +80,7 @@ impl Fs {
                 continue;
             };
             fs_warn!(device, "try to load backup roots slot {}", slot);
-            if let Ok(fs) = Opening::run(&device, &stats, superblock, options, true) {
+            if let Ok(fs) = Opening::run(&watched, superblock, options, true) {
                 return Ok(fs);
             }
         }
@@ -138,6 +148,13 @@ fn with_backup(superblock: &SuperBuf, slot: usize) -> Result<Option<SuperBuf>> {
     Ok(Some(sb))
 }
 
+/// A device with what is known of it, and can be said about it, at any time.
+struct Watched {
+    device: Arc<dyn BlockDevice>,
+    stats: Arc<DeviceStats>,
+    barrier: Arc<Barrier>,
+}
+
 /// A volume that is being opened.
 struct Opening {
     device: Arc<dyn BlockDevice>,
@@ -150,17 +167,20 @@ struct Opening {
 
 impl Opening {
     fn run(
-        device: &Arc<dyn BlockDevice>,
-        stats: &Arc<DeviceStats>,
+        watched: &Watched,
         superblock: SuperBuf,
         options: &OpenOptions,
         read_only: bool,
     ) -> Result<Arc<Fs>> {
-        let mut opening = Self::begin(device, &superblock, options, read_only)?;
+        let rescue = &options.rescue;
+        let mut opening = Self::begin(&watched.device, &superblock, options, read_only)?;
+        opening
+            .cache
+            .ignore_checksums(rescue.ignore_metadata_checksums);
         opening.read_chunk_tree()?;
-        opening.read_roots()?;
+        let has_checksums = opening.read_roots(rescue.ignore_bad_roots)?;
         let generation = superblock.generation.get();
-        let fs = opening.share(stats, generation, options, read_only)?;
+        let fs = opening.share(watched, generation, options, read_only, has_checksums)?;
         dev_stats::load(&fs)?;
         Ok(Arc::new(fs, GFP_KERNEL)?)
     }
@@ -169,11 +189,13 @@ impl Opening {
     #[inline(never)]
     fn share(
         self,
-        stats: &Arc<DeviceStats>,
+        watched: &Watched,
         generation: u64,
         options: &OpenOptions,
         read_only: bool,
+        has_checksums: bool,
     ) -> Result<Fs> {
+        let rescue = &options.rescue;
         let Self {
             device,
             chunks,
@@ -184,7 +206,11 @@ impl Opening {
         } = self;
         let shared = Shared {
             device,
-            stats: stats.clone(),
+            stats: watched.stats.clone(),
+            barrier: watched.barrier.clone(),
+            ignore_data_checksums: Atomic::new(rescue.ignore_data_checksums || !has_checksums),
+            ignore_bad_roots: rescue.ignore_bad_roots,
+            scrub_speed_max: Atomic::new(0),
             geometry,
             cache,
             epochs: Epochs::new(generation)?,
@@ -343,8 +369,10 @@ impl Opening {
         Ok(())
     }
 
-    /// Reads the tree of roots, and the roots that nothing works without.
-    fn read_roots(&self) -> Result {
+    /// Reads the tree of roots, and the roots that nothing works without. With `ignore_bad` that is
+    /// the top-level subvolume alone. Returns whether checksums of data can be looked up.
+    fn read_roots(&self, ignore_bad: bool) -> Result<bool> {
+        let mut has_checksums = true;
         let root = self.roots.root_tree();
         self.cache.node(&root.into()).inspect_err(|_| {
             fs_warn!(self.device, "couldn't read tree root");
@@ -371,13 +399,20 @@ impl Opening {
                 continue;
             }
             let root = self.roots.root(&self.cache, tree);
-            root.and_then(|root| self.cache.node(&root.into()))
-                .inspect_err(|_| fs_err!(self.device, "failed to load root {}", name))
-                // A volume without one of these is damaged, whatever the root tree answered.
-                .map_err(|e| if e == ENOENT { EUCLEAN } else { e })?;
+            let Err(e) = root.and_then(|root| self.cache.node(&root.into())) else {
+                continue;
+            };
+            if ignore_bad && tree != tree_id::FS && e != ENOMEM {
+                fs_warn!(self.device, "ignoring that root {} cannot be loaded", name);
+                has_checksums &= tree != tree_id::CSUM;
+                continue;
+            }
+            fs_err!(self.device, "failed to load root {}", name);
+            // A volume without one of these is damaged, whatever the root tree answered.
+            return Err(if e == ENOENT { EUCLEAN } else { e });
         }
         let generation = self.roots.superblock.generation.get();
         fs_info!(self.device, "opened at generation {}", generation);
-        Ok(())
+        Ok(has_checksums)
     }
 }

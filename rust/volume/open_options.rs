@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! How to open a volume.
 
+use crate::mount::Rescue;
+
 /// What may be chosen when a volume is opened.
 #[derive(Clone, Copy, Debug)]
 pub struct OpenOptions {
@@ -11,8 +13,10 @@ pub struct OpenOptions {
     /// The most memory that the running transaction's tree blocks take before it is committed, in
     /// bytes.
     pub dirty_bytes: u64,
-    /// If the tree root cannot be read, those of the last commits are tried. Only with `read_only`.
-    pub use_backup_root: bool,
+    /// The device's cache is flushed where the order of writes matters.
+    pub barrier: bool,
+    /// How to read a damaged volume. Only with `read_only`.
+    pub rescue: Rescue,
 }
 
 impl Default for OpenOptions {
@@ -21,7 +25,8 @@ impl Default for OpenOptions {
             read_only: false,
             cache_bytes: 64 << 20,
             dirty_bytes: 64 << 20,
-            use_backup_root: false,
+            barrier: true,
+            rescue: Rescue::default(),
         }
     }
 }

@@ -16,8 +16,8 @@ import sys
 WIDTH = 100
 
 # From the bottom to the top. A folder of rust/ imports from itself and from those before it.
-FLOORS = ["format", "device", "tree", "state", "space", "extent", "trans", "volume", "subvol",
-          "backref", "log", "send", "balance", "os", "ioctl", "vfs"]
+FLOORS = ["format", "device", "tree", "state", "mount", "space", "extent", "trans", "volume",
+          "subvol", "backref", "log", "send", "balance", "os", "ioctl", "vfs"]
 
 # (importing folder, imported folder): why it is so.
 EXCEPTIONS = {

@@ -13,6 +13,7 @@ use rbtrfs_engine::format::balance::BalanceItem;
 use rbtrfs_engine::format::chunk::block_group_flags as bg;
 use rbtrfs_engine::format::root::RootItem;
 use rbtrfs_engine::format::{item_type, tree_id, Key};
+use rbtrfs_engine::mount::Rescue;
 use rbtrfs_engine::send::{self, flags, SendArgs, Sink};
 use rbtrfs_engine::state::BalanceControl;
 use rbtrfs_engine::subvol::{data, dir, inode, resolve, xattr};
@@ -142,7 +143,10 @@ pub fn exercise(image: &MemDevice) -> Done {
         for (read_only, use_backup_root) in [(false, false), (true, true)] {
             let options = OpenOptions {
                 read_only,
-                use_backup_root,
+                rescue: Rescue {
+                    use_backup_root,
+                    ..Rescue::default()
+                },
                 ..OpenOptions::default()
             };
             if let Ok(fs) = Fs::open(device.clone(), &options) {

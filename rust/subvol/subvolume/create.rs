@@ -8,8 +8,8 @@ use crate::format::root::{RootItem, ROOT_SUBVOL_RDONLY};
 use crate::format::{item_type, objectid, tree_id, Key};
 use crate::subvol::root_ref::{self, RootRefName};
 use crate::subvol::write::{
-    add_dir_entry, check_new_entry, check_subvol, inode_key, mode, next_index, read_dir, reserve,
-    touch_dir, write_inode, InodeId,
+    add_dir_entry, apply_property, check_new_entry, check_subvol, inherited_property, inode_key,
+    insert_property, mode, next_index, read_dir, reserve, touch_dir, write_inode, InodeId,
 };
 use crate::trans::Transaction;
 use crate::tree::{edit, EditContext};
@@ -62,7 +62,7 @@ pub struct Made {
 ///
 /// As for [`crate::subvol::write::create`].
 pub fn create_subvolume(fs: &Fs, dir: InodeId, name: &[u8], new: &NewSubvolume) -> Result<Made> {
-    fs.operate(reserve(14), |trans| {
+    fs.operate(reserve(15), |trans| {
         let place = NewEntry::check(trans, dir, name)?;
         let tree = trans.next_objectid(tree_id::ROOT)?;
         let mut item = RootItem::zeroed_boxed()?;
@@ -80,14 +80,26 @@ pub fn create_subvolume(fs: &Fs, dir: InodeId, name: &[u8], new: &NewSubvolume) 
         item.ctime = new.now;
         item.otime = new.now;
         trans.new_tree(&Key::new(tree, item_type::ROOT_ITEM, 0), item)?;
-        insert_root_dir(trans, tree, new)?;
+        insert_root_dir(trans, tree, dir.tree, new)?;
         uuid_tree::add(trans, &new.uuid, item_type::UUID_SUBVOL, tree)?;
         place.enter(trans, tree, new.now)
     })
 }
 
-/// The root directory of a new subvolume. It is its own parent.
-fn insert_root_dir(trans: &mut Transaction<'_>, tree: u64, new: &NewSubvolume) -> Result {
+/// The root directory of a new subvolume. It is its own parent, but gets properties from the root
+/// directory of the subvolume that it is made in.
+fn insert_root_dir(
+    trans: &mut Transaction<'_>,
+    tree: u64,
+    parent: u64,
+    new: &NewSubvolume,
+) -> Result {
+    let above = InodeId {
+        tree: parent,
+        ino: ROOT_DIR,
+    };
+    let above_item = read_dir(trans, above)?;
+    let value = inherited_property(trans, (above, &above_item), mode::DIR, 0)?;
     let mut item = InodeItem::new_zeroed();
     item.generation = trans.transid().into();
     item.transid = item.generation;
@@ -99,7 +111,13 @@ fn insert_root_dir(trans: &mut Transaction<'_>, tree: u64, new: &NewSubvolume) -
     item.mtime = new.now;
     item.ctime = new.now;
     item.otime = new.now;
+    item.flags = value.map_or(0, |value| apply_property(0, value)).into();
     edit::insert(trans, tree, &inode_key(ROOT_DIR), item.as_bytes())?;
+    let root = InodeId {
+        tree,
+        ino: ROOT_DIR,
+    };
+    insert_property(trans, root, value)?;
     let head = InodeRef {
         index: 0.into(),
         name_len: 2.into(),

@@ -19,16 +19,17 @@ use crate::{fs_info, fs_warn};
 use kernel::prelude::*;
 
 /// Makes sure that every UUID of a subvolume leads there, and none elsewhere, unless the superblock
-/// tells that this is so. Subvolumes can be made and deleted meanwhile; each change is an operation
-/// of its own. Returns false if `stop` put an end to it.
+/// tells that this is so; with `scan` (the option `rescan_uuid_tree`) that is not believed.
+/// Subvolumes can be made and deleted meanwhile; each change is an operation of its own. Returns
+/// false if `stop` put an end to it.
 ///
 /// # Errors
 ///
 /// `EROFS`, `ENOSPC`, those of reading and of changing trees.
-pub fn check_uuid_tree(fs: &Fs, stop: &dyn Fn() -> bool) -> Result<bool> {
+pub fn check_uuid_tree(fs: &Fs, scan: bool, stop: &dyn Fn() -> bool) -> Result<bool> {
     let mut reader = fs.reader()?;
     match reader.root(TREE) {
-        Ok(_) if is_right(&reader) => return Ok(true),
+        Ok(_) if is_right(&reader) && !scan => return Ok(true),
         Ok(_) => fs_info!(fs, "checking UUID tree"),
         Err(e) if e == ENOENT => {
             fs_info!(fs, "creating UUID tree");

@@ -4,8 +4,8 @@
 use super::dir_item::{check_entry, encode_entry};
 use super::inode_ref::{self, NameAt};
 use super::{
-    add_dir_entry, check_subvol, inode_key, mode, next_index, orphan, read_dir, reserve, touch_dir,
-    write_inode, xattr, InodeId,
+    add_dir_entry, check_subvol, inode_key, mode, next_index, orphan, property, read_dir, reserve,
+    touch_dir, write_inode, xattr, InodeId,
 };
 use crate::format::crc::name_hash;
 use crate::format::dir::file_type;
@@ -75,7 +75,7 @@ pub(crate) fn file_type_of(mode: u32) -> Result<u8> {
 /// many names have the same hash, `EROFS`, `ENOSPC`, `E2BIG` for attributes and `ENAMETOOLONG` for
 /// a target that are too long.
 pub fn create(fs: &Fs, dir: InodeId, name: &[u8], new: &NewInode<'_>) -> Result<Created> {
-    let items = (new.xattrs.len() as u64).saturating_add(6);
+    let items = (new.xattrs.len() as u64).saturating_add(7);
     fs.operate(reserve(items), |trans| create_in(trans, dir, name, new))
 }
 
@@ -98,7 +98,7 @@ pub(super) fn create_in(
         ino: trans.next_objectid(dir.tree)?,
     };
 
-    let item = insert_inode(trans, id, &dir_item, new, 1)?;
+    let item = insert_inode(trans, id, (dir, &dir_item), new, 1)?;
     let at = NameAt { dir: dir.ino, name };
     inode_ref::add(trans, id, at, index, false)?;
     add_dir_entry(trans, dir, name, inode_key(id.ino), typ, index)?;
@@ -119,7 +119,7 @@ pub(super) fn create_in(
 ///
 /// `EROFS`, `ENOSPC`, `ENOTDIR`, `E2BIG` for attributes that are too long.
 pub fn tmpfile(fs: &Fs, dir: InodeId, new: &NewInode<'_>) -> Result<Created> {
-    let items = (new.xattrs.len() as u64).saturating_add(4);
+    let items = (new.xattrs.len() as u64).saturating_add(5);
     fs.operate(reserve(items), |trans| {
         check_subvol(trans, dir.tree)?;
         let dir_item = read_dir(trans, dir)?;
@@ -128,7 +128,7 @@ pub fn tmpfile(fs: &Fs, dir: InodeId, new: &NewInode<'_>) -> Result<Created> {
             tree: dir.tree,
             ino: trans.next_objectid(dir.tree)?,
         };
-        let item = insert_inode(trans, id, &dir_item, new, 0)?;
+        let item = insert_inode(trans, id, (dir, &dir_item), new, 0)?;
         orphan::add(trans, id)?;
         Ok(Created {
             ino: id.ino,
@@ -183,10 +183,12 @@ fn inherited(dir: u64, mode: u32) -> u64 {
 fn insert_inode(
     trans: &mut Transaction<'_>,
     id: InodeId,
-    dir: &InodeItem,
+    dir: (InodeId, &InodeItem),
     new: &NewInode<'_>,
     nlink: u32,
 ) -> Result<InodeItem> {
+    let flags = new.flags | inherited(dir.1.flags.get(), new.mode);
+    let value = property::inherited(trans, dir, new.mode, flags)?;
     let mut item = InodeItem::new_zeroed();
     item.generation = trans.transid().into();
     item.transid = item.generation;
@@ -195,7 +197,9 @@ fn insert_inode(
     item.uid = new.uid.into();
     item.gid = new.gid.into();
     item.rdev = new.rdev.into();
-    item.flags = (new.flags | inherited(dir.flags.get(), new.mode)).into();
+    item.flags = value
+        .map_or(flags, |value| property::apply(flags, value))
+        .into();
     item.atime = new.now;
     item.mtime = new.now;
     item.ctime = new.now;
@@ -206,6 +210,7 @@ fn insert_inode(
     for (name, value) in new.xattrs {
         xattr::insert(trans, id, name, value)?;
     }
+    property::insert(trans, id, value)?;
     if !new.target.is_empty() {
         super::extents::insert_inline(trans, id, new.target)?;
     }

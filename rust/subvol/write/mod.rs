@@ -19,6 +19,7 @@ mod link;
 mod nocow;
 mod orphan;
 mod prealloc;
+mod property;
 mod rename;
 mod truncate;
 mod xattr;
@@ -31,6 +32,7 @@ pub use link::{link, rmdir, unlink, Linked, Unlinked};
 pub use nocow::{is_preallocated, preallocated};
 pub use orphan::{clean_orphans, evict};
 pub use prealloc::preallocate;
+pub use property::{applies_to as has_properties, check as check_property, set_flags};
 pub use rename::{rename, RenameEnd, RenameMode, Renamed};
 pub use truncate::{grow, punch, trim, truncate};
 pub use xattr::{set_acl, set_xattr, XattrMode};
@@ -50,6 +52,9 @@ pub(crate) use orphan::{
 use dir_item::add_entry;
 pub(super) use link::find_dir_entry;
 pub(super) use orphan::{add as add_orphan, next as next_orphan};
+pub(super) use property::{
+    apply as apply_property, inherited as inherited_property, insert as insert_property,
+};
 
 use super::inode;
 use crate::format::inode::{InodeItem, Timespec};

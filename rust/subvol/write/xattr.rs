@@ -2,7 +2,7 @@
 //! Changing extended attributes.
 
 use super::dir_item::{add_entry, check_entry, encode_entry, remove_entry};
-use super::{check_files, read_inode, reserve, write_inode, InodeId};
+use super::{check_files, property, read_inode, reserve, write_inode, InodeId};
 use crate::format::crc::name_hash;
 use crate::format::dir::{file_type, DirItem, NAME_LEN};
 use crate::format::inode::{InodeItem, Timespec};
@@ -58,7 +58,8 @@ pub(super) fn insert(
 }
 
 /// Sets the attribute `name`, which is the full one (`user.x`), or removes it if `value` is `None`.
-/// Returns the inode's item.
+/// A property goes if its value is empty, and need not be there then; it changes the inode's flags
+/// as well. Returns the inode's item.
 ///
 /// # Errors
 ///
@@ -72,10 +73,20 @@ pub fn set_xattr(
     mode: XattrMode,
     now: Timespec,
 ) -> Result<InodeItem> {
+    let is_property = name == property::COMPRESSION;
+    let resets = is_property && value.is_some_and(<[u8]>::is_empty);
+    let value = value.filter(|_| !resets);
     fs.operate(reserve(3), |trans| {
         check_files(trans, id.tree)?;
         let mut item = read_inode(trans, id)?;
-        change(trans, id, name, value, mode)?;
+        match change(trans, id, name, value, mode) {
+            Err(e) if e == ENODATA && resets && mode != XattrMode::Replace => (),
+            changed => changed?,
+        }
+        if is_property {
+            let flags = property::apply(item.flags.get(), value.unwrap_or_default());
+            item.flags = flags.into();
+        }
         item.ctime = now;
         write_inode(trans, id, &mut item)?;
         Ok(item)
@@ -135,7 +146,7 @@ fn change(
         check_item_size(trans, id, name, value, old)?;
     }
     if old.is_some() {
-        remove_entry(trans, id.tree, &key(id.ino, name), name)?;
+        remove(trans, id, name)?;
     }
     if let Some(value) = value {
         insert(trans, id, name, value)?;
@@ -143,9 +154,14 @@ fn change(
     Ok(())
 }
 
+/// Removes an attribute that is there.
+pub(super) fn remove(trans: &mut Transaction<'_>, id: InodeId, name: &[u8]) -> Result {
+    remove_entry(trans, id.tree, &key(id.ino, name), name)
+}
+
 /// Whether the value has space beside the other attributes with the same hash, once the old value
 /// is gone.
-fn check_item_size(
+pub(super) fn check_item_size(
     trans: &mut Transaction<'_>,
     id: InodeId,
     name: &[u8],

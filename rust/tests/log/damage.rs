@@ -67,7 +67,7 @@ fn a_damaged_log_is_an_error_and_can_be_zeroed() {
 fn a_log_root_that_is_another_tree_is_refused() {
     let (image, _) = recorded(LOGGED[0]);
     let device = share(image.clone());
-    let mut sb = rbtrfs_engine::device::superblock::read_newest(&*device).unwrap();
+    let mut sb = rbtrfs_engine::device::superblock::read_newest(&*device, false).unwrap();
     sb.log_root = sb.root;
     sb.log_root_level = sb.root_level;
     rbtrfs_engine::device::superblock::write_copies(&*device, &mut sb).unwrap();

@@ -4,9 +4,11 @@
 use crate::account::*;
 use crate::support::*;
 use crate::{kinds, INO, KIB};
+use rbtrfs_engine::format::chunk::block_group_flags::DATA;
 use rbtrfs_engine::format::crc;
 use rbtrfs_engine::format::inode::inode_flags::NODATASUM;
 use rbtrfs_engine::format::superblock::{compat_ro, SuperBlock, COPIES};
+use rbtrfs_engine::space::chunk_alloc;
 use rbtrfs_engine::volume::Fs;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -99,4 +101,37 @@ fn a_tree_of_another_time_is_replaced() {
     verify(&fs);
     drop(fs);
     assert_clean(&image);
+}
+
+/// The options `space_cache=v2` and `clear_cache`: a volume without the tree gets it, and knows the
+/// block groups that were made before; one with a tree has it made anew, whatever was wrong with
+/// it.
+#[test]
+fn it_is_made_anew_when_asked_for() {
+    for kind in kinds() {
+        let scratch = Scratch::new("space-renew");
+        let image = make_large(&scratch, 4 << 30, kind);
+        let fs = open_image(&image);
+        let mut trans = begin(&fs);
+        make_file(&mut trans, INO, "extents", NODATASUM);
+        for n in 0..300 {
+            append(&mut trans, INO, n * 64 * KIB, (4 * KIB) << (n % 5)).unwrap();
+        }
+        chunk_alloc::create_chunk(&mut trans, DATA).unwrap();
+        trans.commit().unwrap();
+        for _ in 0..2 {
+            fs.renew_free_space_tree().unwrap();
+            assert!(is_valid(&fs));
+            verify(&fs);
+            assert_clean(&image);
+        }
+        let mut trans = begin(&fs);
+        for n in (0..300).step_by(2) {
+            punch(&mut trans, INO, n * 64 * KIB);
+        }
+        trans.commit().unwrap();
+        verify(&fs);
+        drop(fs);
+        assert_clean(&image);
+    }
 }

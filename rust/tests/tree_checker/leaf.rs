@@ -7,7 +7,7 @@ use rbtrfs_engine::format::header::{Header, Item, HEADER_FLAG_WRITTEN, HEADER_SI
 use rbtrfs_engine::format::superblock::incompat;
 use rbtrfs_engine::format::{BlockSize, Key};
 use rbtrfs_engine::tree::check::Limits;
-use rbtrfs_engine::tree::verify::{verify, Report};
+use rbtrfs_engine::tree::verify::{verify, Check, Report};
 use rbtrfs_engine::tree::{Geometry, NodePtr};
 use std::string::{String, ToString};
 use std::vec::Vec;
@@ -115,7 +115,7 @@ impl Leaf {
             tree: self.owner,
             first_key: None,
         };
-        let fault = verify(self.bytes(), &ptr, &self.limits).err()?;
+        let fault = verify(self.bytes(), &ptr, &self.limits, Check::All).err()?;
         assert_eq!(fault.errno(), EUCLEAN);
         let report = Report {
             fault,

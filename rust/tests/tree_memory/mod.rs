@@ -12,7 +12,7 @@ use rbtrfs_engine::format::{BlockSize, Key};
 use rbtrfs_engine::tree::check::{check_tree, Limits, Summary};
 use rbtrfs_engine::tree::edit::EditContext;
 use rbtrfs_engine::tree::node_buf::{NewNode, NodeBuf};
-use rbtrfs_engine::tree::verify::verify;
+use rbtrfs_engine::tree::verify::{verify, Check};
 use rbtrfs_engine::tree::{Cursor, Geometry, Node, NodePtr, Nodes, TreeRoot};
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -200,7 +200,7 @@ fn verified(buf: &NodeBuf, geometry: &Geometry) -> Node {
         newest: u64::MAX,
         writable: true,
     };
-    verify(bytes, &ptr, &limits).unwrap()
+    verify(bytes, &ptr, &limits, Check::All).unwrap()
 }
 
 fn geometry(nodesize: u32) -> Geometry {

@@ -226,3 +226,27 @@ fn a_long_map_comes_in_parts() {
     let found: Vec<_> = map(&fs, id).iter().map(|e| e.logical / SECTOR).collect();
     assert_eq!(found, (0..300).map(|n| 2 * n).collect::<Vec<_>>());
 }
+
+/// Small files that are compressed are told apart.
+#[test]
+fn inline_data_may_be_compressed() {
+    let scratch = Scratch::new("write-map-inline");
+    for (options, content) in [
+        (&["--compress", "zlib"][..], Content::CompressedInline),
+        (&[], Content::Inline),
+    ] {
+        let device = share(make_mem(&scratch, options));
+        let fs = open(&device).unwrap();
+        let maps = maps(&fs);
+        let inline: Vec<_> = maps
+            .values()
+            .flatten()
+            .filter(|extent| extent.physical == 0)
+            .collect();
+        assert!(!inline.is_empty());
+        assert!(
+            inline.iter().all(|extent| extent.content == content),
+            "{inline:?}"
+        );
+    }
+}

@@ -156,7 +156,7 @@ pub fn read(fs: &Fs, id: InodeId) -> Result<Vec<u8>> {
     let item = item(fs, id)?;
     let size = item.size.get() as usize;
     let mut data = vec![0xee; size.next_multiple_of(SECTOR as usize)];
-    let owner = Owner::new(id.tree, id.ino, &item);
+    let owner = Owner::new(fs, id.tree, id.ino, item.flags.get());
     // In two slices, as if in folios of the page cache.
     let middle = data.len().min(SECTOR as usize);
     let (first, second) = data.split_at_mut(middle);

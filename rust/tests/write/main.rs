@@ -16,6 +16,7 @@ mod ordered_extents;
 mod overlap;
 mod owners;
 mod pieces;
+mod properties;
 mod random;
 mod replace;
 mod reuse;

@@ -115,7 +115,7 @@ fn make_subvolumes(fs: &Fs) {
 }
 
 fn check(fs: &Fs) -> (Result<bool>, Vec<String>) {
-    kernel::log::capture(|| check_uuid_tree(fs, &|| false))
+    kernel::log::capture(|| check_uuid_tree(fs, false, &|| false))
 }
 
 fn says(log: &[String], what: &str) -> bool {
@@ -166,7 +166,7 @@ fn what_another_kernel_left_is_put_right() {
     let fs = open(&device).unwrap();
     // What mkfs makes is right, and not known to be.
     assert!(!is_right(&fs));
-    assert_eq!(check_uuid_tree(&fs, &|| false), Ok(true));
+    assert_eq!(check_uuid_tree(&fs, false, &|| false), Ok(true));
     make_subvolumes(&fs);
     fs.commit().unwrap();
     assert_right(&fs);
@@ -190,7 +190,7 @@ fn what_another_kernel_left_is_put_right() {
     // One that is stopped says nothing of the tree.
     let left = std::cell::Cell::new(5);
     let stop = || left.replace(left.get() - 1) == 0;
-    assert_eq!(check_uuid_tree(&fs, &stop), Ok(false));
+    assert_eq!(check_uuid_tree(&fs, false, &stop), Ok(false));
     fs.commit().unwrap();
     assert!(!is_right(&fs));
     drop(fs);
@@ -262,7 +262,7 @@ fn a_power_cut_leaves_a_tree_that_is_right_or_known_not_to_be() {
     let scratch = Scratch::new("write-uuid-cut");
     let device = share(RecordingDevice::new(forgetful(&scratch)));
     let fs = open(&device).unwrap();
-    check_uuid_tree(&fs, &|| false).unwrap();
+    check_uuid_tree(&fs, false, &|| false).unwrap();
     fs.commit().unwrap();
     let wanted = wanted(&fs);
     drop(fs);
@@ -272,7 +272,7 @@ fn a_power_cut_leaves_a_tree_that_is_right_or_known_not_to_be() {
         if is_right(&fs) {
             assert_eq!(found(&fs), wanted);
         }
-        assert_eq!(check_uuid_tree(&fs, &|| false), Ok(true));
+        assert_eq!(check_uuid_tree(&fs, false, &|| false), Ok(true));
         fs.commit().unwrap();
         assert_right(&fs);
         read_everything(&fs);
@@ -288,7 +288,7 @@ fn lack_of_memory_leaves_a_tree_that_is_right_or_known_not_to_be() {
         let fs = open(&image).unwrap();
         fault::fail_alloc_after(n);
         let (result, _) = kernel::log::capture(|| {
-            check_uuid_tree(&fs, &|| false)?;
+            check_uuid_tree(&fs, false, &|| false)?;
             fs.commit()
         });
         let reached = fault::count() > n;
@@ -299,7 +299,7 @@ fn lack_of_memory_leaves_a_tree_that_is_right_or_known_not_to_be() {
         drop(fs);
         let fs = open(&image).unwrap();
         assert!(result.is_err() || is_right(&fs));
-        assert_eq!(check_uuid_tree(&fs, &|| false), Ok(true));
+        assert_eq!(check_uuid_tree(&fs, false, &|| false), Ok(true));
         fs.commit().unwrap();
         assert_right(&fs);
         reached
@@ -313,6 +313,6 @@ fn the_tree_of_real_volumes_is_right() {
     for name in ["snapshots", "extents"] {
         let fs = open(&share(packed(name))).unwrap();
         assert_right(&fs);
-        check_uuid_tree(&fs, &|| false).unwrap();
+        check_uuid_tree(&fs, false, &|| false).unwrap();
     }
 }
