@@ -61,7 +61,7 @@ pub(super) fn set_size(inode: Exclusive<'_>, size: u64) -> Result {
     if size < old && size_in_tree(inode)? > size {
         // What was dirty after the new end was written back after the tree had been cut, and before
         // the page cache was: the tree took that data's end for the file's.
-        let item = truncate(inode.fs(), id(&inode), size, super::attributes::now())?;
+        let item = truncate(inode.fs(), id(&inode), size, now(&[&inode]))?;
         take_over_extents(&inode, &item);
     }
     if size <= old && item.flags.get() & inode_flags::PREALLOC != 0 {

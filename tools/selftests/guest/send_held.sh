@@ -32,11 +32,13 @@ hold() {
 	head -c 1000 <&3 >/tmp/held.stream
 }
 
-# Lets the held send come to its end.
+# Lets the held send come to its end; how it ended is in $ended. Not for check, which runs what it is given in a shell of
+# its own: the send is a child of this one.
 let_go() {
 	cat <&3 >>/tmp/held.stream
 	exec 3<&-
 	wait "$sender"
+	ended=$?
 }
 
 # Uses space and frees it, each in a commit of its own; the most that was pinned is in /tmp/pinned.
@@ -67,7 +69,8 @@ for mode in exclusive concurrent; do
 	hold "$MNT/two"
 	check "what is freed beside a held send is used again" churn
 	check "no more than a bound is pinned" [ "$(cat /tmp/pinned)" -le "$BOUND" ]
-	check "the send comes to its end" let_go
+	let_go
+	check_equal "the send comes to its end" 0 "$ended"
 	check "with every byte" same_stream full held
 done
 check "the mode shows among the mount options" grep -q "send_balance=concurrent" /proc/mounts
@@ -78,7 +81,8 @@ for what in full changes; do
 	check "a balance runs beside a held send" balance
 	check "and another" balance
 	check "what was freed is used" churn
-	check "the send comes to its end" let_go
+	let_go
+	check_equal "the send comes to its end" 0 "$ended"
 	check "with every byte" same_stream "$what" held
 done
 
