@@ -175,7 +175,7 @@ fn flags_of_the_superblock_that_are_not_known() {
     let scratch = Scratch::new("rescue-flags");
     let image = make_mem(&scratch, SINGLE);
     let mut sb = read_newest(&image, false).unwrap();
-    sb.flags = (sb.flags.get() | 1 << 40).into();
+    sb.flags = (sb.flags.get() | (1 << 40)).into();
     write_copies(&image, &mut sb).unwrap();
     assert_eq!(open_with(&image, NONE).err(), Some(EINVAL));
     let rescue = Rescue {
