@@ -49,7 +49,8 @@ class Qemu(Machine):
             args += self.chardev(name) + ["-device", f"virtserialport,chardev={name},name={name}"]
         for number, disk in enumerate(opts.disk):
             args += self.test_disk(f"disk{number}", disk)
-        args += self.disk("root", opts.root, "snapshot=on,cache=unsafe", ",serial=rbtrfs-root")
+        # Guests of User Mode Linux lock the same image; none of them writes to it.
+        args += self.disk("root", opts.root, "file.locking=off,snapshot=on,cache=unsafe", ",serial=rbtrfs-root")
         args += self.disk("modules", opts.modules, "readonly=on", ",serial=rbtrfs-modules")
         return args + self.shared_folder()
 
