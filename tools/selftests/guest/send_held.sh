@@ -32,8 +32,8 @@ hold() {
 	head -c 1000 <&3 >/tmp/held.stream
 }
 
-# Lets the held send come to its end; how it ended is in $ended. Not for check, which runs what it is given in a shell of
-# its own: the send is a child of this one.
+# Lets the held send come to its end; how it ended is in $ended. Not for check, which runs what it
+# is given in a shell of its own: the send is a child of this one.
 let_go() {
 	cat <&3 >>/tmp/held.stream
 	exec 3<&-
