@@ -13,8 +13,11 @@ use kernel::new_mutex;
 use kernel::prelude::*;
 use kernel::sync::Mutex;
 
-/// The anonymous numbers of all volumes that are mounted, each beside the number of its device.
-pub(super) struct Numbers(Pin<KBox<Mutex<KVec<(u32, u32)>>>>);
+/// The number of a volume's device, and the anonymous number of the volume.
+type DeviceAndVolume = (u32, u32);
+
+/// The anonymous numbers of all mounted volumes.
+pub(super) struct Numbers(Pin<KBox<Mutex<KVec<DeviceAndVolume>>>>);
 
 impl Numbers {
     /// No volumes.

@@ -19,7 +19,7 @@ use crate::volume::BeforeCommit;
 use core::ptr::NonNull;
 use kernel::prelude::*;
 use kernel::sync::atomic::{Full, Relaxed};
-use kernel::sync::{new_mutex, Arc, Mutex};
+use kernel::sync::{new_mutex, Mutex};
 
 // The states of `InodeInfo::replacing`.
 /// Nothing is replaced.
@@ -129,16 +129,11 @@ unsafe impl Send for WriteBackReplaced {}
 unsafe impl Sync for WriteBackReplaced {}
 
 impl WriteBackReplaced {
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    ///
     /// # Safety
     ///
-    /// What is returned is not used any more when the superblock's inodes go.
-    pub(super) unsafe fn new(sb: &SuperBlock) -> Result<Arc<dyn BeforeCommit>> {
-        let new: Arc<dyn BeforeCommit> = Arc::new(Self(NonNull::from(sb)), GFP_KERNEL)?;
-        Ok(new)
+    /// The value returned is no longer used when the superblock's inodes are evicted.
+    pub(super) unsafe fn new(sb: &SuperBlock) -> Self {
+        Self(NonNull::from(sb))
     }
 }
 

@@ -365,9 +365,9 @@ pub(super) unsafe fn fill(
             return Err(ENOMEM);
         }
     }
-    // SAFETY: `kill` takes it back before the inodes go.
-    let before_commit = unsafe { WriteBackReplaced::new(sb) }?;
-    fs.set_before_commit(Some(before_commit));
+    // SAFETY: `kill` takes it back before the inodes are evicted.
+    let before_commit = unsafe { WriteBackReplaced::new(sb) };
+    fs.set_before_commit(Some(Arc::new(before_commit, GFP_KERNEL)?));
     if !sb.is_read_only() {
         sb.volume().renew_free_space_tree()?;
         sb.start()?;
@@ -418,7 +418,7 @@ unsafe extern "C" fn show_options(
     let volume = inode.super_block().volume();
     let shown = volume.facts().and_then(|facts| {
         let shown = volume.settings().show(facts.free_space_tree);
-        Ok(CString::try_from_fmt(fmt!("{shown}"))?)
+        CString::try_from_fmt(fmt!("{shown}"))
     });
     let shown = match shown {
         Ok(shown) => shown,
