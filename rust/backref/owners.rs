@@ -3,17 +3,14 @@
 
 use crate::extent::backref::{all_refs, find_extent, FoundExtent};
 use crate::extent::refs::RefKind;
-use crate::format::file_extent::{compression, FileExtentHead, FileExtentItem, TYPE_INLINE};
-use crate::format::{self, item_type, tree_id, Key};
+use crate::format::file_extent::{compression, FileExtent, FileExtentItem, MAX_COMPRESSED};
+use crate::format::{item_type, tree_id, Key};
 use crate::send::backrefs::roots_of;
 use crate::sort::sort_by;
 use crate::trans::Reader;
 use crate::tree::{NodePtr, Nodes};
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
-
-/// The most that a compressed extent holds, in bytes.
-const MAX_COMPRESSED: u64 = 128 << 10;
 
 /// A place in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,8 +183,8 @@ fn leaves_of(reader: &Reader, extent: &FoundExtent, wanted: &Wanted) -> Result<K
             if key.typ != item_type::EXTENT_DATA {
                 continue;
             }
-            if let Some(item) = reference(data, wanted.bytenr)? {
-                if let Some(offset) = wanted.place(&key, &item) {
+            if let Some(item) = FileExtent::read(data)?.in_extent_at(wanted.bytenr) {
+                if let Some(offset) = wanted.place(&key, item) {
                     found.add(*leaf, (key.objectid, offset))?;
                 }
             }
@@ -215,14 +212,14 @@ fn add_by_file(
         if !key.is(ino, item_type::EXTENT_DATA) || key.offset.wrapping_sub(offset) >= wanted.span {
             break;
         }
-        if let Some(item) = reference(data, wanted.bytenr)? {
+        if let Some(item) = FileExtent::read(data)?.in_extent_at(wanted.bytenr) {
             let leaf = cursor.node_at(0).ok_or(EUCLEAN)?;
             let is_meant = leaf.owner() == root
                 && by_leaf
                     .binary_search_by(|other| leaf.bytenr().cmp(other))
                     .is_err();
-            if is_meant && key.offset.wrapping_sub(item.offset.get()) == offset {
-                if let Some(offset) = wanted.place(&key, &item) {
+            if is_meant && item.backref_offset(key.offset) == offset {
+                if let Some(offset) = wanted.place(&key, item) {
                     leaves.push((leaf.bytenr(), offset), GFP_KERNEL)?;
                 }
             }
@@ -236,16 +233,6 @@ fn add_by_file(
         found.add(*leaf, (ino, *offset))?;
     }
     Ok(())
-}
-
-/// The file extent item, if it refers to the extent at `bytenr`.
-fn reference(data: &[u8], bytenr: u64) -> Result<Option<FileExtentItem>> {
-    let head: FileExtentHead = format::read(data)?;
-    if head.typ == TYPE_INLINE {
-        return Ok(None);
-    }
-    let item: FileExtentItem = format::read(data)?;
-    Ok((item.disk_bytenr.get() == bytenr).then_some(item))
 }
 
 /// A leaf of which only the address is known.

@@ -9,17 +9,14 @@ use super::backref_cache::{BackrefCache, Block, Check};
 use super::data_relocation::DataRelocation;
 use crate::extent::refs::RefKind;
 use crate::format::extent::FLAG_FULL_BACKREF;
-use crate::format::file_extent::{FileExtentItem, TYPE_INLINE};
-use crate::format::{self, item_type};
+use crate::format::file_extent::{FileExtent, FileExtentItem};
+use crate::format::item_type;
 use crate::trans::transaction::Transaction;
 use crate::tree::edit::EditContext;
 use crate::tree::{Node, NodePtr, TreeRoot};
-use core::mem::offset_of;
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
 use kernel::sync::Arc;
-use zerocopy::little_endian::U64;
-use zerocopy::IntoBytes;
 
 /// Copies every block of the set and switches the roots; file extents that are in `relocated` point
 /// to their new places in the copies. `check` is asked at each block whether to go on.
@@ -92,29 +89,6 @@ fn original(trans: &Transaction<'_>, level: u8, bytenr: u64, block: &Block) -> R
     })
 }
 
-/// The address in a file extent item that is not inline and not a hole, and its size on disk, in
-/// bytes.
-pub fn extent_of(data: &[u8]) -> Result<Option<(u64, u64)>> {
-    let head: format::file_extent::FileExtentHead = format::read(data)?;
-    if head.typ == TYPE_INLINE {
-        return Ok(None);
-    }
-    let item: FileExtentItem = format::read(data)?;
-    let bytenr = item.disk_bytenr.get();
-    Ok((bytenr != 0).then_some((bytenr, item.disk_num_bytes.get())))
-}
-
-/// Writes a new address into a file extent item.
-pub fn set_extent(data: &mut [u8], bytenr: u64) -> Result {
-    let at = offset_of!(FileExtentItem, disk_bytenr);
-    let value = U64::new(bytenr);
-    let end = at.checked_add(size_of::<U64>()).ok_or(EUCLEAN)?;
-    data.get_mut(at..end)
-        .ok_or(EUCLEAN)?
-        .copy_from_slice(value.as_bytes());
-    Ok(())
-}
-
 fn patch_leaf(
     trans: &mut Transaction<'_>,
     node: &Node,
@@ -130,9 +104,10 @@ fn patch_leaf(
         if key.typ != item_type::EXTENT_DATA {
             continue;
         }
-        let to = extent_of(data)?.and_then(|(bytenr, _)| relocated.target(bytenr));
+        let extent = FileExtent::read(data)?.in_extent();
+        let to = extent.and_then(|item| relocated.target(item.disk_bytenr.get()));
         if let Some(to) = to {
-            set_extent(buf.item_mut(slot).ok_or(EUCLEAN)?, to)?;
+            FileExtentItem::set_disk_bytenr(buf.item_mut(slot).ok_or(EUCLEAN)?, to)?;
         }
     }
     Ok(())
@@ -208,9 +183,10 @@ impl Copies {
                 if key.typ != item_type::EXTENT_DATA {
                     continue;
                 }
-                let Some((bytenr, num_bytes)) = extent_of(data)? else {
+                let Some(item) = FileExtent::read(data)?.in_extent() else {
                     continue;
                 };
+                let (bytenr, num_bytes) = (item.disk_bytenr.get(), item.disk_num_bytes.get());
                 if relocated.target(bytenr).is_some() {
                     continue;
                 }

@@ -2,14 +2,14 @@
 //! Data extents that move: where they go, who refers to them, and their bytes and checksums.
 
 use super::backref_cache::{BackrefCache, Seeds};
-use super::copy::{extent_of, set_extent, Copies};
+use super::copy::Copies;
 use super::drop_progress;
 use crate::device::WriteIo;
 use crate::extent::backref::{all_refs, FoundExtent};
 use crate::extent::csum_tree;
 use crate::extent::refs::{CountedRef, RefKind};
-use crate::format::file_extent::FileExtentItem;
-use crate::format::{self, item_type, tree_id, Key};
+use crate::format::file_extent::{FileExtent, FileExtentItem, MAX_COMPRESSED};
+use crate::format::{item_type, tree_id, Key};
 use crate::fs_err;
 use crate::subvol::csum;
 use crate::subvol::data::{read_pieces, Checksums, Owner, Piece};
@@ -22,9 +22,6 @@ use kernel::rbtree::RBTree;
 
 /// The most bytes copied at once.
 const COPY_BYTES: u64 = 1 << 20;
-/// The most bytes that a compressed extent stands for; see
-/// [`crate::subvol::file_extent::MAX_COMPRESSED`].
-const MIN_SPAN: u64 = crate::subvol::file_extent::MAX_COMPRESSED;
 
 /// A data extent that moves.
 #[derive(Debug)]
@@ -134,7 +131,7 @@ impl DataRelocation {
         found: &FoundExtent,
         seeds: &mut Seeds,
     ) -> Result {
-        let span = found.num_bytes.max(MIN_SPAN);
+        let span = found.num_bytes.max(MAX_COMPRESSED);
         // The extent's first byte may lie before the file's: its offset is then negative.
         let first = if (data_ref.offset as i64) < 0 {
             0
@@ -155,8 +152,8 @@ impl DataRelocation {
             if !key.is(data_ref.ino, item_type::EXTENT_DATA) || into >= span {
                 break;
             }
-            let here = extent_of(data)?.is_some_and(|(bytenr, _)| bytenr == found.bytenr());
-            if here && format::read::<FileExtentItem>(data)?.offset.get() == into {
+            let item = FileExtent::read(data)?.in_extent_at(found.bytenr());
+            if item.is_some_and(|item| item.offset.get() == into) {
                 if is_fs_tree {
                     let leaf = cursor.node_at(0).ok_or(EUCLEAN)?.bytenr();
                     seeds.add(0, leaf)?;
@@ -203,7 +200,8 @@ impl DataRelocation {
                 if key.typ != item_type::EXTENT_DATA {
                     continue;
                 }
-                if let Some((bytenr, _)) = extent_of(data)? {
+                if let Some(item) = FileExtent::read(data)?.in_extent() {
+                    let bytenr = item.disk_bytenr.get();
                     if self.extents.get(&bytenr).is_some() {
                         count(bytenr)?;
                     }
@@ -267,7 +265,9 @@ impl DataRelocation {
         }
         for patch in self.patches.iter() {
             let to = self.target(patch.from).ok_or(EUCLEAN)?;
-            edit::update_in_place(trans, patch.tree, &patch.key, |data| set_extent(data, to))?;
+            edit::update_in_place(trans, patch.tree, &patch.key, |data| {
+                FileExtentItem::set_disk_bytenr(data, to)
+            })?;
         }
         Ok(())
     }

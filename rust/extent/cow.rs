@@ -11,10 +11,10 @@
 use super::delayed_ref::NewExtent;
 use super::refs::RefKind;
 use crate::format::extent::FLAG_FULL_BACKREF;
-use crate::format::file_extent::{FileExtentHead, FileExtentItem, TYPE_INLINE};
+use crate::format::file_extent::FileExtent;
 use crate::format::header::HEADER_FLAG_RELOC;
 use crate::format::root::RootItem;
-use crate::format::{self, item_type, tree_id, Key};
+use crate::format::{item_type, tree_id, Key};
 use crate::trans::transaction::Transaction;
 use crate::tree::node::{Node, NodePtr};
 use crate::tree::node_buf::NodeBuf;
@@ -70,22 +70,16 @@ pub fn child_refs(node: &Node, full: bool) -> Result<KVVec<ChildRef>> {
         if key.typ != item_type::EXTENT_DATA {
             continue;
         }
-        let head: FileExtentHead = format::read(bytes)?;
-        if head.typ == TYPE_INLINE {
+        let Some(item) = FileExtent::read(bytes)?.in_extent() else {
             continue;
-        }
-        let item: FileExtentItem = format::read(bytes)?;
-        if item.disk_bytenr.get() == 0 {
-            continue;
-        }
+        };
         let kind = if full {
             RefKind::SharedData { parent }
         } else {
             RefKind::Data {
                 root: owner,
                 ino: key.objectid,
-                // A clone may start further into the extent than into the file.
-                offset: key.offset.wrapping_sub(item.offset.get()),
+                offset: item.backref_offset(key.offset),
             }
         };
         let child = ChildRef {

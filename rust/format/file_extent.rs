@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! File extents.
 
+use kernel::prelude::*;
 use zerocopy::little_endian::{U16, U64};
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -57,7 +58,98 @@ pub struct FileExtentItem {
     pub num_bytes: U64,
 }
 
+/// The largest compressed extent, in bytes before and after compression
+/// (`BTRFS_MAX_COMPRESSED`).
+pub const MAX_COMPRESSED: u64 = 128 << 10;
+
 /// Where an inline extent's data starts within its item, in bytes.
 pub const INLINE_HEAD_SIZE: usize = size_of::<FileExtentHead>();
+
+/// A file extent item as it is in its leaf.
+///
+/// Its fields are not checked against each other;
+/// [`subvol::file_extent::parse`](crate::subvol::file_extent::parse) does that for a
+/// reader of the data.
+#[derive(Clone, Copy, Debug)]
+pub enum FileExtent<'a> {
+    /// Data within the item.
+    Inline {
+        /// What every item has.
+        head: &'a FileExtentHead,
+        /// The data as stored.
+        data: &'a [u8],
+    },
+    /// A part of an extent, written or preallocated, or a hole.
+    Regular(&'a FileExtentItem),
+}
+
+impl<'a> FileExtent<'a> {
+    /// The item whose bytes are `data`.
+    ///
+    /// # Errors
+    ///
+    /// `EUCLEAN` if it is too short for its type.
+    #[inline]
+    pub fn read(data: &'a [u8]) -> Result<Self> {
+        let (head, rest) = FileExtentHead::ref_from_prefix(data).map_err(|_| EUCLEAN)?;
+        if head.typ == TYPE_INLINE {
+            return Ok(FileExtent::Inline { head, data: rest });
+        }
+        let (item, _) = FileExtentItem::ref_from_prefix(data).map_err(|_| EUCLEAN)?;
+        Ok(FileExtent::Regular(item))
+    }
+
+    /// What every item has.
+    pub fn head(&self) -> &'a FileExtentHead {
+        match self {
+            FileExtent::Inline { head, .. } => head,
+            FileExtent::Regular(item) => &item.head,
+        }
+    }
+
+    /// The item, unless its data is inline or it is a hole.
+    pub fn in_extent(self) -> Option<&'a FileExtentItem> {
+        match self {
+            FileExtent::Regular(item) if item.disk_bytenr.get() != 0 => Some(item),
+            _ => None,
+        }
+    }
+
+    /// The item, if it refers to the extent at the logical address `bytenr`.
+    pub fn in_extent_at(self, bytenr: u64) -> Option<&'a FileExtentItem> {
+        self.in_extent()
+            .filter(|item| item.disk_bytenr.get() == bytenr)
+    }
+}
+
+impl FileExtentHead {
+    /// Whether the data is stored in another form than it is read: compressed, encrypted or
+    /// encoded.
+    pub fn is_encoded(&self) -> bool {
+        self.compression != compression::NONE
+            || self.encryption != 0
+            || self.other_encoding.get() != 0
+    }
+}
+
+impl FileExtentItem {
+    /// The offset of the back reference that an item at `offset` of its file has: where in the file
+    /// the first byte of the extent would be, modulo 2^64. A clone may start further into its
+    /// extent than into its file.
+    pub fn backref_offset(&self, offset: u64) -> u64 {
+        offset.wrapping_sub(self.offset.get())
+    }
+
+    /// Changes the address of the extent in the bytes of an item that is not inline.
+    ///
+    /// # Errors
+    ///
+    /// `EUCLEAN` if `data` is too short.
+    pub fn set_disk_bytenr(data: &mut [u8], bytenr: u64) -> Result {
+        let (item, _) = FileExtentItem::mut_from_prefix(data).map_err(|_| EUCLEAN)?;
+        item.disk_bytenr = bytenr.into();
+        Ok(())
+    }
+}
 
 const _: () = assert!(INLINE_HEAD_SIZE == 21 && size_of::<FileExtentItem>() == 53);

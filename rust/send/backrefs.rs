@@ -13,7 +13,7 @@ use super::roots_cache::RootsCache;
 use crate::extent::backref::{all_refs, find_extent};
 use crate::extent::refs::RefKind;
 use crate::format::extent::{ExtentItem, FLAG_DATA};
-use crate::format::file_extent::{compression, FileExtentHead, FileExtentItem, TYPE_INLINE};
+use crate::format::file_extent::FileExtent;
 use crate::format::{self, item_type, tree_id, Key};
 use crate::sort::sort_by;
 use crate::trans::Reader;
@@ -324,21 +324,11 @@ struct SharedItem {
 impl SharedItem {
     /// The item, if it refers to the extent at `bytenr`.
     fn parse(data: &[u8], bytenr: u64) -> Result<Option<SharedItem>> {
-        let head: FileExtentHead = format::read(data)?;
-        if head.typ == TYPE_INLINE {
-            return Ok(None);
-        }
-        let item: FileExtentItem = format::read(data)?;
-        if item.disk_bytenr.get() != bytenr {
-            return Ok(None);
-        }
-        let encoded = u64::from(head.compression != compression::NONE)
-            | u64::from(head.encryption)
-            | u64::from(head.other_encoding.get());
-        Ok(Some(SharedItem {
+        let item = FileExtent::read(data)?.in_extent_at(bytenr);
+        Ok(item.map(|item| SharedItem {
             offset: item.offset.get(),
             num_bytes: item.num_bytes.get(),
-            plain: encoded == 0,
+            plain: !item.head.is_encoded(),
         }))
     }
 

@@ -6,7 +6,7 @@ use super::full::Send;
 use super::path::FsPath;
 use super::proto::{Attr, Command};
 use super::snapshots::Snapshot;
-use crate::format::file_extent::{FileExtentHead, FileExtentItem, TYPE_INLINE};
+use crate::format::file_extent::FileExtent;
 use crate::format::inode::InodeItem;
 use crate::format::{self, item_type, BlockSize, Key};
 use crate::subvol::file_extent::{Extent, Regular};
@@ -98,14 +98,16 @@ impl SourceExtent {
             len,
             disk,
         };
-        let head: FileExtentHead = format::read(data)?;
-        if head.typ == TYPE_INLINE {
-            let len = sectorsize.round_up(head.ram_bytes.get());
-            return Ok(extent(len.ok_or(EUCLEAN)?, None));
+        match FileExtent::read(data)? {
+            FileExtent::Inline { head, .. } => {
+                let len = sectorsize.round_up(head.ram_bytes.get());
+                Ok(extent(len.ok_or(EUCLEAN)?, None))
+            }
+            FileExtent::Regular(item) => {
+                let disk = (item.disk_bytenr.get(), item.offset.get());
+                Ok(extent(item.num_bytes.get(), Some(disk)))
+            }
         }
-        let item: FileExtentItem = format::read(data)?;
-        let disk = (item.disk_bytenr.get(), item.offset.get());
-        Ok(extent(item.num_bytes.get(), Some(disk)))
     }
 }
 

@@ -6,8 +6,8 @@
 //! and looks its key up anew before it follows one of their pointers that may lead to something
 //! else by now.
 
-use crate::format::file_extent::FileExtentItem;
-use crate::format::{self, Key};
+use crate::format::file_extent::FileExtent;
+use crate::format::Key;
 use crate::trans::Reader;
 use crate::tree::cursor::Place;
 use crate::tree::{self, Node, TreeRoot};
@@ -227,8 +227,10 @@ impl Here {
     ///
     /// `EUCLEAN` if it is not a file extent item that refers to one.
     pub(super) fn extent(&self) -> Result<u64> {
-        let item: FileExtentItem = format::read(self.data()?)?;
-        Ok(item.disk_bytenr.get())
+        match FileExtent::read(self.data()?)? {
+            FileExtent::Regular(item) => Ok(item.disk_bytenr.get()),
+            FileExtent::Inline { .. } => Err(EUCLEAN),
+        }
     }
 
     /// Makes addresses in the leaf those of the reader's commit.

@@ -9,6 +9,7 @@ use super::checksum::SECTOR;
 use super::cursor::Here;
 use crate::device::{ChunkMap, ReadIo};
 use crate::format::crc::checksum;
+use crate::format::file_extent::MAX_COMPRESSED;
 use crate::format::{self, compression, item_type, tree_id, BlockSize};
 use crate::subvol::csum;
 use crate::subvol::data::{read_pieces, Checksums, Owner, Piece};
@@ -398,7 +399,7 @@ impl<'a> DataReader<'a> {
     /// The `size` bytes at `at` of what was decompressed last, zeros after its end.
     pub(super) fn plain(&mut self, at: u64, size: u64) -> Result<&[u8]> {
         let end = at.checked_add(size).ok_or(EUCLEAN)?;
-        if end > file_extent::MAX_COMPRESSED {
+        if end > MAX_COMPRESSED {
             return Err(EUCLEAN);
         }
         if end > self.plain.len() as u64 {

@@ -5,8 +5,8 @@ use super::cursor::{Cursor, Here};
 use super::full::Send;
 use super::inode::{mode, Fate};
 use super::proto::{Attr, Command, Version};
-use crate::format::file_extent::{FileExtentHead, FileExtentItem, TYPE_INLINE, TYPE_REG};
-use crate::format::{self, item_type, BlockSize, Key};
+use crate::format::file_extent::{FileExtent, TYPE_INLINE, TYPE_REG};
+use crate::format::{item_type, BlockSize, Key};
 use kernel::prelude::*;
 
 /// The flags of fallocate(2) that make a hole and keep the file's size.
@@ -26,7 +26,8 @@ struct Raw {
 
 impl Raw {
     fn parse(key: &Key, data: &[u8], sectorsize: BlockSize) -> Result<Raw> {
-        let head: FileExtentHead = format::read(data)?;
+        let item = FileExtent::read(data)?;
+        let head = item.head();
         let mut raw = Raw {
             offset: key.offset,
             typ: head.typ,
@@ -35,14 +36,16 @@ impl Raw {
             disk_bytenr: 0,
             extent_offset: 0,
         };
-        if head.typ == TYPE_INLINE {
-            let len = head.ram_bytes.get();
-            raw.len = sectorsize.round_up(len).ok_or(EUCLEAN)?;
-        } else {
-            let item: FileExtentItem = format::read(data)?;
-            raw.len = item.num_bytes.get();
-            raw.disk_bytenr = item.disk_bytenr.get();
-            raw.extent_offset = item.offset.get();
+        match item {
+            FileExtent::Inline { head, .. } => {
+                let len = head.ram_bytes.get();
+                raw.len = sectorsize.round_up(len).ok_or(EUCLEAN)?;
+            }
+            FileExtent::Regular(item) => {
+                raw.len = item.num_bytes.get();
+                raw.disk_bytenr = item.disk_bytenr.get();
+                raw.extent_offset = item.offset.get();
+            }
         }
         Ok(raw)
     }

@@ -2,15 +2,11 @@
 //! File extents: where each part of a file's data is.
 
 use crate::format::file_extent::{
-    compression, FileExtentHead, FileExtentItem, INLINE_HEAD_SIZE, TYPE_INLINE, TYPE_PREALLOC,
-    TYPE_REG,
+    compression, FileExtent, FileExtentItem, MAX_COMPRESSED, TYPE_PREALLOC, TYPE_REG,
 };
-use crate::format::{self, item_type, BlockSize, Key};
+use crate::format::{item_type, BlockSize, Key};
 use crate::tree::{Cursor, Nodes, TreeRoot};
 use kernel::prelude::*;
-
-/// The largest compressed extent, in bytes before and after compression.
-pub const MAX_COMPRESSED: u64 = 128 << 10;
 
 /// A part of a file that lies in an extent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +73,8 @@ impl Extent<'_> {
 ///
 /// `EUCLEAN` for an item that no btrfs writes.
 pub fn parse<'a>(key: &Key, data: &'a [u8], sectorsize: BlockSize) -> Result<Extent<'a>> {
-    let head: FileExtentHead = format::read(data)?;
+    let item = FileExtent::read(data)?;
+    let head = item.head();
     if head.compression > compression::ZSTD
         || head.encryption != 0
         || head.other_encoding.get() != 0
@@ -92,29 +89,27 @@ pub fn parse<'a>(key: &Key, data: &'a [u8], sectorsize: BlockSize) -> Result<Ext
         kind,
     };
     let ram_bytes = head.ram_bytes.get();
-    if head.typ == TYPE_INLINE {
-        let bytes = data.get(INLINE_HEAD_SIZE..).ok_or(EUCLEAN)?;
-        // Old kernels left a wrong ram_bytes after inline truncation; what is stored is what counts
-        // there.
-        let len = if head.compression == compression::NONE {
-            bytes.len() as u64
-        } else {
-            ram_bytes
-        };
-        if key.offset != 0 || len > MAX_COMPRESSED {
-            return Err(EUCLEAN);
-        }
-        return Ok(extent(
-            len,
-            Kind::Inline(Inline {
-                data: bytes,
+    let item = match item {
+        FileExtent::Regular(item) => item,
+        FileExtent::Inline { data, .. } => {
+            // Old kernels left a wrong ram_bytes after inline truncation; the stored size counts
+            // there.
+            let len = if head.compression == compression::NONE {
+                data.len() as u64
+            } else {
+                ram_bytes
+            };
+            if key.offset != 0 || len > MAX_COMPRESSED {
+                return Err(EUCLEAN);
+            }
+            let inline = Inline {
+                data,
                 ram_bytes: len,
                 compression: head.compression,
-            }),
-        ));
-    }
-
-    let item: FileExtentItem = format::read(data)?;
+            };
+            return Ok(extent(len, Kind::Inline(inline)));
+        }
+    };
     let (disk_bytenr, disk_num_bytes) = (item.disk_bytenr.get(), item.disk_num_bytes.get());
     let (offset, len) = (item.offset.get(), item.num_bytes.get());
     let aligned = (disk_bytenr | disk_num_bytes | offset | len) % sectorsize == 0;
@@ -155,8 +150,8 @@ pub fn parse<'a>(key: &Key, data: &'a [u8], sectorsize: BlockSize) -> Result<Ext
 }
 
 /// Calls `each` for the parts of inode `ino` that touch `from..to`, in order and without gaps or
-/// overlaps, until it answers `false`. Holes that have no item are made up; parts are whole, so
-/// that the first may start before `from` and the last may end behind `to`.
+/// overlaps, until it returns `false`. Holes that have no item are made up; parts are whole, so
+/// that the first may start before `from` and the last may end after `to`.
 ///
 /// # Errors
 ///

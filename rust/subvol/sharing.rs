@@ -13,9 +13,9 @@ use super::file_extent::{Extent, Kind};
 use crate::extent::backref::{find_extent, for_each_keyed, FoundExtent};
 use crate::extent::delayed_ref::{RefDelta, RefHead};
 use crate::extent::refs::{CountedRef, RefKind};
-use crate::format::file_extent::{FileExtentHead, FileExtentItem, TYPE_INLINE};
+use crate::format::file_extent::{FileExtent, MAX_COMPRESSED};
 use crate::format::header::MAX_LEVEL;
-use crate::format::{self, item_type, tree_id, Key};
+use crate::format::{item_type, tree_id, Key};
 use crate::trans::View;
 use crate::tree::{Cursor, TreeRoot};
 use kernel::prelude::*;
@@ -187,7 +187,7 @@ impl<'v, V: View> Sharing<'v, V> {
     fn any_path_is_shared(&mut self, known: &Known<'_>, offset: u64) -> Result<bool> {
         // The offset is that of the extent's first byte, which may lie before the file's.
         let mut at = if offset > i64::MAX as u64 { 0 } else { offset };
-        let span = known.num_bytes.max(super::file_extent::MAX_COMPRESSED);
+        let span = known.num_bytes.max(MAX_COMPRESSED);
         loop {
             let mut cursor = Cursor::new(self.view, self.root);
             cursor.seek(&Key::new(self.ino, item_type::EXTENT_DATA, at))?;
@@ -200,7 +200,8 @@ impl<'v, V: View> Sharing<'v, V> {
                 {
                     break None;
                 }
-                if refers(data, known.bytenr, key.offset.wrapping_sub(offset))? {
+                let item = FileExtent::read(data)?.in_extent_at(known.bytenr);
+                if item.is_some_and(|item| item.backref_offset(key.offset) == offset) {
                     break Some(key);
                 }
                 cursor.next()?;
@@ -240,14 +241,4 @@ impl<'v, V: View> Sharing<'v, V> {
     fn has_parents(&self, bytenr: u64) -> Result<bool> {
         Ok(self.find(bytenr)?.is_some_and(|block| block.refs() > 1))
     }
-}
-
-/// Whether a file extent item refers to the extent at `bytenr`, `offset` bytes after its start.
-fn refers(data: &[u8], bytenr: u64, offset: u64) -> Result<bool> {
-    let head: FileExtentHead = format::read(data)?;
-    if head.typ == TYPE_INLINE {
-        return Ok(false);
-    }
-    let item: FileExtentItem = format::read(data)?;
-    Ok(item.disk_bytenr.get() == bytenr && item.offset.get() == offset)
 }
