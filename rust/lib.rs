@@ -43,6 +43,7 @@ pub mod extent;
 pub mod format;
 pub mod log;
 pub mod mount;
+mod number_set;
 pub mod send;
 pub mod sort;
 pub mod space;

@@ -29,6 +29,7 @@ pub mod format;
 mod ioctl;
 pub mod log;
 pub mod mount;
+mod number_set;
 pub mod send;
 pub mod sort;
 pub mod space;

@@ -2,3 +2,4 @@
 //! Back references: which files refer to an extent.
 
 pub mod owners;
+pub mod sharing;

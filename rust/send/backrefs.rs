@@ -8,13 +8,13 @@
 //! key order for the former, and against it for the latter.
 
 use super::lookup::ExtentFinder;
-use super::number_set::NumberSet;
 use super::roots_cache::RootsCache;
 use crate::extent::backref::{all_refs, find_extent};
 use crate::extent::refs::RefKind;
 use crate::format::extent::{ExtentItem, FLAG_DATA};
 use crate::format::file_extent::FileExtent;
 use crate::format::{self, item_type, tree_id, Key};
+use crate::number_set::NumberSet;
 use crate::sort::sort_by;
 use crate::trans::Reader;
 use crate::tree::{Cursor, Node, NodePtr, Nodes, TreeRoot};

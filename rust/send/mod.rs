@@ -40,7 +40,6 @@ mod inode;
 mod inode_state;
 mod lookup;
 mod name_cache;
-mod number_set;
 mod orphan_names;
 mod path;
 mod process_recorded_refs;

@@ -4,9 +4,9 @@
 //! The size and the order of replacement are the C driver's, whose streams depend on them in rare
 //! cases: a name that is remembered is not always the one that would be found now.
 
-use super::number_set::spread;
 use super::path::NameBuf;
 use super::utimes::Dir;
+use crate::number_set::spread;
 use kernel::prelude::*;
 
 /// Names remembered.

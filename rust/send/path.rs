@@ -153,7 +153,7 @@ impl DirCache {
     }
 
     fn slot(ino: u64) -> usize {
-        super::number_set::spread(ino) % DIRS
+        crate::number_set::spread(ino) % DIRS
     }
 
     fn get(&self, ino: u64, progress: u64) -> Option<&Dir> {

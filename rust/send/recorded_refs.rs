@@ -15,7 +15,7 @@
 //!     new a, c      257/c          257/b          a was in both and cancelled out
 //! ```
 
-use super::number_set::spread;
+use crate::number_set::spread;
 use core::ops::Range;
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;

@@ -7,11 +7,11 @@
 
 use super::full::Send;
 use super::inode::mode;
-use super::number_set::NumberSet;
 use super::path::FsPath;
 use super::proto::{Attr, Command};
 use crate::format::inode::InodeItem;
 use crate::format::{item_type, objectid, Key};
+use crate::number_set::NumberSet;
 use crate::subvol::dir::Entries;
 use crate::subvol::inode::names_of_item;
 use kernel::prelude::*;

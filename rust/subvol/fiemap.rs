@@ -5,7 +5,7 @@
 //! committed for it.
 
 use super::file_extent::{self, Extent, Kind, Regular};
-use super::sharing::Sharing;
+use crate::backref::sharing::Sharing;
 use crate::format::BlockSize;
 use crate::space::extent_set::Extent as Range;
 use crate::trans::View;

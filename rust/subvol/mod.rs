@@ -16,7 +16,6 @@ pub mod inode;
 pub mod resolve;
 mod root_ref;
 pub mod scatter;
-pub mod sharing;
 pub mod subvolume;
 pub mod tree_search;
 pub mod write;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Which extents count as shared, against all places of all subvolumes that have them.
 
+use rbtrfs_engine::backref::sharing::Sharing;
 use rbtrfs_engine::format::root::RootItem;
 use rbtrfs_engine::format::{item_type, tree_id, Key};
 use rbtrfs_engine::subvol::file_extent::{self, Extent, Kind};
-use rbtrfs_engine::subvol::sharing::Sharing;
 use rbtrfs_engine::trans::Reader;
 use rbtrfs_engine::volume::{Fs, OpenOptions};
 use rbtrfs_testdev::MemDevice;

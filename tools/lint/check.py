@@ -27,6 +27,7 @@ EXCEPTIONS = {
     ("extent", "trans"): "the extent tree and reference counts are methods of Transaction",
     ("extent", "volume"): "messages name the volume by Fs",
     ("trans", "volume"): "Fs is one struct with the state of all floors",
+    ("subvol", "backref"): "FIEMAP tells what is shared",
     ("backref", "send"): "the walk from a leaf up to its roots is in send/backrefs.rs",
     ("ioctl", "vfs"): "vfs/ still holds what os/ is to offer",
 }

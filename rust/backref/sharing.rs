@@ -9,13 +9,13 @@
 //! In the running transaction, the extent tree is behind: what is queued for it counts as if it
 //! were there.
 
-use super::file_extent::{Extent, Kind};
 use crate::extent::backref::{find_extent, for_each_keyed, FoundExtent};
 use crate::extent::delayed_ref::{RefDelta, RefHead};
 use crate::extent::refs::{CountedRef, RefKind};
 use crate::format::file_extent::{FileExtent, MAX_COMPRESSED};
 use crate::format::header::MAX_LEVEL;
 use crate::format::{item_type, tree_id, Key};
+use crate::subvol::file_extent::{Extent, Kind};
 use crate::trans::View;
 use crate::tree::{Cursor, TreeRoot};
 use kernel::prelude::*;

@@ -4,7 +4,7 @@
 use kernel::prelude::*;
 
 /// Open addressing with linear probing; at most half full, so that a free slot ends every search.
-pub(super) struct NumberSet {
+pub(crate) struct NumberSet {
     /// A power of two of slots, 0 where free.
     slots: KVVec<u64>,
     len: usize,
@@ -14,18 +14,18 @@ pub(super) struct NumberSet {
 const FIRST: usize = 64;
 
 impl NumberSet {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         NumberSet {
             slots: KVVec::new(),
             len: 0,
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    pub(super) fn contains(&self, number: u64) -> bool {
+    pub(crate) fn contains(&self, number: u64) -> bool {
         self.len != 0 && self.find(number).is_ok_and(|(_, found)| found)
     }
 
@@ -34,7 +34,7 @@ impl NumberSet {
     /// # Errors
     ///
     /// `ENOMEM`, and `EINVAL` for 0.
-    pub(super) fn insert(&mut self, number: u64) -> Result<bool> {
+    pub(crate) fn insert(&mut self, number: u64) -> Result<bool> {
         if number == 0 {
             return Err(EINVAL);
         }
@@ -50,7 +50,7 @@ impl NumberSet {
         Ok(true)
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         if self.len == 0 {
             return;
         }
@@ -64,7 +64,7 @@ impl NumberSet {
     }
 
     /// Removes all that `keep` does not want.
-    pub(super) fn retain(&mut self, keep: impl Fn(u64) -> bool) -> Result {
+    pub(crate) fn retain(&mut self, keep: impl Fn(u64) -> bool) -> Result {
         let mut old = core::mem::replace(&mut self.slots, KVVec::new());
         self.len = 0;
         for number in old
@@ -104,7 +104,7 @@ impl NumberSet {
 }
 
 /// Mixes the bits of a number, so that its low bits make a good index.
-pub(super) fn spread(number: u64) -> usize {
+pub(crate) fn spread(number: u64) -> usize {
     // 2^64 divided by the golden ratio.
     (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize
 }
