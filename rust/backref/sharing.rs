@@ -9,13 +9,12 @@
 //! In the running transaction, the extent tree is behind: what is queued for it counts as if it
 //! were there.
 
+use super::data_ref::{DataRef, Items};
 use crate::extent::backref::{find_extent, for_each_keyed, FoundExtent};
 use crate::extent::delayed_ref::{RefDelta, RefHead};
 use crate::extent::refs::{CountedRef, RefKind};
-use crate::format::file_extent::{FileExtent, MAX_COMPRESSED};
 use crate::format::header::MAX_LEVEL;
 use crate::format::{item_type, tree_id, Key};
-use crate::subvol::file_extent::{Extent, Kind};
 use crate::trans::View;
 use crate::tree::{Cursor, TreeRoot};
 use kernel::prelude::*;
@@ -107,18 +106,17 @@ impl<'v, V: View> Sharing<'v, V> {
         })
     }
 
-    /// Whether anything but this place of the file refers to the extent that `part` lies in. Parts
-    /// of one extent that the file has kept after some of it was overwritten count as one place.
+    /// Whether anything but this place of the file refers to the extent at the logical address
+    /// `bytenr` (`btrfs_is_data_extent_shared`). The file has it at `offset`, in bytes, by an item
+    /// of `generation`. Parts of one extent that the file has kept after some of it was overwritten
+    /// count as one place.
     ///
     /// # Errors
     ///
     /// `EUCLEAN` for damaged items of the extent tree, after a line in the log; `ENOMEM`; errors of
     /// reading.
-    pub fn is_shared(&mut self, part: &Extent<'_>) -> Result<bool> {
-        let (Kind::Regular(extent) | Kind::Prealloc(extent)) = part.kind else {
-            return Ok(false);
-        };
-        let Some(known) = self.find(extent.disk_bytenr)? else {
+    pub fn is_shared(&mut self, bytenr: u64, generation: u64, offset: u64) -> Result<bool> {
+        let Some(known) = self.find(bytenr)? else {
             return Ok(false);
         };
         let (kind, count) = match self.direct(&known)? {
@@ -126,20 +124,17 @@ impl<'v, V: View> Sharing<'v, V> {
             Direct::Several => return Ok(true),
             Direct::One(kind, count) => (kind, count),
         };
-        let offset = match kind {
-            RefKind::Data { root, ino, offset } if (root, ino) == (self.root.id, self.ino) => {
-                Some(offset)
-            }
-            RefKind::Data { .. } => return Ok(true),
-            _ => None,
-        };
+        let data_ref = DataRef::of(&kind);
+        if data_ref.is_some_and(|of| (of.root, of.ino) != (self.root.id, self.ino)) {
+            return Ok(true);
+        }
         // A snapshot shares only what was there when it was taken.
-        if part.generation > self.last_snapshot {
+        if generation > self.last_snapshot {
             return Ok(false);
         }
-        match offset {
-            Some(offset) if count > 1 => self.any_path_is_shared(&known, offset),
-            _ => self.path_is_shared(&Key::new(self.ino, item_type::EXTENT_DATA, part.offset)),
+        match data_ref {
+            Some(data_ref) if count > 1 => self.any_path_is_shared(&known, &data_ref),
+            _ => self.path_is_shared(&Key::new(self.ino, item_type::EXTENT_DATA, offset)),
         }
     }
 
@@ -182,41 +177,17 @@ impl<'v, V: View> Sharing<'v, V> {
         Ok(direct)
     }
 
-    /// Whether one of the paths to the items is shared that a reference with this offset stands
-    /// for.
-    fn any_path_is_shared(&mut self, known: &Known<'_>, offset: u64) -> Result<bool> {
-        // The offset is that of the extent's first byte, which may lie before the file's.
-        let mut at = if offset > i64::MAX as u64 { 0 } else { offset };
-        let span = known.num_bytes.max(MAX_COMPRESSED);
-        loop {
-            let mut cursor = Cursor::new(self.view, self.root);
-            cursor.seek(&Key::new(self.ino, item_type::EXTENT_DATA, at))?;
-            let next = loop {
-                let Some((key, data)) = cursor.item() else {
-                    break None;
-                };
-                if !key.is(self.ino, item_type::EXTENT_DATA)
-                    || key.offset.wrapping_sub(offset) >= span
-                {
-                    break None;
-                }
-                let item = FileExtent::read(data)?.in_extent_at(known.bytenr);
-                if item.is_some_and(|item| item.backref_offset(key.offset) == offset) {
-                    break Some(key);
-                }
-                cursor.next()?;
-            };
-            let Some(key) = next else {
-                return Ok(false);
-            };
-            if self.path_is_shared(&key)? {
+    /// Whether one of the paths to the items is shared that a reference stands for.
+    fn any_path_is_shared(&mut self, known: &Known<'_>, data_ref: &DataRef) -> Result<bool> {
+        let extent = (known.bytenr, known.num_bytes);
+        let first = data_ref.first_key();
+        let mut items = Items::new(self.view, self.root, *data_ref, extent, &first)?;
+        while let Some(found) = items.next(|_| true)? {
+            if self.path_is_shared(&found.key)? {
                 return Ok(true);
             }
-            match key.offset.checked_add(1) {
-                Some(after) => at = after,
-                None => return Ok(false),
-            }
         }
+        Ok(false)
     }
 
     /// Whether a block on the way to the item with this key has several parents.

@@ -8,13 +8,14 @@
 //! ([`Seeds::paths`]).
 
 use super::drop_progress;
+use crate::backref::tree_block::{descend, read_block};
 use crate::extent::backref::{all_refs, find_extent};
 use crate::extent::refs::{CountedRef, RefKind};
 use crate::format::extent::FLAG_FULL_BACKREF;
 use crate::format::{tree_id, Key};
 use crate::fs_err;
 use crate::trans::transaction::Transaction;
-use crate::tree::{EditContext, NodePtr, Nodes, TreeRoot};
+use crate::tree::{EditContext, NodePtr};
 use core::cell::Cell;
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
@@ -105,49 +106,6 @@ impl Default for Seeds {
     fn default() -> Self {
         Seeds::new()
     }
-}
-
-/// Reads a block that is known by its address alone.
-///
-/// # Errors
-///
-/// Those of reading nodes.
-pub fn read_block<S: Nodes>(
-    nodes: &S,
-    bytenr: u64,
-    level: u8,
-    generation: u64,
-) -> Result<S::Ref<'_>> {
-    nodes.node(&NodePtr {
-        bytenr,
-        generation,
-        level,
-        tree: 0,
-        first_key: None,
-    })
-}
-
-/// Walks from `root` to the block at `level` on the path of `key`.
-///
-/// # Errors
-///
-/// `ENOENT` if the tree is not that high; those of reading nodes.
-pub fn descend<'s, S: Nodes>(
-    nodes: &'s S,
-    root: &TreeRoot,
-    key: &Key,
-    level: u8,
-) -> Result<S::Ref<'s>> {
-    if root.level < level {
-        return Err(ENOENT);
-    }
-    let mut node = nodes.node(&NodePtr::from(*root))?;
-    while node.level() > level {
-        let slot = node.child_slot(key);
-        let child = node.child_ptr(slot, root.id).ok_or(EUCLEAN)?;
-        node = nodes.node(&child)?;
-    }
-    Ok(node)
 }
 
 impl BackrefCache {

@@ -4,11 +4,13 @@
 use super::backref_cache::{BackrefCache, Seeds};
 use super::copy::Copies;
 use super::drop_progress;
+use crate::backref::data_ref::{DataRef, Items};
+use crate::backref::tree_block::read_block;
 use crate::device::WriteIo;
 use crate::extent::backref::{all_refs, FoundExtent};
 use crate::extent::csum_tree;
 use crate::extent::refs::{CountedRef, RefKind};
-use crate::format::file_extent::{FileExtent, FileExtentItem, MAX_COMPRESSED};
+use crate::format::file_extent::{FileExtent, FileExtentItem};
 use crate::format::{item_type, tree_id, Key};
 use crate::fs_err;
 use crate::subvol::csum;
@@ -16,7 +18,7 @@ use crate::subvol::data::{read_pieces, Checksums, Owner, Piece};
 use crate::trans::reader::Reader;
 use crate::trans::transaction::Transaction;
 use crate::tree::edit;
-use crate::tree::{Cursor, EditContext, TreeRoot};
+use crate::tree::{EditContext, TreeRoot};
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
 
@@ -131,42 +133,26 @@ impl DataRelocation {
         found: &FoundExtent,
         seeds: &mut Seeds,
     ) -> Result {
-        let span = found.num_bytes.max(MAX_COMPRESSED);
-        // The extent's first byte may lie before the file's: its offset is then negative.
-        let first = if (data_ref.offset as i64) < 0 {
-            0
-        } else {
-            data_ref.offset
-        };
-        let mut from = Key::new(data_ref.ino, item_type::EXTENT_DATA, first);
+        let mut from = data_ref.first_key();
         let is_fs_tree = tree_id::is_fs_tree(data_ref.root);
         if is_fs_tree {
             if let Some(progress) = drop_progress::read(trans, data_ref.root)? {
                 from = from.max(progress.key);
             }
         }
-        let mut cursor = Cursor::new(trans, tree);
-        cursor.seek(&from)?;
-        while let Some((key, data)) = cursor.item() {
-            let into = key.offset.wrapping_sub(data_ref.offset);
-            if !key.is(data_ref.ino, item_type::EXTENT_DATA) || into >= span {
-                break;
+        let extent = (found.bytenr(), found.num_bytes);
+        let mut items = Items::new(trans, tree, *data_ref, extent, &from)?;
+        while let Some(item) = items.next(|_| true)? {
+            if is_fs_tree {
+                seeds.add(0, item.leaf)?;
+            } else {
+                let patch = Patch {
+                    tree: data_ref.root,
+                    key: item.key,
+                    from: found.bytenr(),
+                };
+                self.patches.push(patch, GFP_KERNEL)?;
             }
-            let item = FileExtent::read(data)?.in_extent_at(found.bytenr());
-            if item.is_some_and(|item| item.offset.get() == into) {
-                if is_fs_tree {
-                    let leaf = cursor.node_at(0).ok_or(EUCLEAN)?.bytenr();
-                    seeds.add(0, leaf)?;
-                } else {
-                    let patch = Patch {
-                        tree: data_ref.root,
-                        key,
-                        from: found.bytenr(),
-                    };
-                    self.patches.push(patch, GFP_KERNEL)?;
-                }
-            }
-            cursor.next()?;
         }
         Ok(())
     }
@@ -194,7 +180,7 @@ impl DataRelocation {
             if level != 0 {
                 break;
             }
-            let leaf = super::backref_cache::read_block(trans, bytenr, level, block.generation)?;
+            let leaf = read_block(trans, bytenr, level, block.generation)?;
             for slot in 0..leaf.nritems() as usize {
                 let (key, data) = leaf.item(slot).ok_or(EUCLEAN)?;
                 if key.typ != item_type::EXTENT_DATA {
@@ -277,14 +263,6 @@ impl Default for DataRelocation {
     fn default() -> Self {
         DataRelocation::new()
     }
-}
-
-/// Who a data reference names.
-struct DataRef {
-    root: u64,
-    ino: u64,
-    /// The file offset of the extent's first byte, modulo 2^64.
-    offset: u64,
 }
 
 fn copy_extent(

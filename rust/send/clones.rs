@@ -4,9 +4,9 @@
 //! Sources are the subvolume being sent, as far as it has been sent, and those that the caller says
 //! the receiver has. Which of several candidates is taken decides what the stream looks like, and
 //! follows the C driver: the first that covers the whole extent, in the order in which
-//! [`super::backrefs`] finds them, or else the largest.
+//! [`super::clone_candidates`] finds them, or else the largest.
 
-use super::backrefs::{Candidate, Candidates, Walk};
+use super::clone_candidates::{Candidates, Search};
 use super::cursor::Here;
 use super::full::Send;
 use super::lookup::{ExtentFinder, Finder};
@@ -14,6 +14,8 @@ use super::path::{is_name, push_name, FsPath};
 use super::read_ahead;
 use super::roots_cache::RootsCache;
 use super::{Sendable, Snapshot};
+use crate::backref::data_ref::DataRef;
+use crate::backref::leaves::Place;
 use crate::format::{compression, item_type, objectid, Key};
 use crate::fs_warn;
 use crate::subvol::file_extent::{Extent, Regular};
@@ -33,7 +35,7 @@ pub(super) struct Source<'a> {
     pub(super) ctransid: u64,
     pub(super) finder: Finder<'a>,
     /// The best that was found in it for the current extent.
-    pub(super) best: Option<Candidate>,
+    pub(super) best: Option<Place>,
 }
 
 /// Everything that the current send may clone from.
@@ -101,7 +103,7 @@ impl Candidates for Judge<'_, '_> {
         self.sources.binary_search_by(by_id).is_ok()
     }
 
-    fn offer(&mut self, root: u64, candidate: &Candidate) -> bool {
+    fn offer(&mut self, root: u64, candidate: &Place) -> bool {
         let by_id = |source: &Source<'_>| source.root.id.cmp(&root);
         let Ok(at) = self.sources.binary_search_by(by_id) else {
             return false;
@@ -126,10 +128,12 @@ impl Candidates for Judge<'_, '_> {
         candidate.num_bytes >= self.len
     }
 
-    fn is_own(&self, root: u64, ino: u64, offset: u64, own: (u64, u64)) -> bool {
+    fn is_own(&self, data_ref: &DataRef, own: (u64, u64)) -> bool {
         // With other sources about, the subvolume's own reference may lead to them, if they share
         // its leaf.
-        self.sources.len() == 1 && ino == self.ino && (root, offset) == own
+        self.sources.len() == 1
+            && data_ref.ino == self.ino
+            && (data_ref.root, data_ref.offset) == own
     }
 
     fn alone(&self) -> bool {
@@ -190,7 +194,7 @@ impl Send<'_> {
             len: extent.len.min(left),
             next_write: inode.next_write,
         };
-        let mut walk = Walk {
+        let mut search = Search {
             reader,
             extents: &mut clones.extents,
             cache: &mut clones.cache,
@@ -204,7 +208,7 @@ impl Send<'_> {
                 extent.offset.wrapping_sub(regular.extent_offset),
             ),
         };
-        match walk.run(&mut judge) {
+        match search.run(&mut judge) {
             Ok(()) => {}
             Err(error) if error == ENOMEM || error == EINTR => return Err(error),
             Err(error) => {

@@ -22,8 +22,8 @@
 //! functions that it calls if these were inlined into it, so that some of them are marked not to
 //! be.
 
-pub(crate) mod backrefs;
-mod checksum;
+pub(crate) mod checksum;
+mod clone_candidates;
 mod clone_range;
 mod clones;
 mod compare;

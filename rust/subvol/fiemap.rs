@@ -149,7 +149,7 @@ pub fn part(
         }
         match Mapped::of(extent, sectorsize) {
             Some(mut mapped) => {
-                mapped.shared = sharing && shared.is_shared(extent)?;
+                mapped.shared = sharing && is_shared(&mut shared, extent)?;
                 next = mapped.end();
                 if mapped.content == Content::Preallocated {
                     // Behind `until`, nobody knows what is dirty.
@@ -170,6 +170,16 @@ pub fn part(
         extents,
         next: (next < u64::MAX).then_some(next),
     })
+}
+
+/// Whether anything else refers to the extent of a part.
+fn is_shared<V: View>(sharing: &mut Sharing<'_, V>, part: &Extent<'_>) -> Result<bool> {
+    match part.kind {
+        Kind::Regular(extent) | Kind::Prealloc(extent) => {
+            sharing.is_shared(extent.disk_bytenr, part.generation, part.offset)
+        }
+        _ => Ok(false),
+    }
 }
 
 /// Adds what is dirty in a range that reads as zeros from disk, and what there is of `mapped`

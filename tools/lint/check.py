@@ -17,7 +17,7 @@ WIDTH = 100
 
 # From the bottom to the top. A folder of rust/ imports from itself and from those before it.
 FLOORS = ["format", "device", "tree", "state", "mount", "space", "extent", "trans", "volume",
-          "subvol", "backref", "log", "send", "balance", "os", "ioctl", "vfs"]
+          "backref", "subvol", "log", "send", "balance", "os", "ioctl", "vfs"]
 
 # (importing folder, imported folder): why it is so.
 EXCEPTIONS = {
@@ -27,8 +27,6 @@ EXCEPTIONS = {
     ("extent", "trans"): "the extent tree and reference counts are methods of Transaction",
     ("extent", "volume"): "messages name the volume by Fs",
     ("trans", "volume"): "Fs is one struct with the state of all floors",
-    ("subvol", "backref"): "FIEMAP tells what is shared",
-    ("backref", "send"): "the walk from a leaf up to its roots is in send/backrefs.rs",
     ("ioctl", "vfs"): "vfs/ still holds what os/ is to offer",
 }
 
