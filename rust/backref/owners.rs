@@ -47,7 +47,7 @@ pub fn for_each_owner(
     let position = (!whole_extent).then(|| logical.wrapping_sub(extent.bytenr()));
     let leaves = leaves_of(reader, &extent, position, &mut Subvolumes)?;
     for leaf in leaves.iter().flatten() {
-        let roots = roots_of(reader, leaf.bytenr, 1024)?;
+        let roots = roots_of(reader, leaf.bytenr, u64::MAX)?;
         for root in roots.iter().copied().filter(|id| tree_id::is_fs_tree(*id)) {
             for place in leaf.places.iter() {
                 each(Owner {

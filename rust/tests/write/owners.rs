@@ -3,11 +3,12 @@
 //! it.
 
 use crate::files::*;
-use crate::subvolumes::snap;
+use crate::subvolumes::{snap, subvolume};
 use crate::support::*;
 use rbtrfs_engine::backref::owners::for_each_owner;
 use rbtrfs_engine::format::tree_id;
 use rbtrfs_engine::subvol::fiemap::{part, Content};
+use rbtrfs_engine::subvol::subvolume::{snapshot, NewSnapshot};
 use rbtrfs_engine::subvol::write::{clone_range, punch, CloneRange, InodeId};
 use rbtrfs_engine::volume::Fs;
 use std::vec::Vec;
@@ -102,4 +103,39 @@ fn the_newest_subvolume_and_the_last_place_come_first() {
     assert_eq!(owners(&fs, id, second, false), expected);
     expected.push((tree_id::FS, EXTENT + SECTOR));
     assert_eq!(owners(&fs, id, second, true), expected);
+}
+
+/// A send does not look for clones among more than 1024 references; that limit is not one of this
+/// question.
+#[test]
+fn every_one_of_many_snapshots_is_found() {
+    const SNAPSHOTS: u32 = 1100;
+    let scratch = Scratch::new("write-owners-many");
+    let device = share(make_small(&scratch, &[]));
+    let fs = open(&device).unwrap();
+    let subvolume = subvolume(&fs, "many", 1).unwrap();
+    let mut id = subvolume;
+    for n in 0..200 {
+        id = file(&fs, subvolume, &format!("file-{n}")).unwrap();
+    }
+    write(&fs, id, 0, &pattern(EXTENT as usize, 1), EXTENT).unwrap();
+    let logical = address(&fs, id, 0);
+    let mut expected = std::vec![(id.tree, 0)];
+    for n in 0..SNAPSHOTS {
+        let mut uuid = [2; 16];
+        uuid[..4].copy_from_slice(&n.to_le_bytes());
+        let new = NewSnapshot {
+            uuid,
+            read_only: true,
+            now: now(),
+        };
+        let name = format!("snapshot-{n}");
+        let made = snapshot(&fs, id.tree, ROOT, name.as_bytes(), &new).unwrap();
+        expected.push((made.tree, 0));
+    }
+    let mut found = owners(&fs, id, logical, false);
+    // The leaf is not a root, so that the snapshots are references of it and not of the extent.
+    assert!(fs.reader().unwrap().root(id.tree).unwrap().level > 0);
+    found.sort_unstable();
+    assert_eq!(found, expected);
 }
