@@ -31,6 +31,7 @@
 #include <linux/statfs.h>
 #include <linux/sysfs.h>
 #include <linux/workqueue.h>
+#include <linux/writeback.h>
 #include <linux/xattr.h>
 #include <linux/zlib.h>
 #include <linux/zstd.h>
@@ -163,6 +164,7 @@ bool rbtrfs_kattr_has_fsx(const struct file_kattr *attr);
 int rbtrfs_finish_tmpfile(struct file *file, int error);
 void rbtrfs_acl_release(struct posix_acl *acl);
 void rbtrfs_sb_lock_shared(struct super_block *sb);
+bool rbtrfs_sb_try_lock_shared(struct super_block *sb);
 void rbtrfs_sb_unlock_shared(struct super_block *sb);
 void rbtrfs_sb_unlock(struct super_block *sb);
 bool rbtrfs_inode_generic_drop(struct inode *inode);

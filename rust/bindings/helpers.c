@@ -728,6 +728,11 @@ void rbtrfs_sb_lock_shared(struct super_block *sb)
 	down_read(&sb->s_umount);
 }
 
+bool rbtrfs_sb_try_lock_shared(struct super_block *sb)
+{
+	return down_read_trylock(&sb->s_umount);
+}
+
 void rbtrfs_sb_unlock_shared(struct super_block *sb)
 {
 	up_read(&sb->s_umount);

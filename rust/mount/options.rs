@@ -103,6 +103,8 @@ pub struct Settings {
     pub acl: bool,
     /// Writes are ordered by flushing the device's cache.
     pub barrier: bool,
+    /// A commit has the data that was dirty in the page cache when it was asked for, or came due.
+    pub flush_on_commit: bool,
     /// How long changes may wait for a commit, in seconds.
     pub commit_interval: u32,
     /// A balance that the mount finds stays paused.
@@ -126,6 +128,7 @@ impl Default for Settings {
         Self {
             acl: true,
             barrier: true,
+            flush_on_commit: false,
             commit_interval: COMMIT_INTERVAL,
             skip_balance: false,
             user_subvol_rm_allowed: false,

@@ -32,6 +32,9 @@ impl fmt::Display for Shown {
             f.write_str(if n == 0 { ",rescue=" } else { ":" })?;
             f.write_str(name)?;
         }
+        if settings.flush_on_commit {
+            f.write_str(",flushoncommit")?;
+        }
         if !settings.acl {
             f.write_str(",noacl")?;
         }

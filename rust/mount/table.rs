@@ -118,7 +118,13 @@ pub static PARAMETERS: [Parameter; 35] = [
         b"fatal_errors",
         Takes::OneOf(&[(b"panic", |_, _| Ok(())), (b"bug", |_, _| Ok(()))]),
     ),
-    option(b"flushoncommit", Takes::FlagOrNo(flush_on_commit)),
+    option(
+        b"flushoncommit",
+        Takes::FlagOrNo(|settings, on, _| {
+            settings.flush_on_commit = on;
+            Ok(())
+        }),
+    ),
     hint(b"max_inline", Takes::Text(max_inline)),
     hint(b"metadata_ratio", HINT_NUMBER),
     option(
@@ -269,20 +275,6 @@ fn compress(_: &mut MountOptions, text: &[u8], log: &mut Log<'_>) -> Result {
 /// Notes a device.
 fn device(options: &mut MountOptions, path: &[u8], _: &mut Log<'_>) -> Result {
     Ok(options.devices.push(owned(path)?, GFP_KERNEL)?)
-}
-
-/// Commits do not write what is only in the page cache, as memory reclaim causes some of them.
-fn flush_on_commit(_: &mut Settings, on: bool, log: &mut Log<'_>) -> Result {
-    if !on {
-        return Ok(());
-    }
-    log(
-        Level::Error,
-        fmt!(
-            "'flushoncommit' is not supported: commits do not write file data that is still cached"
-        ),
-    );
-    Err(EINVAL)
 }
 
 /// Checks a size. Files of up to 2048 bytes are kept in the tree, whatever it is.

@@ -145,12 +145,7 @@ fn what_is_refused() {
             "Bad value for 'send_balance'",
             "Unknown parameter",
         ),
-        // What this driver cannot do.
-        (
-            "flushoncommit",
-            "'flushoncommit' is not supported: commits do not write file data that is still cached",
-            "taken",
-        ),
+        // Where the C driver takes what is no number for 0.
         ("max_inline=x", "Bad value for 'max_inline'", "taken as 0"),
     ] {
         let refused = mount(options, false, WITHOUT);
@@ -236,6 +231,8 @@ fn what_is_taken() {
             "datacow,nodatacow,datasum,nodatasum,autodefrag,noautodefrag,noflushoncommit",
             "",
         ),
+        ("flushoncommit", ",flushoncommit"),
+        ("flushoncommit,noflushoncommit", ""),
         ("discard,nodiscard,discard=sync,discard=async", ""),
         ("fatal_errors=panic,fatal_errors=bug", ""),
         (
@@ -250,7 +247,7 @@ fn what_is_taken() {
     ] {
         let (in_force, messages) = shown.split_at(shown.find(';').unwrap_or(shown.len()));
         let (before, after) = match in_force {
-            ",nobarrier,noacl" => (in_force, ""),
+            ",nobarrier,noacl" | ",flushoncommit" => (in_force, ""),
             _ => ("", in_force),
         };
         let shown = format!("{before},nospace_cache{after}{messages}");

@@ -19,6 +19,7 @@ mod anon_dev;
 mod attributes;
 mod balance_resume;
 mod bdev;
+mod before_commit;
 mod cleaner;
 mod committer;
 mod control_device;

@@ -15,8 +15,6 @@ use super::iget;
 use super::inode::Inode;
 use super::super_block::SuperBlock;
 use crate::bindings;
-use crate::volume::BeforeCommit;
-use core::ptr::NonNull;
 use kernel::prelude::*;
 use kernel::sync::atomic::{Full, Relaxed};
 use kernel::sync::{new_mutex, Mutex};
@@ -120,42 +118,22 @@ fn write_back(inode: &Inode) {
     }
 }
 
-/// Writes the replaced files of a superblock back before each commit.
-pub(super) struct WriteBackReplaced(NonNull<SuperBlock>);
-
-// SAFETY: Superblocks are made to be used from every thread.
-unsafe impl Send for WriteBackReplaced {}
-// SAFETY: As above.
-unsafe impl Sync for WriteBackReplaced {}
-
-impl WriteBackReplaced {
-    /// # Safety
-    ///
-    /// The value returned is no longer used when the superblock's inodes are evicted.
-    pub(super) unsafe fn new(sb: &SuperBlock) -> Self {
-        Self(NonNull::from(sb))
-    }
-}
-
-impl BeforeCommit for WriteBackReplaced {
-    fn write_back(&self) {
-        // SAFETY: By the contract of `new`.
-        let sb = unsafe { self.0.as_ref() };
-        for (tree, ino) in sb.volume().replaced().take() {
-            let Some(inode) = iget::find(sb, tree, ino) else {
-                // It left memory, which it does not with dirty data.
-                continue;
-            };
-            let state = &inode.info().replacing;
-            // Before the data: what is truncated from here on is noted anew.
-            state.xchg(NONE, Full);
-            let is_empty = inode.size() == 0;
-            write_back(&inode);
-            if is_empty {
-                // It is still without contents: what is written next is to be closed and committed
-                // as before.
-                emptied(&inode);
-            }
+/// Writes back the files of a volume that are being replaced, and waits for them.
+pub(super) fn write_back_replaced(sb: &SuperBlock) {
+    for (tree, ino) in sb.volume().replaced().take() {
+        let Some(inode) = iget::find(sb, tree, ino) else {
+            // It left memory, which it does not with dirty data.
+            continue;
+        };
+        let state = &inode.info().replacing;
+        // Before the data: what is truncated from here on is noted anew.
+        state.xchg(NONE, Full);
+        let is_empty = inode.size() == 0;
+        write_back(&inode);
+        if is_empty {
+            // It is still without contents: what is written next is to be closed and committed
+            // as before.
+            emptied(&inode);
         }
     }
 }

@@ -8,13 +8,14 @@
 use super::anon_dev::AnonDev;
 use super::balance_resume::BalanceResume;
 use super::bdev::Bdev;
+use super::before_commit::PageCache;
 use super::cleaner::Cleaner;
 use super::committer::Committer;
 use super::filesystem::Filesystem;
 use super::iget::iget;
 use super::inode::{self, Inode, ROOT_DIR};
 use super::mount_options::open_options;
-use super::replace::{Replaced, WriteBackReplaced};
+use super::replace::Replaced;
 use super::shrinker::Shrinker;
 use super::subvolume::Subvolumes;
 use super::table::Table;
@@ -366,7 +367,7 @@ pub(super) unsafe fn fill(
         }
     }
     // SAFETY: `kill` takes it back before the inodes are evicted.
-    let before_commit = unsafe { WriteBackReplaced::new(sb) };
+    let before_commit = unsafe { PageCache::new(sb) };
     fs.set_before_commit(Some(Arc::new(before_commit, GFP_KERNEL)?));
     if !sb.is_read_only() {
         sb.volume().renew_free_space_tree()?;

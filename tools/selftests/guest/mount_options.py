@@ -63,13 +63,8 @@ CASES = [
     ("compress=zstd:3,ssd,discard=async,noatime,autodefrag,commit=120,thread_pool=4", "ok", None),
     ("compress-force=zlib,nodatacow,nodatasum,nossd,nodiscard,notreelog,max_inline=0", "ok", None),
     ("compress=lzo,ssd_spread,metadata_ratio=2,enospc_debug,user_subvol_rm_allowed,skip_balance", "ok", None),
+    ("flushoncommit", "ok", None),
     ("fatal_errors=panic,subvolid=0,subvol=/,acl,barrier,datacow,datasum,noflushoncommit", "ok", None),
-    # What this driver cannot do.
-    (
-        "flushoncommit",
-        "ok",
-        "EINVAL btrfs: 'flushoncommit' is not supported: commits do not write file data that is still cached",
-    ),
 ]
 
 # On a mounted volume: the same options, and what /proc/mounts has of them then.
@@ -78,6 +73,8 @@ REMOUNTS = [
     ("user_subvol_rm_allowed", "ok", None, ["commit=2", "user_subvol_rm_allowed"]),
     ("noacl,nobarrier", "ok", None, ["commit=2", "user_subvol_rm_allowed", "noacl", "nobarrier"]),
     ("barrier,acl,commit=0", "ok", None, ["user_subvol_rm_allowed"]),
+    ("flushoncommit", "ok", None, ["user_subvol_rm_allowed", "flushoncommit"]),
+    ("noflushoncommit", "ok", None, ["user_subvol_rm_allowed"]),
     ("skip_balance", "ok", None, ["user_subvol_rm_allowed", "skip_balance"]),
     ("compress=foo", "EINVAL", "EINVAL btrfs: failed to parse compression option 'foo'", ["user_subvol_rm_allowed"]),
     ("foo", "EINVAL btrfs: Unknown parameter 'foo'", None, ["user_subvol_rm_allowed"]),

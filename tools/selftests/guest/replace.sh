@@ -70,7 +70,29 @@ start() {
 	head -c 300000 /dev/zero | tr '\0' o >"$MNT/large" && sync -f "$MNT"
 }
 
-plan 9
+# New files, written after the last commit and never synced, are in the commits that are due.
+flush_on_commit() {
+	local before n
+	start 1,flushoncommit && exec 8>"$MNT/new" && head -c 3000000 /dev/zero | tr '\0' n >&8 || return
+	head -c 2000 /dev/zero | tr '\0' n >"$MNT/small"
+	before=$(commits)
+	for n in $(seq 100); do
+		[ "$(commits)" -lt $((before + 2)) ] || break
+		sleep 0.1
+		touch "$MNT"
+	done
+	cut_power && exec 8>&- && umount "$MNT" && mount -o ro "$DISK2" "$MNT" || return
+	check_text "$MNT/new" 3000000 && check_text "$MNT/small" 2000 && umount "$MNT" && check_volume "$DISK2"
+}
+
+commits() { sed -n 's/^commits //p' /sys/fs/btrfs/*-*/commit_stats; }
+
+# A file of so many letters n.
+check_text() {
+	[ "$(tr -d n <"$1" | wc -c) $(wc -c <"$1")" = "0 $2" ] || { echo "$1: $(stat -c %s "$1") bytes, expected $2" && return 1; }
+}
+
+plan 10
 load_rbtrfs
 check "a volume with files" start 300
 check "files that are closed, and another's fsync" closed
@@ -84,4 +106,5 @@ check "the volume again, with frequent commits" start 1
 check "files that are open or mapped, and a commit that is due" in_use due "$DISK1" "$DISK2"
 umount "$MNT"
 check "leave the old or the new after a power cut" old_or_new open mapped renamed
+check "flushoncommit has all data in a commit that is due" flush_on_commit
 finish
