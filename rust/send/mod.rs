@@ -9,7 +9,7 @@
 //!
 //! `full` walks the items; `inode`, `refs`, `xattrs` and `extents` turn them into commands, which
 //! `stream` encodes and batches. `path` and `orphan_names` know what things are called at the point
-//! that the stream has reached. `clones` and `backrefs` find data that the receiver has already.
+//! that the stream has reached. `clones` and `clone_candidates` find data that the receiver has already.
 //! `data` reads and verifies the rest.
 //!
 //! With a parent, `compare` finds what differs from it, which `read_ahead` has read by then, and
