@@ -23,7 +23,7 @@
 //! * [`sharing`]: whether anything else has an extent of a file, for `FIEMAP`
 //!   (`btrfs_is_data_extent_shared`).
 //!
-//! A send looks for clones with `leaves` and `tree_block` (`send/clone_candidates.rs`).
+//! A send looks for clones with `leaves` and `tree_block` (`send/data/clone_candidates.rs`).
 //! Relocation has to know all ancestors of a block with their references, and proves each of them
 //! before it moves anything; that walk is in `balance/backref_cache.rs` and uses the same steps.
 

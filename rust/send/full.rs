@@ -2,18 +2,18 @@
 //! The full send: one walk over the subvolume's items in key order, each handed to what knows its
 //! type.
 
-use super::clones::CloneSources;
 use super::cursor::{Cursor, Here};
-use super::data::DataReader;
-use super::delayed_rmdir::DelayedRmdirs;
-use super::dir_moves::DirMoves;
+use super::data::clones::CloneSources;
+use super::data::reader::DataReader;
 use super::inode::Current;
 use super::lookup::Finder;
-use super::name_cache::NameCache;
-use super::orphan_names::OrphanNames;
-use super::path::{DirCache, FsPath};
-use super::recorded_refs::RecordedRefs;
-use super::refs::EarlyDirs;
+use super::names::delayed_rmdir::DelayedRmdirs;
+use super::names::dir_moves::DirMoves;
+use super::names::name_cache::NameCache;
+use super::names::orphan_names::OrphanNames;
+use super::names::path::{DirCache, FsPath};
+use super::names::recorded_refs::RecordedRefs;
+use super::names::refs::EarlyDirs;
 use super::snapshots::Parent;
 use super::stream::Stream;
 use super::utimes::Utimes;

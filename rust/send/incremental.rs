@@ -6,7 +6,7 @@ use super::compare::{Change, Compare};
 use super::cursor::{Cursor, Here};
 use super::full::Send;
 use super::inode::{mode, Current, Fate};
-use super::recorded_refs::Side;
+use super::names::recorded_refs::Side;
 use super::snapshots::Snapshot;
 use crate::format::inode::InodeItem;
 use crate::format::{self, item_type, objectid, Key};

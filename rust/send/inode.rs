@@ -289,7 +289,7 @@ impl Send<'_> {
             return Err(EINVAL);
         };
         let (ino, generation) = (inode.ino, inode.generation());
-        let mut path = core::mem::replace(&mut self.path, super::path::FsPath::empty());
+        let mut path = core::mem::replace(&mut self.path, super::names::path::FsPath::empty());
         let result = match self.parent {
             Some(_) => self.build_cur_path(ino, generation, &mut path),
             None => self.path_of(ino, &mut path).map(|_| ()),
@@ -328,7 +328,8 @@ impl Send<'_> {
                 send_utimes(&mut self.stream, self.path.as_bytes(), &item)
             }
             _ => {
-                let mut path = core::mem::replace(&mut self.other, super::path::FsPath::empty());
+                let mut path =
+                    core::mem::replace(&mut self.other, super::names::path::FsPath::empty());
                 let item = self.path_and_item(dir, &mut path);
                 self.other = path;
                 send_utimes(&mut self.stream, self.other.as_bytes(), &item?)
@@ -339,7 +340,7 @@ impl Send<'_> {
     fn path_and_item(
         &mut self,
         (ino, generation): super::utimes::Dir,
-        path: &mut super::path::FsPath,
+        path: &mut super::names::path::FsPath,
     ) -> Result<InodeItem> {
         if self.parent.is_none() {
             self.path_of_dir(ino, path)?;

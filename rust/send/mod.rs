@@ -7,47 +7,24 @@
 //! directory's times come when, what is cloned from where) is a rule of the format in all but name;
 //! where a file follows such a rule it says so.
 //!
-//! `full` walks the items; `inode`, `refs`, `xattrs` and `extents` turn them into commands, which
-//! `stream` encodes and batches. `path` and `orphan_names` know what things are called at the point
-//! that the stream has reached. `clones` and `clone_candidates` find data that the receiver has already.
-//! `data` reads and verifies the rest.
-//!
-//! With a parent, `compare` finds what differs from it, which `read_ahead` has read by then, and
-//! `incremental` hands that out. `recorded_refs` gathers the names that an inode gained and lost,
-//! and `process_recorded_refs` sends them; `inode_state` and `current_path` know what is at the
-//! receiver by then and what it is called there, `dir_moves` and `delayed_rmdir` what has to wait.
-//! `holes` tells data that changed from data that did not.
+//! `full` walks the items; `inode`, `names`, `xattrs` and `data` turn them into commands, which
+//! `stream` encodes and batches. With a parent, `compare` finds what differs from it, which
+//! `read_ahead` has read by then, and `incremental` hands that out.
 //!
 //! A kernel's stack is small: names and items that a function holds would add up with those of the
 //! functions that it calls if these were inlined into it, so that some of them are marked not to
 //! be.
 
-pub(crate) mod checksum;
-mod clone_candidates;
-mod clone_range;
-mod clones;
 mod compare;
-mod current_path;
 mod cursor;
 mod data;
-mod delayed_rmdir;
-mod dir_moves;
-mod extents;
 mod full;
-mod holes;
 mod incremental;
 mod inode;
-mod inode_state;
 mod lookup;
-mod name_cache;
-mod orphan_names;
-mod path;
-mod process_recorded_refs;
+mod names;
 mod proto;
 mod read_ahead;
-mod recorded_refs;
-mod refs;
-mod roots_cache;
 mod sink;
 mod snapshots;
 mod stream;
@@ -63,7 +40,7 @@ use crate::fs_err;
 use crate::trans::Reader;
 use crate::tree::{NodePtr, Nodes};
 use crate::volume::ReadSession;
-use clones::CloneSources;
+use data::clones::CloneSources;
 use full::{Options, Send};
 use kernel::prelude::*;
 use proto::{Attr, Command};
@@ -265,7 +242,7 @@ fn name_of(reader: &Reader, id: u64) -> Result<KVec<u8>> {
     let backref: RootRef = format::read(data)?;
     let len = usize::from(backref.name_len.get());
     let name = format::slice(data, size_of::<RootRef>(), len)?;
-    if !path::is_name(name) {
+    if !names::path::is_name(name) {
         fs_err!(
             reader.fs(),
             "send: root {} has a name that no entry can have",

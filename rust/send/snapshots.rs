@@ -4,7 +4,7 @@
 use super::cursor::Cursor;
 use super::full::Send;
 use super::lookup::Finder;
-use super::path::{first_name, NameBuf};
+use super::names::path::{first_name, NameBuf};
 use super::utimes::Dir;
 use crate::format::crc::name_hash;
 use crate::format::inode::InodeItem;

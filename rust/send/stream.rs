@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The encoder: commands with their attributes, gathered into large writes.
 
-use super::checksum::{append_sector, SECTOR};
+use super::data::checksum::{append_sector, SECTOR};
 use super::proto::{Attr, Command, Version, COMMAND_HEAD, MAGIC};
 use super::sink::Sink;
 use crate::format::inode::Timespec;

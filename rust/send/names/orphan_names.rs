@@ -5,9 +5,9 @@
 //! of the top directory has that name. The walk passes the top directory's entries before it needs
 //! the first orphan name, so that it suffices to remember the few that look like one.
 
-use super::lookup::Finder;
 use crate::format::crc::name_hash;
 use crate::format::{item_type, objectid, Key};
+use crate::send::lookup::Finder;
 use crate::subvol::dir::Entries;
 use kernel::prelude::*;
 
@@ -19,13 +19,13 @@ const MAX_TAKEN: usize = 1 << 16;
 
 /// A name as a value.
 #[derive(Clone, Copy)]
-pub(super) struct Name {
+pub(in crate::send) struct Name {
     bytes: [u8; MAX],
     len: usize,
 }
 
 impl Name {
-    pub(super) fn new(ino: u64, generation: u64, index: u64) -> Self {
+    pub(in crate::send) fn new(ino: u64, generation: u64, index: u64) -> Self {
         let mut name = Name {
             bytes: [0; MAX],
             len: 0,
@@ -64,7 +64,7 @@ impl Name {
         }
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub(in crate::send) fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or(&[])
     }
 }
@@ -90,7 +90,7 @@ fn number(digits: &[u8]) -> Option<u64> {
 }
 
 /// The names at the top of the subvolume that look like orphan names.
-pub(super) struct OrphanNames {
+pub(in crate::send) struct OrphanNames {
     taken: KVVec<(u64, u64, u64)>,
     sorted: bool,
     /// There were too many to remember.
@@ -98,7 +98,7 @@ pub(super) struct OrphanNames {
 }
 
 impl OrphanNames {
-    pub(super) const fn new() -> Self {
+    pub(in crate::send) const fn new() -> Self {
         OrphanNames {
             taken: KVVec::new(),
             sorted: true,
@@ -107,7 +107,7 @@ impl OrphanNames {
     }
 
     /// Takes note of a `DIR_ITEM` of the top directory.
-    pub(super) fn note(&mut self, item: &[u8]) -> Result {
+    pub(in crate::send) fn note(&mut self, item: &[u8]) -> Result {
         if self.overflow {
             return Ok(());
         }
@@ -126,7 +126,7 @@ impl OrphanNames {
     }
 
     /// The orphan name of an inode.
-    pub(super) fn name(
+    pub(in crate::send) fn name(
         &mut self,
         finder: &mut Finder<'_>,
         ino: u64,

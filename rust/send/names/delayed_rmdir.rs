@@ -16,10 +16,10 @@
 //!                                       257 is empty now: rmdir o257-7-0
 //! ```
 
-use super::cursor::Cursor;
-use super::full::Send;
-use super::snapshots::Snapshot;
 use crate::format::{item_type, objectid, Key};
+use crate::send::cursor::Cursor;
+use crate::send::full::Send;
+use crate::send::snapshots::Snapshot;
 use crate::subvol::dir::Entries;
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
@@ -35,18 +35,18 @@ struct OrphanDirInfo {
 }
 
 /// The directories that wait, by inode number.
-pub(super) struct DelayedRmdirs {
+pub(in crate::send) struct DelayedRmdirs {
     waiting: RBTree<u64, OrphanDirInfo>,
 }
 
 impl DelayedRmdirs {
-    pub(super) fn new() -> Self {
+    pub(in crate::send) fn new() -> Self {
         DelayedRmdirs {
             waiting: RBTree::new(),
         }
     }
 
-    pub(super) fn is_waiting_for_rm(&self, dir: u64, generation: u64) -> bool {
+    pub(in crate::send) fn is_waiting_for_rm(&self, dir: u64, generation: u64) -> bool {
         self.get(dir, generation).is_some()
     }
 
@@ -58,7 +58,7 @@ impl DelayedRmdirs {
 
 impl Send<'_> {
     /// Whether directory `dir` of the parent is empty now. If not, it is noted to wait.
-    pub(super) fn can_rmdir(&mut self, dir: u64, generation: u64) -> Result<bool> {
+    pub(in crate::send) fn can_rmdir(&mut self, dir: u64, generation: u64) -> Result<bool> {
         if dir == objectid::FIRST_FREE {
             return Ok(false);
         }
@@ -133,7 +133,7 @@ impl Send<'_> {
     }
 
     /// Whether `dir` has an item in the subvolume being sent, with whatever generation.
-    pub(super) fn is_in_sent(&mut self, dir: u64) -> Result<bool> {
+    pub(in crate::send) fn is_in_sent(&mut self, dir: u64) -> Result<bool> {
         Ok(self.inode_in(Snapshot::Sent, dir)?.is_some())
     }
 }

@@ -22,16 +22,16 @@ use kernel::rbtree::RBTree;
 
 /// Whether a name was got or lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
+pub(in crate::send) enum Side {
     New,
     Deleted,
 }
 
 /// A name.
-pub(super) struct RecordedRef {
+pub(in crate::send) struct RecordedRef {
     /// The directory, and its generation.
-    pub(super) dir: u64,
-    pub(super) generation: u64,
+    pub(in crate::send) dir: u64,
+    pub(in crate::send) generation: u64,
     /// Where the path is in the text; the name is its end.
     path: Range<usize>,
     name_len: usize,
@@ -42,7 +42,7 @@ pub(super) struct RecordedRef {
 }
 
 /// The names got and lost, in the order in which they were found.
-pub(super) struct RecordedRefs {
+pub(in crate::send) struct RecordedRefs {
     new: KVVec<RecordedRef>,
     deleted: KVVec<RecordedRef>,
     /// Paths, one after the other.
@@ -58,7 +58,7 @@ fn hash(dir: u64, generation: u64, name: &[u8]) -> usize {
 }
 
 impl RecordedRefs {
-    pub(super) fn new() -> Self {
+    pub(in crate::send) fn new() -> Self {
         RecordedRefs {
             new: KVVec::new(),
             deleted: KVVec::new(),
@@ -67,11 +67,11 @@ impl RecordedRefs {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::send) fn is_empty(&self) -> bool {
         self.first(Side::New).is_none() && self.first(Side::Deleted).is_none()
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(in crate::send) fn clear(&mut self) {
         // What one inode made large is not kept for all that follow.
         const KEEP: usize = 64;
         for list in [&mut self.new, &mut self.deleted] {
@@ -102,7 +102,13 @@ impl RecordedRefs {
     }
 
     /// Cancels `name` in `dir` on `side`, if it is there; returns whether it was.
-    pub(super) fn cancel(&mut self, side: Side, dir: u64, generation: u64, name: &[u8]) -> bool {
+    pub(in crate::send) fn cancel(
+        &mut self,
+        side: Side,
+        dir: u64,
+        generation: u64,
+        name: &[u8],
+    ) -> bool {
         let key = (side == Side::New, hash(dir, generation, name));
         let mut at = self.by_hash.get(&key).copied();
         while let Some(index) = at {
@@ -124,7 +130,7 @@ impl RecordedRefs {
     }
 
     /// Adds `name` in `dir`, whose path is `above`.
-    pub(super) fn add(
+    pub(in crate::send) fn add(
         &mut self,
         side: Side,
         (dir, generation): (u64, u64),
@@ -167,7 +173,7 @@ impl RecordedRefs {
     }
 
     /// Gives a link the path of its name in `above`.
-    pub(super) fn set_path(
+    pub(in crate::send) fn set_path(
         &mut self,
         side: Side,
         index: usize,
@@ -181,23 +187,23 @@ impl RecordedRefs {
     }
 
     /// The first link of a side.
-    pub(super) fn first(&self, side: Side) -> Option<usize> {
+    pub(in crate::send) fn first(&self, side: Side) -> Option<usize> {
         self.at_or_after(side, 0)
     }
 
     /// The first link from `index` on.
-    pub(super) fn at_or_after(&self, side: Side, index: usize) -> Option<usize> {
+    pub(in crate::send) fn at_or_after(&self, side: Side, index: usize) -> Option<usize> {
         let rest = self.list(side).get(index..)?;
         let ahead = rest.iter().position(|recorded| recorded.listed)?;
         index.checked_add(ahead)
     }
 
-    pub(super) fn get(&self, side: Side, index: usize) -> Result<&RecordedRef> {
+    pub(in crate::send) fn get(&self, side: Side, index: usize) -> Result<&RecordedRef> {
         self.list(side).get(index).ok_or(EINVAL)
     }
 
     /// The path that a link has, or had when it was found.
-    pub(super) fn path(&self, recorded: &RecordedRef) -> &[u8] {
+    pub(in crate::send) fn path(&self, recorded: &RecordedRef) -> &[u8] {
         self.text.get(recorded.path.clone()).unwrap_or(&[])
     }
 
@@ -208,7 +214,11 @@ impl RecordedRefs {
     }
 
     /// A copy of a link's name.
-    pub(super) fn name_at(&self, side: Side, index: usize) -> Result<super::path::NameBuf> {
+    pub(in crate::send) fn name_at(
+        &self,
+        side: Side,
+        index: usize,
+    ) -> Result<super::path::NameBuf> {
         let mut name = super::path::NameBuf::empty();
         name.set(self.name(self.get(side, index)?))?;
         Ok(name)
@@ -220,12 +230,12 @@ impl RecordedRefs {
     }
 
     /// The directories of the names that were got, with repetition.
-    pub(super) fn new_parents(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+    pub(in crate::send) fn new_parents(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.parents(Side::New)
     }
 
     /// The directories of the names that were lost, with repetition.
-    pub(super) fn deleted_parents(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+    pub(in crate::send) fn deleted_parents(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.parents(Side::Deleted)
     }
 }
@@ -233,7 +243,7 @@ impl RecordedRefs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::send::path::FsPath;
+    use crate::send::names::path::FsPath;
 
     #[test]
     fn what_is_in_both_cancels_out() {

@@ -7,17 +7,17 @@
 //! [`super::clone_candidates`] finds them, or else the largest.
 
 use super::clone_candidates::{Candidates, Search};
-use super::cursor::Here;
-use super::full::Send;
-use super::lookup::{ExtentFinder, Finder};
-use super::path::{is_name, push_name, FsPath};
-use super::read_ahead;
 use super::roots_cache::RootsCache;
-use super::{Sendable, Snapshot};
 use crate::backref::data_ref::DataRef;
 use crate::backref::leaves::Place;
 use crate::format::{compression, item_type, objectid, Key};
 use crate::fs_warn;
+use crate::send::cursor::Here;
+use crate::send::full::Send;
+use crate::send::lookup::{ExtentFinder, Finder};
+use crate::send::names::path::{is_name, push_name, FsPath};
+use crate::send::read_ahead;
+use crate::send::{Sendable, Snapshot};
 use crate::subvol::file_extent::{Extent, Regular};
 use crate::subvol::inode::names_of_item;
 use crate::trans::Reader;
@@ -28,20 +28,20 @@ use kernel::prelude::*;
 const MAX_WARNINGS: u32 = 10;
 
 /// A subvolume to clone from.
-pub(super) struct Source<'a> {
-    pub(super) root: Snapshot,
+pub(in crate::send) struct Source<'a> {
+    pub(in crate::send) root: Snapshot,
     /// What the receiver knows it by.
-    pub(super) uuid: [u8; 16],
-    pub(super) ctransid: u64,
-    pub(super) finder: Finder<'a>,
+    pub(in crate::send) uuid: [u8; 16],
+    pub(in crate::send) ctransid: u64,
+    pub(in crate::send) finder: Finder<'a>,
     /// The best that was found in it for the current extent.
-    pub(super) best: Option<Place>,
+    pub(in crate::send) best: Option<Place>,
 }
 
 /// Everything that the current send may clone from.
-pub(super) struct CloneSources<'a> {
+pub(in crate::send) struct CloneSources<'a> {
     /// Sorted by tree id; among them the subvolume being sent.
-    pub(super) sources: KVec<Source<'a>>,
+    pub(in crate::send) sources: KVec<Source<'a>>,
     extents: ExtentFinder,
     cache: RootsCache,
     /// Commits in which the leaves in the cache are where they are known to be.
@@ -50,7 +50,7 @@ pub(super) struct CloneSources<'a> {
 }
 
 impl<'a> CloneSources<'a> {
-    pub(super) const fn new() -> Self {
+    pub(in crate::send) const fn new() -> Self {
         CloneSources {
             sources: KVec::new(),
             extents: ExtentFinder::new(),
@@ -61,7 +61,11 @@ impl<'a> CloneSources<'a> {
     }
 
     /// Adds a subvolume; one that is there already stays once.
-    pub(super) fn add(&mut self, session: &'a ReadSession, subvolume: &Sendable) -> Result {
+    pub(in crate::send) fn add(
+        &mut self,
+        session: &'a ReadSession,
+        subvolume: &Sendable,
+    ) -> Result {
         let root = subvolume.tree;
         if self.sources.iter().any(|source| source.root.id == root.id) {
             return Ok(());
@@ -79,7 +83,7 @@ impl<'a> CloneSources<'a> {
     }
 
     /// The trees of all sources.
-    pub(super) fn trees(&self) -> impl Iterator<Item = u64> + use<'_, 'a> {
+    pub(in crate::send) fn trees(&self) -> impl Iterator<Item = u64> + use<'_, 'a> {
         self.sources.iter().map(|source| source.root.id)
     }
 }
@@ -148,7 +152,7 @@ impl Send<'_> {
     /// # Errors
     ///
     /// `ENOMEM`, `EINTR`. Anything else only means that data is sent.
-    pub(super) fn find_clone(
+    pub(in crate::send) fn find_clone(
         &mut self,
         here: &mut Here,
         extent: &Extent<'_>,
@@ -248,7 +252,12 @@ impl Send<'_> {
 
 impl CloneSources<'_> {
     /// The path of an inode in a source: the first name of each, up to the top.
-    pub(super) fn path_of(&mut self, index: usize, mut ino: u64, path: &mut FsPath) -> Result {
+    pub(in crate::send) fn path_of(
+        &mut self,
+        index: usize,
+        mut ino: u64,
+        path: &mut FsPath,
+    ) -> Result {
         let source = self.sources.get_mut(index).ok_or(EINVAL)?;
         let mut names: KVec<u8> = KVec::new();
         path.clear();

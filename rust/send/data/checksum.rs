@@ -8,7 +8,7 @@
 //! verified, and not again for the stream.
 
 /// The sector size that the table is made for, in bytes.
-pub(super) const SECTOR: usize = 4096;
+pub(in crate::send) const SECTOR: usize = 4096;
 
 /// The reflected Castagnoli polynomial.
 const POLYNOMIAL: u32 = 0x82f6_3b78;
@@ -87,7 +87,7 @@ fn moved(crc: u32) -> u32 {
 }
 
 /// Moves the crc `seed` on by a sector whose checksum on disk is `sum`.
-pub(super) fn append_sector(seed: u32, sum: u32) -> u32 {
+pub(in crate::send) fn append_sector(seed: u32, sum: u32) -> u32 {
     moved(seed) ^ !sum ^ ONES_MOVED
 }
 

@@ -11,17 +11,17 @@
 //! An example: directories 257 and 258 are renamed from `a` and `a/b` to `x` and `x/y`. Where 257
 //! has been processed and 258 has not, the current path of 258 is `x/b`.
 
-use super::full::Send;
 use super::name_cache::Known;
 use super::orphan_names::Name;
 use super::path::{push_name, FsPath};
-use super::snapshots::{Climb, Snapshot};
 use crate::format::objectid;
+use crate::send::full::Send;
+use crate::send::snapshots::{Climb, Snapshot};
 use kernel::prelude::*;
 
 impl Send<'_> {
     /// The orphan name of an inode: one that neither snapshot has at the top.
-    pub(super) fn gen_unique_name(&mut self, ino: u64, generation: u64) -> Result<Name> {
+    pub(in crate::send) fn gen_unique_name(&mut self, ino: u64, generation: u64) -> Result<Name> {
         let mut index = 0u64;
         loop {
             let name = Name::new(ino, generation, index);
@@ -71,7 +71,12 @@ impl Send<'_> {
     ///
     /// `ENAMETOOLONG` for a path that is too long or goes in circles, `ENOENT` and `EUCLEAN` for
     /// damage.
-    pub(super) fn get_cur_path(&mut self, ino: u64, generation: u64, path: &mut FsPath) -> Result {
+    pub(in crate::send) fn get_cur_path(
+        &mut self,
+        ino: u64,
+        generation: u64,
+        path: &mut FsPath,
+    ) -> Result {
         let is_current = self
             .inode
             .as_ref()
@@ -84,7 +89,7 @@ impl Send<'_> {
     }
 
     /// As [`Send::get_cur_path`], without regard to what is known of the current inode.
-    pub(super) fn build_cur_path(
+    pub(in crate::send) fn build_cur_path(
         &mut self,
         ino: u64,
         generation: u64,
@@ -131,7 +136,7 @@ impl Send<'_> {
 
     /// Whether `ino`, if it were called what it is to be called, would be above itself: the
     /// directory that has to be moved first then.
-    pub(super) fn path_loop(&mut self, ino: u64, generation: u64) -> Result<Option<u64>> {
+    pub(in crate::send) fn path_loop(&mut self, ino: u64, generation: u64) -> Result<Option<u64>> {
         let start = ino;
         let (mut ino, mut generation) = (ino, generation);
         let mut first_waiting = None;

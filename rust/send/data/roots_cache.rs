@@ -23,24 +23,24 @@ struct Entry {
 
 /// The sources of a leaf, as a value.
 #[derive(Clone, Copy)]
-pub(super) struct Roots {
+pub(in crate::send) struct Roots {
     roots: [u64; MAX_ROOTS],
     count: usize,
 }
 
 impl Roots {
-    pub(super) fn as_slice(&self) -> &[u64] {
+    pub(in crate::send) fn as_slice(&self) -> &[u64] {
         self.roots.get(..self.count).unwrap_or(&[])
     }
 }
 
-pub(super) struct RootsCache {
+pub(in crate::send) struct RootsCache {
     entries: KVec<Entry>,
     clock: u64,
 }
 
 impl RootsCache {
-    pub(super) const fn new() -> Self {
+    pub(in crate::send) const fn new() -> Self {
         RootsCache {
             entries: KVec::new(),
             clock: 0,
@@ -48,7 +48,7 @@ impl RootsCache {
     }
 
     /// What is known of the leaf at `leaf`, which counts as a use.
-    pub(super) fn get(&mut self, leaf: u64) -> Option<Roots> {
+    pub(in crate::send) fn get(&mut self, leaf: u64) -> Option<Roots> {
         self.clock = self.clock.saturating_add(1);
         let entry = self.entries.iter_mut().find(|entry| entry.leaf == leaf)?;
         entry.used = self.clock;
@@ -63,7 +63,7 @@ impl RootsCache {
     /// # Errors
     ///
     /// `ENOMEM`: the stream would be another one without.
-    pub(super) fn put(&mut self, leaf: u64, found: impl Iterator<Item = u64>) -> Result {
+    pub(in crate::send) fn put(&mut self, leaf: u64, found: impl Iterator<Item = u64>) -> Result {
         self.clock = self.clock.saturating_add(1);
         let mut entry = Entry {
             leaf,

@@ -19,11 +19,11 @@
 //!                                       then what waited for it: rename a/b -> a/c/b
 //! ```
 
-use super::full::Send;
 use super::path::{FsPath, NameBuf};
-use super::snapshots::{Climb, Snapshot};
-use super::utimes::Dir;
 use crate::format::{item_type, objectid};
+use crate::send::full::Send;
+use crate::send::snapshots::{Climb, Snapshot};
+use crate::send::utimes::Dir;
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
 
@@ -43,7 +43,7 @@ struct PendingDirMove {
 }
 
 /// All moves that wait.
-pub(super) struct DirMoves {
+pub(in crate::send) struct DirMoves {
     /// By the directory to be moved.
     waiting: RBTree<u64, WaitingDirMove>,
     count: usize,
@@ -52,7 +52,7 @@ pub(super) struct DirMoves {
 }
 
 impl DirMoves {
-    pub(super) fn new() -> Self {
+    pub(in crate::send) fn new() -> Self {
         DirMoves {
             waiting: RBTree::new(),
             count: 0,
@@ -60,16 +60,16 @@ impl DirMoves {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::send) fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    pub(super) fn is_waiting_for_move(&self, ino: u64) -> bool {
+    pub(in crate::send) fn is_waiting_for_move(&self, ino: u64) -> bool {
         self.count != 0 && self.waiting.get(&ino).is_some()
     }
 
     /// Whether `ino` has its orphan name, if it waits.
-    pub(super) fn is_orphan_if_waiting_for_move(&self, ino: u64) -> Option<bool> {
+    pub(in crate::send) fn is_orphan_if_waiting_for_move(&self, ino: u64) -> Option<bool> {
         if self.count == 0 {
             return None;
         }
@@ -77,7 +77,7 @@ impl DirMoves {
     }
 
     /// Notes that `ino` got its orphan name, if it waits.
-    pub(super) fn orphaned(&mut self, ino: u64) {
+    pub(in crate::send) fn orphaned(&mut self, ino: u64) {
         if let Some(waiting) = self.waiting.get_mut(&ino) {
             waiting.is_orphan = true;
         }
@@ -85,7 +85,7 @@ impl DirMoves {
 
     /// Notes that `rmdir` can only go when `ino` has been moved, if it waits; returns whether it
     /// does.
-    pub(super) fn set_rmdir(&mut self, ino: u64, rmdir: Dir) -> bool {
+    pub(in crate::send) fn set_rmdir(&mut self, ino: u64, rmdir: Dir) -> bool {
         match self.waiting.get_mut(&ino) {
             Some(waiting) => {
                 waiting.rmdir = Some(rmdir);
@@ -159,7 +159,7 @@ impl Send<'_> {
 
     /// Lets the current inode wait if the name that it is to get in `dir` is still that of a
     /// directory that waits. Returns whether it does.
-    pub(super) fn wait_for_dest_dir_move(
+    pub(in crate::send) fn wait_for_dest_dir_move(
         &mut self,
         dir: u64,
         name: &[u8],
@@ -187,7 +187,11 @@ impl Send<'_> {
 
     /// Lets the current inode wait if a directory above its new place, `dir`, has yet to be moved.
     /// Returns whether it does.
-    pub(super) fn wait_for_parent_move(&mut self, dir: Dir, is_orphan: bool) -> Result<bool> {
+    pub(in crate::send) fn wait_for_parent_move(
+        &mut self,
+        dir: Dir,
+        is_orphan: bool,
+    ) -> Result<bool> {
         let inode = self.inode.as_ref().ok_or(EINVAL)?;
         let current = (inode.ino, inode.generation());
         let (mut ino, mut generation) = dir;
@@ -217,7 +221,7 @@ impl Send<'_> {
     }
 
     /// Makes the moves that waited for the current inode, and those that waited for these.
-    pub(super) fn apply_children_dir_moves(&mut self) -> Result {
+    pub(in crate::send) fn apply_children_dir_moves(&mut self) -> Result {
         if self.dir_moves.is_empty() {
             return Ok(());
         }

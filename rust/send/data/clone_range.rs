@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Sending an extent as clones of what a source has of it, and as data where it has something else.
 
-use super::cursor::{Cursor, Here};
-use super::full::Send;
-use super::path::FsPath;
-use super::proto::{Attr, Command};
-use super::snapshots::Snapshot;
 use crate::format::file_extent::FileExtent;
 use crate::format::inode::InodeItem;
 use crate::format::{self, item_type, BlockSize, Key};
+use crate::send::cursor::{Cursor, Here};
+use crate::send::full::Send;
+use crate::send::names::path::FsPath;
+use crate::send::proto::{Attr, Command};
+use crate::send::snapshots::Snapshot;
 use crate::subvol::file_extent::{Extent, Regular};
 use kernel::prelude::*;
 
@@ -26,7 +26,7 @@ impl Send<'_> {
     /// Whether an extent that ends at `end` in the current inode can be cloned from the candidate
     /// in `source`. An end within a sector can be cloned only from the end of a file to the end of
     /// a file, and makes the file as short as is needed for that at the receiver.
-    pub(super) fn may_clone_to(
+    pub(in crate::send) fn may_clone_to(
         &mut self,
         end: u64,
         extent: &Extent<'_>,
@@ -136,7 +136,7 @@ impl Range {
 impl Send<'_> {
     /// Sends the part of the current inode in `extent` that ends at `end`: clones what the
     /// candidate in source `index` shares of it, and writes the rest.
-    pub(super) fn clone_range(
+    pub(in crate::send) fn clone_range(
         &mut self,
         here: &mut Here,
         extent: &Extent<'_>,

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Paths: what an inode is called at the point that the stream has reached.
 //!
-//! Inodes are sent in the order of their numbers, and those below [`super::full::Send::progress`]
-//! have their names. A path goes through the first name of each directory up to the top; a
+//! Inodes are sent in the order of their numbers, and those below [`Send::progress`] have their
+//! names. A path goes through the first name of each directory up to the top; a
 //! directory that has not got its name yet is found at the top under its orphan name. So a path
 //! either is final, or holds until the one such directory on it is reached.
 
-use super::full::Send;
-use super::lookup::Finder;
 use crate::format::dir::NAME_LEN;
 use crate::format::inode::InodeItem;
 use crate::format::{self, item_type, objectid, Key};
 use crate::fs_err;
+use crate::send::full::Send;
+use crate::send::lookup::Finder;
 use crate::subvol::inode::names_of_item;
 use kernel::prelude::*;
 
@@ -25,31 +25,31 @@ const DIRS: usize = 4096;
 const MAX_CACHED: usize = 4 << 20;
 
 /// A path from the top of the subvolume, which itself is the empty path.
-pub(super) struct FsPath {
+pub(in crate::send) struct FsPath {
     bytes: KVec<u8>,
 }
 
 impl FsPath {
-    pub(super) fn new() -> Result<Self> {
+    pub(in crate::send) fn new() -> Result<Self> {
         Ok(FsPath {
             bytes: KVec::with_capacity(256, GFP_KERNEL)?,
         })
     }
 
     /// The empty path, without memory of its own.
-    pub(super) const fn empty() -> Self {
+    pub(in crate::send) const fn empty() -> Self {
         FsPath { bytes: KVec::new() }
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub(in crate::send) fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(in crate::send) fn clear(&mut self) {
         self.bytes.clear();
     }
 
-    pub(super) fn set(&mut self, bytes: &[u8]) -> Result {
+    pub(in crate::send) fn set(&mut self, bytes: &[u8]) -> Result {
         self.bytes.clear();
         self.bytes.extend_from_slice(bytes, GFP_KERNEL)?;
         Ok(())
@@ -60,7 +60,7 @@ impl FsPath {
     /// # Errors
     ///
     /// `ENAMETOOLONG`, `ENOMEM`.
-    pub(super) fn push(&mut self, name: &[u8]) -> Result {
+    pub(in crate::send) fn push(&mut self, name: &[u8]) -> Result {
         self.check_path_length(name)?;
         if !self.bytes.is_empty() {
             self.bytes.push(b'/', GFP_KERNEL)?;
@@ -72,7 +72,7 @@ impl FsPath {
     /// # Errors
     ///
     /// `ENAMETOOLONG` if [`FsPath::push`] would not have space for `name`.
-    pub(super) fn check_path_length(&self, name: &[u8]) -> Result {
+    pub(in crate::send) fn check_path_length(&self, name: &[u8]) -> Result {
         let slash = usize::from(!self.bytes.is_empty());
         let len = self.bytes.len().saturating_add(name.len());
         if len.saturating_add(slash) > MAX {
@@ -82,7 +82,7 @@ impl FsPath {
     }
 
     /// Goes down through names that were listed from the bottom up by [`push_name`].
-    pub(super) fn push_names(&mut self, names: &[u8]) -> Result {
+    pub(in crate::send) fn push_names(&mut self, names: &[u8]) -> Result {
         let mut rest = names;
         while let Some((len, before)) = rest.split_last() {
             let at = before.len().saturating_sub(usize::from(*len));
@@ -100,7 +100,7 @@ impl FsPath {
 ///
 /// `ENAMETOOLONG` when the names make more than a path, which a loop of directories comes to;
 /// `ENOMEM`.
-pub(super) fn push_name(names: &mut KVec<u8>, name: &[u8]) -> Result {
+pub(in crate::send) fn push_name(names: &mut KVec<u8>, name: &[u8]) -> Result {
     // Each name's length takes a byte after it, like a slash in a path.
     if names.len().saturating_add(name.len()) > MAX {
         return Err(ENAMETOOLONG);
@@ -112,7 +112,7 @@ pub(super) fn push_name(names: &mut KVec<u8>, name: &[u8]) -> Result {
 }
 
 /// Whether a directory entry can have this name.
-pub(super) fn is_name(name: &[u8]) -> bool {
+pub(in crate::send) fn is_name(name: &[u8]) -> bool {
     !name.is_empty()
         && name.len() <= NAME_LEN
         && name != b"."
@@ -130,14 +130,14 @@ struct Dir {
 }
 
 /// The directories seen last: each has one slot that it can be in, and shares it with others.
-pub(super) struct DirCache {
+pub(in crate::send) struct DirCache {
     /// None until there is something to remember.
     slots: KVVec<Option<KBox<Dir>>>,
     bytes: usize,
 }
 
 impl DirCache {
-    pub(super) const fn new() -> Self {
+    pub(in crate::send) const fn new() -> Self {
         DirCache {
             slots: KVVec::new(),
             bytes: 0,
@@ -162,7 +162,7 @@ impl DirCache {
     }
 
     /// Remembers a directory. That there is no memory for it is no error.
-    pub(super) fn put(&mut self, ino: u64, until: u64, inode: &InodeItem, path: &[u8]) {
+    pub(in crate::send) fn put(&mut self, ino: u64, until: u64, inode: &InodeItem, path: &[u8]) {
         if self.bytes > MAX_CACHED {
             for slot in self.slots.iter_mut() {
                 *slot = None;
@@ -196,13 +196,13 @@ impl DirCache {
 
 /// A name as a value.
 #[derive(Clone, Copy)]
-pub(super) struct NameBuf {
+pub(in crate::send) struct NameBuf {
     bytes: [u8; NAME_LEN],
     len: u8,
 }
 
 impl NameBuf {
-    pub(super) const fn empty() -> Self {
+    pub(in crate::send) const fn empty() -> Self {
         NameBuf {
             bytes: [0; NAME_LEN],
             len: 0,
@@ -212,21 +212,21 @@ impl NameBuf {
     /// # Errors
     ///
     /// `EUCLEAN` for more bytes than a name can have.
-    pub(super) fn set(&mut self, name: &[u8]) -> Result {
+    pub(in crate::send) fn set(&mut self, name: &[u8]) -> Result {
         let target = self.bytes.get_mut(..name.len()).ok_or(EUCLEAN)?;
         target.copy_from_slice(name);
         self.len = u8::try_from(name.len()).map_err(|_| EUCLEAN)?;
         Ok(())
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub(in crate::send) fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..usize::from(self.len)).unwrap_or(&[])
     }
 }
 
 /// Puts the first name of an inode into `first`, and returns the directory that it is in, if it has
 /// one.
-pub(super) fn first_name(
+pub(in crate::send) fn first_name(
     finder: &mut Finder<'_>,
     ino: u64,
     first: &mut NameBuf,
@@ -254,7 +254,7 @@ impl Send<'_> {
     ///
     /// `ENOENT` for an inode that is not there or has no names, `ENAMETOOLONG` for a path that is
     /// too long or goes in circles, `EUCLEAN` for a name that cannot be one.
-    pub(super) fn path_of(&mut self, ino: u64, path: &mut FsPath) -> Result<u64> {
+    pub(in crate::send) fn path_of(&mut self, ino: u64, path: &mut FsPath) -> Result<u64> {
         path.clear();
         // From the inode up, the names that are not known yet, back to front.
         let mut above = core::mem::replace(&mut self.components, KVec::new());
@@ -294,7 +294,7 @@ impl Send<'_> {
     }
 
     /// As [`Send::path_of`] for a directory that is going to be asked for again.
-    pub(super) fn path_of_dir(&mut self, ino: u64, path: &mut FsPath) -> Result<u64> {
+    pub(in crate::send) fn path_of_dir(&mut self, ino: u64, path: &mut FsPath) -> Result<u64> {
         if let Some(dir) = self.dirs.get(ino, self.progress) {
             path.set(&dir.path)?;
             return Ok(dir.until);
@@ -312,7 +312,7 @@ impl Send<'_> {
     /// # Errors
     ///
     /// `ENOENT` if there is none or it has no names any more.
-    pub(super) fn existing(&mut self, ino: u64) -> Result<InodeItem> {
+    pub(in crate::send) fn existing(&mut self, ino: u64) -> Result<InodeItem> {
         if let Some(dir) = self.dirs.get(ino, 0) {
             return Ok(dir.inode);
         }
@@ -346,7 +346,7 @@ impl Send<'_> {
     /// # Errors
     ///
     /// `EUCLEAN` for a name that no directory entry can have: a receiver would go astray with it.
-    pub(super) fn check_name(&self, ino: u64, name: &[u8]) -> Result {
+    pub(in crate::send) fn check_name(&self, ino: u64, name: &[u8]) -> Result {
         if is_name(name) {
             return Ok(());
         }
@@ -355,7 +355,7 @@ impl Send<'_> {
     }
 
     /// Names the inode at which damage ended the send, if it was that.
-    pub(super) fn report_inconsistent_snapshot(&self, error: Error) {
+    pub(in crate::send) fn report_inconsistent_snapshot(&self, error: Error) {
         if [EUCLEAN, ENOENT, EEXIST, E2BIG].contains(&error) {
             let ino = self.inode.as_ref().map_or(0, |inode| inode.ino);
             self.inconsistent_snapshot_error(ino, "what ended the send");
@@ -363,7 +363,7 @@ impl Send<'_> {
     }
 
     /// Tells the administrator what is wrong with the subvolume.
-    pub(super) fn inconsistent_snapshot_error(&self, ino: u64, what: &str) {
+    pub(in crate::send) fn inconsistent_snapshot_error(&self, ino: u64, what: &str) {
         fs_err!(
             self.session.fs(),
             "Send: inconsistent snapshot, found {} for inode {}, send root is {}, parent root is {}",

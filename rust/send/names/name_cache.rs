@@ -5,8 +5,8 @@
 //! cases: a name that is remembered is not always the one that would be found now.
 
 use super::path::NameBuf;
-use super::utimes::Dir;
 use crate::number_set::spread;
+use crate::send::utimes::Dir;
 use kernel::prelude::*;
 
 /// Names remembered.
@@ -20,17 +20,17 @@ const NONE: u16 = u16::MAX;
 
 /// What an inode is called, and where.
 #[derive(Clone)]
-pub(super) struct Known {
-    pub(super) parent: Dir,
-    pub(super) name: NameBuf,
+pub(in crate::send) struct Known {
+    pub(in crate::send) parent: Dir,
+    pub(in crate::send) name: NameBuf,
     /// The name is an orphan name at the top, and `parent` means nothing.
-    pub(super) is_orphan: bool,
+    pub(in crate::send) is_orphan: bool,
     /// Right only until it is the inode's turn.
-    pub(super) until_its_turn: bool,
+    pub(in crate::send) until_its_turn: bool,
 }
 
 impl Known {
-    pub(super) const fn nothing() -> Self {
+    pub(in crate::send) const fn nothing() -> Self {
         Known {
             parent: (0, 0),
             name: NameBuf::empty(),
@@ -52,7 +52,7 @@ struct Entry {
 }
 
 /// The names. Without memory there are none, until the first is stored.
-pub(super) struct NameCache {
+pub(in crate::send) struct NameCache {
     entries: KVVec<Entry>,
     chains: KVec<u16>,
     free: u16,
@@ -62,7 +62,7 @@ pub(super) struct NameCache {
 }
 
 impl NameCache {
-    pub(super) const fn new() -> Self {
+    pub(in crate::send) const fn new() -> Self {
         NameCache {
             entries: KVVec::new(),
             chains: KVec::new(),
@@ -74,7 +74,7 @@ impl NameCache {
     }
 
     /// What is remembered of an inode, which counts as a use.
-    pub(super) fn get(&mut self, ino: u64, generation: u64) -> Option<&Known> {
+    pub(in crate::send) fn get(&mut self, ino: u64, generation: u64) -> Option<&Known> {
         let at = self.find(ino, generation)?;
         if self.newest != at {
             self.unlink(at);
@@ -84,7 +84,7 @@ impl NameCache {
     }
 
     /// Remembers an inode that is not remembered, in place of the one not used for longest.
-    pub(super) fn put(&mut self, ino: u64, generation: u64, known: &Known) -> Result {
+    pub(in crate::send) fn put(&mut self, ino: u64, generation: u64, known: &Known) -> Result {
         if self.chains.is_empty() {
             self.chains.resize(CHAINS, NONE, GFP_KERNEL)?;
         }
@@ -119,7 +119,7 @@ impl NameCache {
     }
 
     /// Forgets an inode.
-    pub(super) fn remove(&mut self, ino: u64, generation: u64) {
+    pub(in crate::send) fn remove(&mut self, ino: u64, generation: u64) {
         if let Some(at) = self.find(ino, generation) {
             self.drop_at(at);
         }

@@ -5,13 +5,13 @@
 //! A name may lie in a directory that is sent later, having a higher inode number. That directory
 //! is then created early, under its orphan name.
 
-use super::full::Send;
-use super::inode::mode;
 use super::path::FsPath;
-use super::proto::{Attr, Command};
 use crate::format::inode::InodeItem;
 use crate::format::{item_type, objectid, Key};
 use crate::number_set::NumberSet;
+use crate::send::full::Send;
+use crate::send::inode::mode;
+use crate::send::proto::{Attr, Command};
 use crate::subvol::dir::Entries;
 use crate::subvol::inode::names_of_item;
 use kernel::prelude::*;
@@ -20,7 +20,7 @@ use kernel::prelude::*;
 const MAX_EARLY: usize = 1 << 18;
 
 /// The directories that were created before their turn.
-pub(super) struct EarlyDirs {
+pub(in crate::send) struct EarlyDirs {
     created: NumberSet,
     /// Not all fit into `created`.
     overflow: bool,
@@ -34,7 +34,7 @@ pub(super) struct EarlyDirs {
 }
 
 impl EarlyDirs {
-    pub(super) const fn new() -> Self {
+    pub(in crate::send) const fn new() -> Self {
         EarlyDirs {
             created: NumberSet::new(),
             overflow: false,
@@ -45,7 +45,7 @@ impl EarlyDirs {
     }
 
     /// Remembers that `dir` was created while inode `ino` was current.
-    pub(super) fn add(&mut self, dir: u64, ino: u64) -> Result {
+    pub(in crate::send) fn add(&mut self, dir: u64, ino: u64) -> Result {
         if !self.overflow && self.created.len() >= MAX_EARLY {
             // Directories whose turn has come are not asked for again.
             self.created.retain(|number| number > ino)?;
@@ -61,7 +61,7 @@ impl EarlyDirs {
     }
 
     /// The current inode has its names.
-    pub(super) fn inode_done(&mut self) {
+    pub(in crate::send) fn inode_done(&mut self) {
         self.just_now.clear();
     }
 
@@ -84,7 +84,7 @@ impl EarlyDirs {
 
 impl Send<'_> {
     /// Whether directory `dir`, whose turn has not come, is in the stream already.
-    pub(super) fn was_created_early(&mut self, dir: u64) -> Result<bool> {
+    pub(in crate::send) fn was_created_early(&mut self, dir: u64) -> Result<bool> {
         if self.early.created.contains(dir) {
             return Ok(true);
         }
@@ -96,7 +96,7 @@ impl Send<'_> {
 
     /// Whether an entry of `dir` is an inode that has been sent, so that `dir` was created for it.
     fn has_older_entry(&mut self, dir: u64) -> Result<bool> {
-        let mut cursor = super::cursor::Cursor::new(self.session, self.root.id);
+        let mut cursor = crate::send::cursor::Cursor::new(self.session, self.root.id);
         cursor.seek(&Key::new(dir, item_type::DIR_INDEX, 0))?;
         while let Some((key, data)) = cursor.item() {
             if !key.is(dir, item_type::DIR_INDEX) {
@@ -114,7 +114,7 @@ impl Send<'_> {
     }
 
     /// Sends the names in one item of the current inode.
-    pub(super) fn names_of(&mut self, key: &Key, data: &[u8]) -> Result {
+    pub(in crate::send) fn names_of(&mut self, key: &Key, data: &[u8]) -> Result {
         if key.objectid == objectid::FIRST_FREE {
             return Ok(());
         }
@@ -184,7 +184,7 @@ impl Send<'_> {
 
     /// All names of the current inode are sent: the directories that hold them have new times, and
     /// from now on paths go by these names.
-    pub(super) fn names_done(&mut self) -> Result {
+    pub(in crate::send) fn names_done(&mut self) -> Result {
         let Some(inode) = &mut self.inode else {
             return Ok(());
         };

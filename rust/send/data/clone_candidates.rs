@@ -5,7 +5,6 @@
 //! each of them belongs to. Places in a leaf whose trees are in [`RootsCache`] are offered as soon
 //! as they are found, and may end the search.
 
-use super::lookup::ExtentFinder;
 use super::roots_cache::RootsCache;
 use crate::backref::data_ref::DataRef;
 use crate::backref::leaves::{leaves_of, Place, Step, Visit};
@@ -13,6 +12,7 @@ use crate::backref::tree_block::roots_of;
 use crate::extent::backref::find_extent;
 use crate::format::extent::{ExtentItem, FLAG_DATA};
 use crate::format::{self, item_type, tree_id, Key};
+use crate::send::lookup::ExtentFinder;
 use crate::trans::Reader;
 use kernel::prelude::*;
 
@@ -21,7 +21,7 @@ use kernel::prelude::*;
 const MAX_REFS: u64 = 1024;
 
 /// Takes the candidates.
-pub(super) trait Candidates {
+pub(in crate::send) trait Candidates {
     /// Whether places in this tree can be used at all.
     fn wants(&self, root: u64) -> bool;
     /// Considers a candidate; returns whether it is so good that no other is needed.
@@ -33,16 +33,16 @@ pub(super) trait Candidates {
 }
 
 /// The search for what shares one extent.
-pub(super) struct Search<'w> {
-    pub(super) reader: &'w Reader,
-    pub(super) extents: &'w mut ExtentFinder,
-    pub(super) cache: &'w mut RootsCache,
+pub(in crate::send) struct Search<'w> {
+    pub(in crate::send) reader: &'w Reader,
+    pub(in crate::send) extents: &'w mut ExtentFinder,
+    pub(in crate::send) cache: &'w mut RootsCache,
     /// The extent's logical address, in bytes.
-    pub(super) bytenr: u64,
+    pub(in crate::send) bytenr: u64,
     /// The byte of the extent that the candidates must have, unless it is encoded.
-    pub(super) position: u64,
+    pub(in crate::send) position: u64,
     /// Tree and offset of the reference that the search started from.
-    pub(super) own: (u64, u64),
+    pub(in crate::send) own: (u64, u64),
 }
 
 /// Offers places whose trees are known, while leaves are found.
@@ -76,7 +76,7 @@ impl Search<'_> {
     ///
     /// `ENOENT` if the extent has no item, `EUCLEAN` if its references do not add up, errors of
     /// reading.
-    pub(super) fn run(&mut self, judge: &mut dyn Candidates) -> Result {
+    pub(in crate::send) fn run(&mut self, judge: &mut dyn Candidates) -> Result {
         let key = Key::new(self.bytenr, item_type::EXTENT_ITEM, 0);
         let found = self.extents.at_or_after(self.reader, &key)?;
         let (_, data) = found

@@ -7,17 +7,17 @@
 //! moves of directories are put off, and loses the deleted ones. At last directories that wait for
 //! their removal are looked at again: they may be empty now.
 
-use super::cursor::Cursor;
-use super::full::Send;
-use super::inode::{mode, Fate};
 use super::inode_state::InodeState;
 use super::path::FsPath;
-use super::proto::{Attr, Command};
 use super::recorded_refs::Side;
-use super::snapshots::Snapshot;
-use super::stream::Stream;
 use crate::format::{item_type, objectid, Key};
 use crate::fs_err;
+use crate::send::cursor::Cursor;
+use crate::send::full::Send;
+use crate::send::inode::{mode, Fate};
+use crate::send::proto::{Attr, Command};
+use crate::send::snapshots::Snapshot;
+use crate::send::stream::Stream;
 use crate::subvol::inode::names_of_item;
 use kernel::prelude::*;
 use kernel::rbtree::RBTree;
@@ -55,7 +55,7 @@ impl RecordedRefsWork {
     }
 }
 
-pub(super) fn send_rename(stream: &mut Stream<'_>, from: &[u8], to: &[u8]) -> Result {
+pub(in crate::send) fn send_rename(stream: &mut Stream<'_>, from: &[u8], to: &[u8]) -> Result {
     stream
         .command(Command::Rename)?
         .bytes(Attr::Path, from)?
@@ -63,7 +63,7 @@ pub(super) fn send_rename(stream: &mut Stream<'_>, from: &[u8], to: &[u8]) -> Re
         .end()
 }
 
-pub(super) fn send_rmdir(stream: &mut Stream<'_>, path: &[u8]) -> Result {
+pub(in crate::send) fn send_rmdir(stream: &mut Stream<'_>, path: &[u8]) -> Result {
     stream
         .command(Command::Rmdir)?
         .bytes(Attr::Path, path)?
@@ -79,7 +79,7 @@ fn send_unlink(stream: &mut Stream<'_>, path: &[u8]) -> Result {
 
 impl Send<'_> {
     /// Takes note of the names in one item of the current inode.
-    pub(super) fn record_refs(&mut self, side: Side, key: &Key, data: &[u8]) -> Result {
+    pub(in crate::send) fn record_refs(&mut self, side: Side, key: &Key, data: &[u8]) -> Result {
         names_of_item(key, data, &mut |name| {
             self.record_ref(side, name.parent, name.name)?;
             Ok(true)
@@ -110,7 +110,7 @@ impl Send<'_> {
     }
 
     /// Takes note of all names that the current inode has in a snapshot.
-    pub(super) fn record_all_refs(&mut self, side: Side) -> Result {
+    pub(in crate::send) fn record_all_refs(&mut self, side: Side) -> Result {
         let ino = self.inode.as_ref().ok_or(EINVAL)?.ino;
         let root = match side {
             Side::New => self.root,
@@ -130,7 +130,7 @@ impl Send<'_> {
 
     /// Sends what makes the names noted those of the current inode. Returns whether its move has to
     /// wait.
-    pub(super) fn process_recorded_refs(&mut self) -> Result<bool> {
+    pub(in crate::send) fn process_recorded_refs(&mut self) -> Result<bool> {
         let result = self.process_new_and_deleted_refs();
         self.recorded_refs.clear();
         self.early.inode_done();

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 //! File extents: what is written, what is left out, and in which pieces.
 
-use super::cursor::Here;
-use super::data::Part;
-use super::full::Send;
-use super::inode::{mode, Fate};
-use super::proto::{encoded, Attr, Command};
+use super::reader::Part;
 use crate::format::compression;
 use crate::fs_crit;
+use crate::send::cursor::Here;
+use crate::send::full::Send;
+use crate::send::inode::{mode, Fate};
+use crate::send::proto::{encoded, Attr, Command};
 use crate::subvol::data::Owner;
 use crate::subvol::file_extent::{self, Extent, Inline, Kind, Regular};
 use kernel::prelude::*;
 
 impl Send<'_> {
     /// One file extent of the current inode.
-    pub(super) fn extent(&mut self, mut here: Here) -> Result {
+    pub(in crate::send) fn extent(&mut self, mut here: Here) -> Result {
         // What is taken from here holds whatever is relocated: all but addresses.
         let leaf = here.leaf.clone();
         let (key, data) = leaf.item(here.slot).ok_or(EUCLEAN)?;
@@ -85,7 +85,7 @@ impl Send<'_> {
     }
 
     /// Sends `len` bytes of the file at `offset`, all of which are in `extent`.
-    pub(super) fn send_data(
+    pub(in crate::send) fn send_data(
         &mut self,
         here: &mut Here,
         extent: &Extent<'_>,
@@ -130,7 +130,7 @@ impl Send<'_> {
     }
 
     /// Says that `len` bytes of the current file at `offset` changed.
-    pub(super) fn send_update(&mut self, offset: u64, len: u64) -> Result {
+    pub(in crate::send) fn send_update(&mut self, offset: u64, len: u64) -> Result {
         self.know_path()?;
         self.stream
             .command(Command::UpdateExtent)?
@@ -141,7 +141,7 @@ impl Send<'_> {
     }
 
     /// Writes `len` zeros to `offset` of the current file.
-    pub(super) fn write_zeros(&mut self, offset: u64, len: u64) -> Result {
+    pub(in crate::send) fn write_zeros(&mut self, offset: u64, len: u64) -> Result {
         self.know_path()?;
         let piece = self.stream.version().max_data();
         let mut done = 0u64;

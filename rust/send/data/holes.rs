@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What of a changed file is the same as in the parent, and what became a hole.
 
-use super::cursor::{Cursor, Here};
-use super::full::Send;
-use super::inode::{mode, Fate};
-use super::proto::{Attr, Command, Version};
 use crate::format::file_extent::{FileExtent, TYPE_INLINE, TYPE_REG};
 use crate::format::{item_type, BlockSize, Key};
+use crate::send::cursor::{Cursor, Here};
+use crate::send::full::Send;
+use crate::send::inode::{mode, Fate};
+use crate::send::proto::{Attr, Command, Version};
 use kernel::prelude::*;
 
 /// The flags of fallocate(2) that make a hole and keep the file's size.
@@ -63,7 +63,7 @@ impl Raw {
 impl Send<'_> {
     /// Whether what an item of the current file refers to is what the parent has there, if cut in
     /// other pieces.
-    pub(super) fn is_unchanged(&mut self, here: &mut Here, key: &Key) -> Result<bool> {
+    pub(in crate::send) fn is_unchanged(&mut self, here: &mut Here, key: &Key) -> Result<bool> {
         let sectorsize = self.sectorsize;
         let tree = self.root.id;
         // Both addresses are of one commit, as no command is sent in between.
@@ -130,7 +130,7 @@ impl Send<'_> {
     }
 
     /// An item of a file that is as in the parent.
-    pub(super) fn extent_kept(&mut self, here: &Here, key: &Key) -> Result {
+    pub(in crate::send) fn extent_kept(&mut self, here: &Here, key: &Key) -> Result {
         let is_current = self
             .inode
             .as_ref()
@@ -143,7 +143,7 @@ impl Send<'_> {
 
     /// Makes the hole before an item of the current file, if there is one, and was not in the
     /// parent.
-    pub(super) fn hole_before(&mut self, here: &Here, key: &Key) -> Result {
+    pub(in crate::send) fn hole_before(&mut self, here: &Here, key: &Key) -> Result {
         if !self.makes_holes() {
             return Ok(());
         }
@@ -164,7 +164,7 @@ impl Send<'_> {
     }
 
     /// Makes the hole at the end of the current file.
-    pub(super) fn hole_at_end(&mut self) -> Result {
+    pub(in crate::send) fn hole_at_end(&mut self) -> Result {
         if !self.makes_holes() {
             return Ok(());
         }

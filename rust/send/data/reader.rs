@@ -6,11 +6,11 @@
 //! [`crate::subvol::data`], which looks for a good mirror and knows how to complain.
 
 use super::checksum::SECTOR;
-use super::cursor::Here;
 use crate::device::{ChunkMap, ReadIo};
 use crate::format::crc::checksum;
 use crate::format::file_extent::MAX_COMPRESSED;
 use crate::format::{self, compression, item_type, tree_id, BlockSize};
+use crate::send::cursor::Here;
 use crate::subvol::csum;
 use crate::subvol::data::{read_pieces, Checksums, Owner, Piece};
 use crate::subvol::decompress::decompress;
@@ -44,7 +44,7 @@ impl Segment {
 }
 
 /// Reads file data.
-pub(super) struct DataReader<'a> {
+pub(in crate::send) struct DataReader<'a> {
     session: &'a ReadSession,
     /// The subvolume being sent.
     tree: u64,
@@ -69,7 +69,7 @@ pub(super) struct DataReader<'a> {
 impl<'a> DataReader<'a> {
     /// A reader of what a receiver gets that has a subvolume of transaction `known_to`, which is 0
     /// if it has none.
-    pub(super) fn new(session: &'a ReadSession, tree: u64, known_to: u64) -> Self {
+    pub(in crate::send) fn new(session: &'a ReadSession, tree: u64, known_to: u64) -> Self {
         DataReader {
             session,
             tree,
@@ -86,7 +86,7 @@ impl<'a> DataReader<'a> {
     }
 
     /// Says whether the receiver has nothing of the file that is read next.
-    pub(super) fn begin_file(&mut self, is_new: bool) {
+    pub(in crate::send) fn begin_file(&mut self, is_new: bool) {
         self.is_new = is_new;
     }
 
@@ -96,7 +96,7 @@ impl<'a> DataReader<'a> {
     /// # Errors
     ///
     /// `EIO` where no mirror has good data, and what reading trees gives.
-    pub(super) fn raw(
+    pub(in crate::send) fn raw(
         &mut self,
         here: &mut Here,
         owner: &Owner,
@@ -326,7 +326,7 @@ impl<'a> DataReader<'a> {
 
     /// Decompresses an extent, whose first byte the file has at `file_offset`, for
     /// [`DataReader::plain`].
-    pub(super) fn load_packed(
+    pub(in crate::send) fn load_packed(
         &mut self,
         here: &mut Here,
         owner: &Owner,
@@ -372,7 +372,7 @@ impl<'a> DataReader<'a> {
     }
 
     /// Decompresses inline data for [`DataReader::plain`].
-    pub(super) fn load_inline(&mut self, inline: &Inline<'_>) -> Result {
+    pub(in crate::send) fn load_inline(&mut self, inline: &Inline<'_>) -> Result {
         self.plain_of = None;
         self.plain.clear();
         if inline.compression == compression::NONE {
@@ -386,7 +386,7 @@ impl<'a> DataReader<'a> {
     }
 
     /// `size` zeros.
-    pub(super) fn zeros(&mut self, size: u64) -> Result<&[u8]> {
+    pub(in crate::send) fn zeros(&mut self, size: u64) -> Result<&[u8]> {
         if self.plain_of.is_some() || self.plain.len() as u64 != size {
             self.plain_of = None;
             self.plain.clear();
@@ -397,7 +397,7 @@ impl<'a> DataReader<'a> {
     }
 
     /// The `size` bytes at `at` of what was decompressed last, zeros after its end.
-    pub(super) fn plain(&mut self, at: u64, size: u64) -> Result<&[u8]> {
+    pub(in crate::send) fn plain(&mut self, at: u64, size: u64) -> Result<&[u8]> {
         let end = at.checked_add(size).ok_or(EUCLEAN)?;
         if end > MAX_COMPRESSED {
             return Err(EUCLEAN);
@@ -411,15 +411,15 @@ impl<'a> DataReader<'a> {
 
 /// A part of an extent.
 #[derive(Clone, Copy)]
-pub(super) struct Part {
+pub(in crate::send) struct Part {
     /// Where in the extent it starts, in bytes.
-    pub(super) start: u64,
+    pub(in crate::send) start: u64,
     /// In bytes.
-    pub(super) size: u64,
+    pub(in crate::send) size: u64,
     /// How much from its start on will be wanted in all, in bytes.
-    pub(super) left: u64,
+    pub(in crate::send) left: u64,
     /// Where the file has it, in bytes.
-    pub(super) file_offset: u64,
+    pub(in crate::send) file_offset: u64,
 }
 
 /// A sector of the window.

@@ -3,9 +3,9 @@
 //! (`get_cur_inode_state`, `will_overwrite_ref` and `did_overwrite_ref` in the C driver).
 //!
 //! An inode is known by number and generation. Inodes are processed in the order of their numbers:
-//! those below [`super::full::Send::progress`] are as in the subvolume being sent, the others as in
-//! the parent. A name of the parent may be taken by then, though, by an inode that was processed
-//! earlier and has this name now; the inode that had it before got an orphan name at that point.
+//! those below [`Send::progress`] are as in the subvolume being sent, the others as in the parent.
+//! A name of the parent may be taken by then, though, by an inode that was processed earlier and
+//! has this name now; the inode that had it before got an orphan name at that point.
 //!
 //! An example: directories 257 and 258, of generation 7, exchange their names.
 //!
@@ -16,16 +16,16 @@
 //!                                  rename o258-7-0 -> a    257 took b from 258: did_overwrite_ref
 //! ```
 
-use super::full::Send;
-use super::inode::Fate;
 use super::path::NameBuf;
-use super::snapshots::Snapshot;
 use crate::format::objectid;
+use crate::send::full::Send;
+use crate::send::inode::Fate;
+use crate::send::snapshots::Snapshot;
 use kernel::prelude::*;
 
 /// What becomes of an inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum InodeState {
+pub(in crate::send) enum InodeState {
     /// It is in both snapshots.
     NoChange,
     WillCreate,
@@ -36,17 +36,17 @@ pub(super) enum InodeState {
 
 /// A standing, with the generations that the inode's number has in the two snapshots: 0 where there
 /// is no such inode, or it has no names.
-pub(super) struct Found {
-    pub(super) state: InodeState,
-    pub(super) sent: u64,
-    pub(super) parent: u64,
+pub(in crate::send) struct Found {
+    pub(in crate::send) state: InodeState,
+    pub(in crate::send) sent: u64,
+    pub(in crate::send) parent: u64,
 }
 
 /// The inode that has a name which another one is going to take.
-pub(super) struct OverwrittenInode {
-    pub(super) ino: u64,
-    pub(super) generation: u64,
-    pub(super) mode: u32,
+pub(in crate::send) struct OverwrittenInode {
+    pub(in crate::send) ino: u64,
+    pub(in crate::send) generation: u64,
+    pub(in crate::send) mode: u32,
 }
 
 impl Send<'_> {
@@ -55,7 +55,7 @@ impl Send<'_> {
     /// # Errors
     ///
     /// `ENOENT` if neither snapshot has it.
-    pub(super) fn get_inode_state(&mut self, ino: u64, generation: u64) -> Result<Found> {
+    pub(in crate::send) fn get_inode_state(&mut self, ino: u64, generation: u64) -> Result<Found> {
         let named = |inode: crate::format::inode::InodeItem| {
             (inode.nlink.get() != 0).then_some(inode.generation.get())
         };
@@ -89,7 +89,7 @@ impl Send<'_> {
     }
 
     /// Whether an inode is at the receiver now.
-    pub(super) fn is_inode_existent(&mut self, ino: u64, generation: u64) -> Result<bool> {
+    pub(in crate::send) fn is_inode_existent(&mut self, ino: u64, generation: u64) -> Result<bool> {
         if ino == objectid::FIRST_FREE {
             return Ok(true);
         }
@@ -97,7 +97,7 @@ impl Send<'_> {
     }
 
     /// The inode that has `name` in `dir` now and is not processed yet.
-    pub(super) fn will_overwrite_ref(
+    pub(in crate::send) fn will_overwrite_ref(
         &mut self,
         dir: u64,
         generation: u64,
@@ -128,7 +128,7 @@ impl Send<'_> {
 
     /// Whether an inode that was processed earlier, or is being processed, has taken `name` in
     /// `dir` from inode `ino`.
-    pub(super) fn did_overwrite_ref(
+    pub(in crate::send) fn did_overwrite_ref(
         &mut self,
         (dir, dir_generation): (u64, u64),
         (ino, generation): (u64, u64),
@@ -163,7 +163,7 @@ impl Send<'_> {
 
     /// Whether the first name that the current inode had was taken, so that it has an orphan name
     /// now.
-    pub(super) fn did_overwrite_first_ref(&mut self) -> Result<bool> {
+    pub(in crate::send) fn did_overwrite_first_ref(&mut self) -> Result<bool> {
         let current = self.inode.as_ref().ok_or(EINVAL)?;
         if current.fate == Fate::New {
             return Ok(false);
