@@ -12,6 +12,7 @@ use crate::format::superblock::{
 };
 use crate::format::BlockSize;
 use crate::{fs_err, fs_warn};
+use core::fmt;
 use core::ops::{Deref, DerefMut};
 use kernel::prelude::*;
 use zerocopy::{transmute_mut, transmute_ref};
@@ -235,6 +236,64 @@ pub fn read_newest(device: &dyn BlockDevice, ignore_flags: bool) -> Result<Super
         return Err(e);
     }
     Ok(sb)
+}
+
+/// What is wrong with a copy of the superblock of a mounted volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyFault {
+    /// The device cannot read it.
+    Read,
+    /// It is not a superblock, or damaged.
+    Damaged,
+    /// It is of this commit, where another one is expected.
+    Generation(u64, u64),
+    /// It could not be mounted.
+    Invalid,
+}
+
+impl fmt::Display for CopyFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CopyFault::Read => write!(f, "cannot be read"),
+            CopyFault::Damaged => write!(f, "has bad csum"),
+            CopyFault::Generation(found, expected) => {
+                write!(f, "has bad generation {found} expect {expected}")
+            }
+            CopyFault::Invalid => write!(f, "is not valid"),
+        }
+    }
+}
+
+/// Looks at every copy, and returns where those are, in physical bytes, that are not of the commit
+/// that `current` is of.
+///
+/// # Errors
+///
+/// `ENOMEM`.
+pub fn check_copies(
+    device: &dyn BlockDevice,
+    current: &SuperBlock,
+) -> Result<KVec<(u64, CopyFault)>> {
+    let mut bad = KVec::new();
+    for physical in COPIES {
+        if !exists(physical, current.dev_item.total_bytes.get()) {
+            break;
+        }
+        let fault = match read_copy(device, physical) {
+            Ok(Copy::Good(sb)) if sb.generation != current.generation => {
+                CopyFault::Generation(sb.generation.get(), current.generation.get())
+            }
+            Ok(Copy::Good(sb)) => match validate(device, &sb) {
+                Ok(()) => continue,
+                Err(_) => CopyFault::Invalid,
+            },
+            Ok(_) => CopyFault::Damaged,
+            Err(ENOMEM) => return Err(ENOMEM),
+            Err(_) => CopyFault::Read,
+        };
+        bad.push((physical, fault), GFP_KERNEL)?;
+    }
+    Ok(bad)
 }
 
 /// The name of a checksum type.

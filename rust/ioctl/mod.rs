@@ -11,6 +11,7 @@ mod info;
 mod logical;
 mod lookup;
 mod refused;
+mod scrub;
 mod send;
 mod shutdown;
 mod subvol_info;
@@ -63,6 +64,9 @@ const SUBVOL_CREATE_V2: u32 = write::<subvol_modify::VolArgsV2>(24);
 const START_SYNC: u32 = read::<u64>(24);
 const SUBVOL_GETFLAGS: u32 = read::<u64>(25);
 const SUBVOL_SETFLAGS: u32 = write::<u64>(26);
+const SCRUB: u32 = both::<scrub::Args>(27);
+const SCRUB_CANCEL: u32 = none(28);
+const SCRUB_PROGRESS: u32 = both::<scrub::Args>(29);
 const DEV_INFO: u32 = both::<info::DevInfo>(30);
 const FS_INFO: u32 = read::<info::FsInfo>(31);
 const BALANCE_V2: u32 = both::<balance::Args>(32);
@@ -95,6 +99,7 @@ const SHUTDOWN: u32 = 0x8004_587d;
 
 // The numbers of `linux/btrfs.h`, as user space has them compiled in.
 const _: () = {
+    assert!(SCRUB == 0xc400_941b && SCRUB_PROGRESS == 0xc400_941d);
     assert!(SEND == 0x4048_9426 && SEND_32 == 0x4044_9426);
     assert!(BALANCE_V2 == 0xc400_9420 && BALANCE_CTL == 0x4004_9421);
     assert!(BALANCE_PROGRESS == 0x8400_9422 && SYNC == 0x9408);
@@ -129,6 +134,9 @@ pub(crate) fn dispatch(file: &OpenFile<'_>, cmd: u32, arg: UserArg, compat: bool
         BALANCE_V2 => return balance::balance(file, arg),
         BALANCE_CTL => balance::control(file, arg),
         BALANCE_PROGRESS => balance::progress(file, arg),
+        SCRUB => scrub::scrub(file, arg),
+        SCRUB_CANCEL => scrub::cancel(file),
+        SCRUB_PROGRESS => scrub::progress(file, arg),
         TREE_SEARCH => tree_search::search(file, arg),
         TREE_SEARCH_V2 => tree_search::search_v2(file, arg),
         INO_LOOKUP => lookup::ino_lookup(file, arg),

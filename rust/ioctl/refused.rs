@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Commands about what this driver cannot do yet: quotas, scrub, replacing and adding devices,
+//! Commands about what this driver cannot do yet: quotas, replacing and adding devices,
 //! resizing, defragmenting.
 //!
 //! Each returns what the C driver returns on a volume where the feature was never used, so that a
@@ -19,9 +19,6 @@ const RESIZE: u32 = write::<VolArgs>(3);
 const ADD_DEV: u32 = write::<VolArgs>(10);
 const RM_DEV: u32 = write::<VolArgs>(11);
 const DEFRAG_RANGE: u32 = sized(1, 16, 48);
-const SCRUB: u32 = sized(3, 27, 1024);
-const SCRUB_CANCEL: u32 = none(28);
-const SCRUB_PROGRESS: u32 = sized(3, 29, 1024);
 const QUOTA_CTL: u32 = sized(3, 40, 16);
 const QGROUP_ASSIGN: u32 = sized(1, 41, 24);
 const QGROUP_CREATE: u32 = sized(1, 42, 16);
@@ -38,7 +35,7 @@ const ENCODED_WRITE: u32 = sized(1, 64, 128);
 const FITRIM: u32 = 0xc018_5879;
 
 const _: () = {
-    assert!(SCRUB == 0xc400_941b && DEV_REPLACE == 0xca28_9435);
+    assert!(DEV_REPLACE == 0xca28_9435);
     assert!(QUOTA_CTL == 0xc010_9428 && ENCODED_READ == 0x8080_9440);
     assert!(QGROUP_LIMIT == 0x8030_942b && QUOTA_RESCAN_STATUS == 0x8040_942d);
 };
@@ -47,8 +44,8 @@ const _: () = {
 ///
 /// # Errors
 ///
-/// `ENOTTY` for one that does not exist; `EPERM`, `EROFS`; `ENOTCONN` for what is about quotas or a
-/// scrub, of which there are none; `EOPNOTSUPP`.
+/// `ENOTTY` for one that does not exist; `EPERM`, `EROFS`; `ENOTCONN` for what is about quotas, of
+/// which there are none; `EOPNOTSUPP`.
 pub(super) fn dispatch(file: &OpenFile<'_>, cmd: u32, arg: UserArg) -> Result {
     match cmd {
         DEFRAG | DEFRAG_RANGE => {
@@ -57,9 +54,9 @@ pub(super) fn dispatch(file: &OpenFile<'_>, cmd: u32, arg: UserArg) -> Result {
         }
         // Receiving decompresses by itself where it is told that there is no such command.
         ENCODED_WRITE => Err(ENOTTY),
-        SCRUB | SCRUB_CANCEL | SCRUB_PROGRESS | QUOTA_CTL | QGROUP_ASSIGN | QGROUP_CREATE
-        | QGROUP_LIMIT | QUOTA_RESCAN | QUOTA_RESCAN_STATUS | QUOTA_RESCAN_WAIT | DEV_REPLACE
-        | RESIZE | ADD_DEV | RM_DEV | RM_DEV_V2 | SET_FEATURES | ENCODED_READ | FITRIM => {
+        QUOTA_CTL | QGROUP_ASSIGN | QGROUP_CREATE | QGROUP_LIMIT | QUOTA_RESCAN
+        | QUOTA_RESCAN_STATUS | QUOTA_RESCAN_WAIT | DEV_REPLACE | RESIZE | ADD_DEV | RM_DEV
+        | RM_DEV_V2 | SET_FEATURES | ENCODED_READ | FITRIM => {
             if !capable_sys_admin() {
                 return Err(EPERM);
             }
@@ -72,11 +69,6 @@ pub(super) fn dispatch(file: &OpenFile<'_>, cmd: u32, arg: UserArg) -> Result {
 /// Carries out a command that is for administrators.
 fn administer(file: &OpenFile<'_>, cmd: u32, arg: UserArg) -> Result {
     match cmd {
-        // `btrfs scrub start` in the background has told the user by now that it was started, and
-        // shows no error.
-        SCRUB => Err(unsupported(file, "scrub")),
-        SCRUB_CANCEL => Err(ENOTCONN),
-        SCRUB_PROGRESS => scrub_progress(file, arg),
         QUOTA_CTL => quota_control(file, arg),
         QGROUP_ASSIGN | QGROUP_CREATE | QGROUP_LIMIT | QUOTA_RESCAN => change_quotas(file),
         // No flags, no progress: none runs.
@@ -99,16 +91,6 @@ fn administer(file: &OpenFile<'_>, cmd: u32, arg: UserArg) -> Result {
 fn unsupported(file: &OpenFile<'_>, what: &str) -> Error {
     fs_warn!(file.fs(), "{} is not supported yet, nothing was done", what);
     EOPNOTSUPP
-}
-
-/// The id of a device, with which `struct btrfs_ioctl_scrub_args` begins.
-fn scrub_progress(file: &OpenFile<'_>, arg: UserArg) -> Result {
-    let devid: u64 = arg.read()?;
-    let reader = file.fs().reader()?;
-    if devid != reader.superblock().dev_item.devid.get() {
-        return Err(ENODEV);
-    }
-    Err(ENOTCONN)
 }
 
 /// `struct btrfs_ioctl_quota_ctl_args`.

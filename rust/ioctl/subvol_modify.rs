@@ -279,7 +279,7 @@ pub(super) fn wait_deleted(file: &OpenFile<'_>, arg: UserArg) -> Result {
     }
     loop {
         file.wake_cleaner();
-        if !crate::vfs::sleep_interruptible(200) {
+        if !crate::platform::sleep_interruptible(200) {
             return Err(EINTR);
         }
         if !fs.is_read_only() {

@@ -20,6 +20,7 @@ mod exclusive;
 mod log;
 mod ratelimit;
 mod relocation;
+mod scrub;
 mod send;
 mod send_balance;
 #[cfg(test)]
@@ -32,11 +33,13 @@ pub use balance::{
 pub use exclusive::{ExclusiveOperation, ExclusiveToken, Operation, Refusal};
 pub use log::Log;
 pub use relocation::RelocationToken;
+pub use scrub::{ScrubProgress, ScrubToken};
 pub use send::SendToken;
 pub use send_balance::SendBalance;
 
 use balance::Balance;
 use ratelimit::RateLimit;
+use scrub::RunningScrub;
 use send::RunningSend;
 
 /// What owns the volume's one exclusive operation.
@@ -58,6 +61,10 @@ struct FsState {
     /// The identity of the next send.
     next_send: u64,
     exclusive: Exclusive,
+    /// The scrub under way.
+    scrub: Option<RunningScrub>,
+    /// The identity of the next scrub.
+    next_scrub: u64,
     /// The identity of the next balance.
     next_balance: u64,
     /// The volume is being unmounted: nothing new may start.
@@ -69,7 +76,7 @@ struct FsState {
 /// A volume's send and balance state.
 pub struct State {
     inner: Pin<KBox<Mutex<FsState>>>,
-    /// Told whenever a relocation ends or a balance changes what it is.
+    /// Told whenever a relocation or a scrub ends, or a balance changes what it is.
     changed: Pin<KBox<CondVar>>,
 }
 
@@ -86,6 +93,8 @@ impl State {
             sends: KVec::new(),
             next_send: 0,
             exclusive: Exclusive::None,
+            scrub: None,
+            next_scrub: 0,
             next_balance: 0,
             closing: false,
             send_refused: RateLimit::new(),

@@ -152,6 +152,13 @@ impl OpenFile<'_> {
         self.inode().super_block().volume().wake_cleaner();
     }
 
+    /// Whether the volume is frozen, or about to be: what holds permission to change it must give
+    /// it back.
+    pub(crate) fn is_freezing(&self) -> bool {
+        // SAFETY: The superblock is valid as long as the file is open; the field is only looked at.
+        unsafe { (*(*self.inode().as_ptr()).i_sb).s_writers.frozen != 0 }
+    }
+
     /// Wakes those who poll the sysfs file `exclusive_operation`. To be called when it has changed.
     pub(crate) fn notify_exclusive_operation(&self) {
         self.inode()
@@ -269,12 +276,6 @@ pub(crate) fn capable_sys_admin() -> bool {
 pub(crate) fn capable_dac_read_search() -> bool {
     // SAFETY: The function looks at the current task's credentials.
     unsafe { bindings::rbtrfs_capable(bindings::CAP_DAC_READ_SEARCH as i32) }
-}
-
-/// Sleeps, and returns whether no signal came.
-pub(crate) fn sleep_interruptible(ms: u32) -> bool {
-    // SAFETY: The function lets the current task sleep, which holds no lock here.
-    unsafe { bindings::msleep_interruptible(ms) == 0 }
 }
 
 /// Calls `f` with the name and the number of the current process.

@@ -70,6 +70,6 @@ mod xattr;
 pub(crate) use control_device::Devices;
 pub(crate) use filesystem::Registration;
 pub(crate) use ioctl::{
-    capable_dac_read_search, capable_sys_admin, sleep_interruptible, with_current, zeroed_box,
-    FileSink, OpenFile, UserArg,
+    capable_dac_read_search, capable_sys_admin, with_current, zeroed_box, FileSink, OpenFile,
+    UserArg,
 };

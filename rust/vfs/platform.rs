@@ -262,6 +262,12 @@ pub fn yield_now() {
     unsafe { bindings::rbtrfs_cond_resched() }
 }
 
+/// Sleeps, and returns whether no signal came.
+pub fn sleep_interruptible(ms: u32) -> bool {
+    // SAFETY: The function lets the current task sleep, which holds no lock here.
+    unsafe { bindings::msleep_interruptible(ms) == 0 }
+}
+
 /// Whether one more line may go to the log of those that come in any number, a line for each bad
 /// sector. The kernel says how many were left out.
 pub fn may_log() -> bool {

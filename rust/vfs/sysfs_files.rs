@@ -152,7 +152,6 @@ pub(super) static DEVICE: [Attribute; 7] = [
     Attribute::constant(c"in_fs_metadata", "1\n"),
     Attribute::constant(c"missing", "0\n"),
     Attribute::constant(c"replace_target", "0\n"),
-    // Kept for a scrub, of which there is none yet.
     Attribute::volume(c"scrub_speed_max", |fs, _, out| {
         writeln!(out, "{}", fs.scrub_speed_max())
     })

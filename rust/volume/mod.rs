@@ -10,6 +10,7 @@
 
 pub mod before_commit;
 pub(crate) mod dev_stats;
+pub(crate) mod device_extent;
 pub mod fs;
 mod open;
 pub mod open_options;

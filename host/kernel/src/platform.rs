@@ -125,6 +125,14 @@ pub fn yield_now() {
     std::thread::yield_now();
 }
 
+/// Sleeps, and returns whether no signal came. With the clock stopped no time passes.
+pub fn sleep_interruptible(ms: u32) -> bool {
+    if !clock::is_stopped() {
+        std::thread::sleep(std::time::Duration::from_millis(ms.into()));
+    }
+    !signal_pending()
+}
+
 /// Seconds and nanoseconds of the real time.
 pub fn now() -> (i64, u32) {
     match SystemTime::now().duration_since(UNIX_EPOCH) {

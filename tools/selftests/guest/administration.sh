@@ -3,7 +3,7 @@
 # What administrators and tools meet: commands about features that are not there, and times,
 # versions, attributes and properties of files. The C driver has to pass the same tests.
 . "$(dirname "$0")/lib.sh"
-plan 19
+plan 17
 
 mkfs.btrfs -q "$DISK1" && mkfs.btrfs -q "$DISK2" || bail "mkfs.btrfs fails"
 load_btrfs
@@ -33,8 +33,6 @@ fi
 check_equal "replace status" 0 "$(status btrfs replace status -1 "$MNT")"
 check "replace was never started" grep -q 'Never started' /tmp/out
 check_equal "replace cancel" 2 "$(status btrfs replace cancel "$MNT")"
-check_fails "scrub fails in words" "not supported" btrfs scrub start -B "$MNT"
-check "and in the log" eval "dmesg | grep -q 'scrub is not supported yet'"
 limit=$(echo /sys/fs/btrfs/*/devinfo/1/scrub_speed_max)
 check "scrub_speed_max can be set" eval "echo 100m >$limit"
 check_equal "and shows it" 104857600 "$(cat "$limit")"
