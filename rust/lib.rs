@@ -44,6 +44,7 @@ pub mod format;
 pub mod log;
 pub mod mount;
 mod number_set;
+pub mod resize;
 pub mod scrub;
 pub mod send;
 pub mod sort;

@@ -30,6 +30,7 @@ mod ioctl;
 pub mod log;
 pub mod mount;
 mod number_set;
+pub mod resize;
 pub mod scrub;
 pub mod send;
 pub mod sort;

@@ -12,7 +12,7 @@ pub(super) type Args = IoctlBalanceArgs;
 
 /// What the ioctl returns while another exclusive operation runs:
 /// `BTRFS_ERROR_DEV_EXCL_RUN_IN_PROGRESS`.
-const EXCLUSIVE_RUNS: isize = 8;
+pub(super) const EXCLUSIVE_RUNS: isize = 8;
 
 const PAUSE: i32 = 1;
 const CANCEL: i32 = 2;

@@ -11,6 +11,7 @@ mod info;
 mod logical;
 mod lookup;
 mod refused;
+mod resize;
 mod scrub;
 mod send;
 mod shutdown;
@@ -50,6 +51,7 @@ const fn both<T>(nr: u32) -> u32 {
 }
 
 const SNAP_CREATE: u32 = write::<subvol_modify::VolArgs>(1);
+const RESIZE: u32 = write::<subvol_modify::VolArgs>(3);
 const SYNC: u32 = none(8);
 const SUBVOL_CREATE: u32 = write::<subvol_modify::VolArgs>(14);
 const SNAP_DESTROY: u32 = write::<subvol_modify::VolArgs>(15);
@@ -130,8 +132,9 @@ pub(crate) fn dispatch(file: &OpenFile<'_>, cmd: u32, arg: UserArg, compat: bool
     let done = match cmd {
         SEND => send::send(file, arg),
         SEND_32 => send::send_32(file, arg),
-        // Alone in that it answers something.
+        // These two return more than that all went well.
         BALANCE_V2 => return balance::balance(file, arg),
+        RESIZE => return resize::resize(file, arg),
         BALANCE_CTL => balance::control(file, arg),
         BALANCE_PROGRESS => balance::progress(file, arg),
         SCRUB => scrub::scrub(file, arg),

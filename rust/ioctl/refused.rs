@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Commands about what this driver cannot do yet: quotas, replacing and adding devices,
-//! resizing, defragmenting.
+//! defragmenting.
 //!
 //! Each returns what the C driver returns on a volume where the feature was never used, so that a
 //! program that only asks, or turns off what is off, goes on as there. What would begin to use the
@@ -15,7 +15,6 @@ use kernel::prelude::*;
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 const DEFRAG: u32 = write::<VolArgs>(2);
-const RESIZE: u32 = write::<VolArgs>(3);
 const ADD_DEV: u32 = write::<VolArgs>(10);
 const RM_DEV: u32 = write::<VolArgs>(11);
 const DEFRAG_RANGE: u32 = sized(1, 16, 48);
@@ -55,8 +54,8 @@ pub(super) fn dispatch(file: &OpenFile<'_>, cmd: u32, arg: UserArg) -> Result {
         // Receiving decompresses by itself where it is told that there is no such command.
         ENCODED_WRITE => Err(ENOTTY),
         QUOTA_CTL | QGROUP_ASSIGN | QGROUP_CREATE | QGROUP_LIMIT | QUOTA_RESCAN
-        | QUOTA_RESCAN_STATUS | QUOTA_RESCAN_WAIT | DEV_REPLACE | RESIZE | ADD_DEV | RM_DEV
-        | RM_DEV_V2 | SET_FEATURES | ENCODED_READ | FITRIM => {
+        | QUOTA_RESCAN_STATUS | QUOTA_RESCAN_WAIT | DEV_REPLACE | ADD_DEV | RM_DEV | RM_DEV_V2
+        | SET_FEATURES | ENCODED_READ | FITRIM => {
             if !capable_sys_admin() {
                 return Err(EPERM);
             }
@@ -75,10 +74,6 @@ fn administer(file: &OpenFile<'_>, cmd: u32, arg: UserArg) -> Result {
         QUOTA_RESCAN_STATUS => arg.write(&[0u64; 8]),
         QUOTA_RESCAN_WAIT => Ok(()),
         DEV_REPLACE => replace(file, arg),
-        RESIZE => {
-            drop(file.want_write()?);
-            Err(unsupported(file, "resizing"))
-        }
         ADD_DEV => Err(unsupported(file, "adding a device")),
         RM_DEV | RM_DEV_V2 => Err(unsupported(file, "removing a device")),
         SET_FEATURES => set_features(file, arg),

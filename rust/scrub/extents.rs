@@ -35,8 +35,7 @@ pub(super) struct Allocated {
 /// Finds the first extent of a chunk at `from` or after it, and those that follow within `most`
 /// bytes. `None` if there is none before the chunk's end.
 ///
-/// `chunk` is the logical range of the chunk; `from` and `most` are multiples of [`STRIPE`], counted
-/// from its start.
+/// `chunk` is the logical range of the chunk; `from` and `most` are multiples of [`STRIPE`].
 ///
 /// # Errors
 ///

@@ -50,8 +50,8 @@ pub struct Outcome {
 /// to go on with something else.
 ///
 /// The result is `ECANCELED` if somebody cancelled the scrub, `EINTR` if `is_interrupted` or a
-/// signal said so, `ENODEV` for another device, `EINPROGRESS` while another scrub runs, `EROFS` if a
-/// transaction failed, and else what reading trees gives. Bad copies are counted and are no error.
+/// signal said so, `ENODEV` for another device, `EINPROGRESS` while another scrub runs, `EROFS`
+/// if a transaction failed, and else what reading trees gives. Bad copies are no error.
 pub fn scrub(fs: &Fs, args: &ScrubArgs, is_interrupted: &dyn Fn() -> bool) -> Outcome {
     let mut progress = ScrubProgress {
         last_physical: args.start,

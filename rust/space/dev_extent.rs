@@ -35,6 +35,8 @@ pub struct DevRange {
 pub struct DevExtents {
     devid: u64,
     total_bytes: u64,
+    /// Nothing is allocated from here on while the device is being shrunk to this size, in bytes.
+    limit: Option<u64>,
     ranges: KVVec<DevRange>,
 }
 
@@ -44,6 +46,7 @@ impl DevExtents {
         DevExtents {
             devid: 0,
             total_bytes: 0,
+            limit: None,
             ranges: KVVec::new(),
         }
     }
@@ -57,6 +60,7 @@ impl DevExtents {
         let mut all = DevExtents {
             devid,
             total_bytes,
+            limit: None,
             ranges: KVVec::new(),
         };
         let mut cursor = Cursor::new(vol, vol.commit_root(tree_id::DEV)?);
@@ -96,6 +100,22 @@ impl DevExtents {
     /// The size of the device that the volume uses, in bytes.
     pub fn total_bytes(&self) -> u64 {
         self.total_bytes
+    }
+
+    /// Where allocation ends on the device, in bytes.
+    fn end(&self) -> u64 {
+        self.limit
+            .map_or(self.total_bytes, |limit| limit.min(self.total_bytes))
+    }
+
+    /// Lets nothing be allocated from the physical address `limit` on, or lifts that.
+    pub(crate) fn set_limit(&mut self, limit: Option<u64>) {
+        self.limit = limit;
+    }
+
+    /// Takes over the size that the last commit gave the device, in bytes.
+    pub(crate) fn set_total_bytes(&mut self, total_bytes: u64) {
+        self.total_bytes = total_bytes;
     }
 
     /// The bytes in chunks that exist: the device item's `bytes_used`.
@@ -138,13 +158,14 @@ impl DevExtents {
     pub fn find_hole(&self, want: u64) -> Option<Extent> {
         let mut best: Option<Extent> = None;
         let mut start = RESERVED;
-        let last = core::iter::once((self.total_bytes, self.total_bytes));
+        let end = self.end();
+        let last = core::iter::once((end, end));
         let used = self
             .ranges
             .iter()
             .map(|r| (r.physical.start, r.physical.end()));
         for (used_start, used_end) in Iterator::chain(used, last) {
-            let len = used_start.min(self.total_bytes).saturating_sub(start);
+            let len = used_start.min(end).saturating_sub(start);
             if len >= want {
                 return Extent::new(start, want).ok();
             }
@@ -225,12 +246,13 @@ impl DevExtents {
     }
 
     /// Takes over from `old`, the list before a transaction was rolled back, what transactions up
-    /// to `committed` removed and readers may still use.
+    /// to `committed` removed and readers may still use, and where allocation ends.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
     pub fn keep_removed(&mut self, old: &DevExtents, committed: u64) -> Result {
+        self.limit = old.limit;
         for range in old.ranges.iter() {
             if range.removed.is_some_and(|removed| removed <= committed) {
                 self.insert_range(*range)?;
@@ -274,12 +296,30 @@ pub fn delete_item<C: SpaceContext>(cx: &mut C, physical: Extent) -> Result {
 /// Those of changing the chunk tree.
 pub fn update_dev_item<C: SpaceContext>(cx: &mut C) -> Result {
     let used = cx.space().devices().bytes_used();
+    cx.superblock_mut().dev_item.bytes_used = used.into();
+    change_dev_item(cx, |item| item.bytes_used = used.into())
+}
+
+/// Gives the device another size, in bytes, in the `DEV_ITEM` and in the superblock.
+///
+/// # Errors
+///
+/// Those of changing the chunk tree.
+pub fn write_total_bytes<C: SpaceContext>(cx: &mut C, total_bytes: u64) -> Result {
+    change_dev_item(cx, |item| item.total_bytes = total_bytes.into())?;
+    let superblock = cx.superblock_mut();
+    superblock.dev_item.total_bytes = total_bytes.into();
+    // There is one device.
+    superblock.total_bytes = total_bytes.into();
+    Ok(())
+}
+
+fn change_dev_item<C: SpaceContext>(cx: &mut C, change: impl Fn(&mut DevItem)) -> Result {
     let devid = cx.space().devices().devid();
     let key = Key::new(objectid::DEV_ITEMS, item_type::DEV_ITEM, devid);
-    cx.superblock_mut().dev_item.bytes_used = used.into();
     edit::update_in_place(cx, tree_id::CHUNK, &key, |bytes: &mut [u8]| {
         let mut item: DevItem = format::read(bytes)?;
-        item.bytes_used = used.into();
+        change(&mut item);
         let head = bytes.get_mut(..size_of::<DevItem>()).ok_or(EUCLEAN)?;
         head.copy_from_slice(item.as_bytes());
         Ok(())

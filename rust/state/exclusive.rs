@@ -84,7 +84,35 @@ impl State {
             return Err(Refusal::Exclusive);
         }
         inner.exclusive = Exclusive::Other(operation);
+        inner.exclusive_canceled = false;
         Ok(ExclusiveToken { state: self })
+    }
+
+    /// Asks `operation` to end, and returns when it has, or on a signal.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTCONN` if it does not run.
+    pub fn cancel_exclusive(&self, operation: Operation) -> Result {
+        let mut inner = self.inner.lock();
+        if !matches!(inner.exclusive, Exclusive::Other(running) if running == operation) {
+            return Err(ENOTCONN);
+        }
+        inner.exclusive_canceled = true;
+        // The next one takes the request back.
+        while inner.exclusive_canceled && matches!(inner.exclusive, Exclusive::Other(_)) {
+            if self.changed.wait_interruptible(&mut inner) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ExclusiveToken<'_> {
+    /// Whether somebody asked the operation to end.
+    pub fn is_canceled(&self) -> bool {
+        self.state.inner.lock().exclusive_canceled
     }
 }
 

@@ -61,6 +61,8 @@ struct FsState {
     /// The identity of the next send.
     next_send: u64,
     exclusive: Exclusive,
+    /// Somebody asked the exclusive operation, one other than balance, to end.
+    exclusive_canceled: bool,
     /// The scrub under way.
     scrub: Option<RunningScrub>,
     /// The identity of the next scrub.
@@ -93,6 +95,7 @@ impl State {
             sends: KVec::new(),
             next_send: 0,
             exclusive: Exclusive::None,
+            exclusive_canceled: false,
             scrub: None,
             next_scrub: 0,
             next_balance: 0,

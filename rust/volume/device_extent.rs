@@ -45,6 +45,26 @@ impl DeviceExtent {
         Ok(None)
     }
 
+    /// The last one that starts at the physical address `up_to` or before; `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// `EUCLEAN` for a bad item; what reading nodes gives.
+    pub(crate) fn last_up_to(reader: &Reader, up_to: u64) -> Result<Option<DeviceExtent>> {
+        let devid = reader.superblock().dev_item.devid.get();
+        let mut cursor = reader.cursor(reader.root(tree_id::DEV)?);
+        if !cursor.seek_before(&Key::new(devid, item_type::DEV_EXTENT, up_to))? {
+            return Ok(None);
+        }
+        let Some((key, data)) = cursor.item() else {
+            return Ok(None);
+        };
+        if !key.is(devid, item_type::DEV_EXTENT) {
+            return Ok(None);
+        }
+        Self::parse(&key, data).map(Some)
+    }
+
     fn parse(key: &Key, data: &[u8]) -> Result<DeviceExtent> {
         let item: DevExtent = format::read(data)?;
         Ok(DeviceExtent {

@@ -28,7 +28,7 @@ ask() {
 	# Within a block group the order of lines is each driver's own.
 	dmesg | grep -oE 'scrub: checksum error at .*' | sort >"/tmp/$1.named"
 	scrub "$1.after"
-	# That driver makes chunks for what it cannot write to meanwhile, so that the end is another one.
+	# That driver makes chunks for what it cannot write to meanwhile, so that the end differs.
 	sed -i /last_physical/d "/tmp/$1.after"
 	btrfs scrub status -R "$MNT" >/tmp/scrub.out
 	counters /tmp/scrub.out | sed /last_physical/d >"/tmp/$1.status"
