@@ -10,6 +10,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 pub mod balance;
 pub mod block_size;
 pub mod chunk;
+pub mod compression_method;
 pub mod crc;
 pub mod dir;
 pub mod extent;
@@ -23,6 +24,7 @@ pub mod root;
 pub mod superblock;
 
 pub use block_size::BlockSize;
+pub use compression_method::CompressionMethod;
 pub use file_extent::compression;
 pub use key::{DiskKey, Key};
 pub use objectids::{item_type, objectid, tree_id};

@@ -7,6 +7,7 @@
 
 mod balance;
 mod btrfs_control;
+mod encoded;
 mod info;
 mod logical;
 mod lookup;
@@ -91,6 +92,8 @@ const GET_SUBVOL_INFO_32: u32 = read::<subvol_info::Info32>(60);
 const GET_SUBVOL_ROOTREF: u32 = both::<subvol_info::RootRefs>(61);
 const INO_LOOKUP_USER: u32 = both::<lookup::UserArgs>(62);
 const SNAP_DESTROY_V2: u32 = write::<subvol_modify::VolArgsV2>(63);
+const ENCODED_READ: u32 = read::<encoded::Args>(64);
+const ENCODED_WRITE: u32 = write::<encoded::Args>(64);
 const SUBVOL_SYNC_WAIT: u32 = write::<subvol_modify::WaitArgs>(65);
 /// `_IOR('v', 1, long)`, of which only the lower half is written.
 const GETVERSION: u32 = 0x8008_7601;
@@ -120,6 +123,7 @@ const _: () = {
     assert!(SNAP_DESTROY == 0x5000_940f && SNAP_DESTROY_V2 == 0x5000_943f);
     assert!(SNAP_CREATE_V2 == 0x5000_9417 && SUBVOL_CREATE_V2 == 0x5000_9418);
     assert!(SET_RECEIVED_SUBVOL == 0xc0c8_9425 && SUBVOL_SYNC_WAIT == 0x4010_9441);
+    assert!(ENCODED_READ == 0x8080_9440 && ENCODED_WRITE == 0x4080_9440);
 };
 
 /// Carries out the command `cmd` on an open file. User space sees what is returned.
@@ -132,9 +136,11 @@ pub(crate) fn dispatch(file: &OpenFile<'_>, cmd: u32, arg: UserArg, compat: bool
     let done = match cmd {
         SEND => send::send(file, arg),
         SEND_32 => send::send_32(file, arg),
-        // These two return more than that all went well.
+        // These return more than that all went well.
         BALANCE_V2 => return balance::balance(file, arg),
         RESIZE => return resize::resize(file, arg),
+        ENCODED_READ => return encoded::read(file, arg),
+        ENCODED_WRITE => return encoded::write(file, arg),
         BALANCE_CTL => balance::control(file, arg),
         BALANCE_PROGRESS => balance::progress(file, arg),
         SCRUB => scrub::scrub(file, arg),

@@ -28,14 +28,12 @@ const QUOTA_RESCAN_WAIT: u32 = none(46);
 const DEV_REPLACE: u32 = sized(3, 53, 2600);
 const SET_FEATURES: u32 = sized(1, 57, 48);
 const RM_DEV_V2: u32 = write::<VolArgs>(58);
-const ENCODED_READ: u32 = sized(2, 64, 128);
-const ENCODED_WRITE: u32 = sized(1, 64, 128);
 /// `_IOWR('X', 121, struct fstrim_range)`.
 const FITRIM: u32 = 0xc018_5879;
 
 const _: () = {
     assert!(DEV_REPLACE == 0xca28_9435);
-    assert!(QUOTA_CTL == 0xc010_9428 && ENCODED_READ == 0x8080_9440);
+    assert!(QUOTA_CTL == 0xc010_9428);
     assert!(QGROUP_LIMIT == 0x8030_942b && QUOTA_RESCAN_STATUS == 0x8040_942d);
 };
 
@@ -51,11 +49,9 @@ pub(super) fn dispatch(file: &OpenFile<'_>, cmd: u32, arg: UserArg) -> Result {
             drop(file.want_write()?);
             Err(unsupported(file, "defragmenting"))
         }
-        // Receiving decompresses by itself where it is told that there is no such command.
-        ENCODED_WRITE => Err(ENOTTY),
         QUOTA_CTL | QGROUP_ASSIGN | QGROUP_CREATE | QGROUP_LIMIT | QUOTA_RESCAN
         | QUOTA_RESCAN_STATUS | QUOTA_RESCAN_WAIT | DEV_REPLACE | ADD_DEV | RM_DEV | RM_DEV_V2
-        | SET_FEATURES | ENCODED_READ | FITRIM => {
+        | SET_FEATURES | FITRIM => {
             if !capable_sys_admin() {
                 return Err(EPERM);
             }
@@ -77,7 +73,6 @@ fn administer(file: &OpenFile<'_>, cmd: u32, arg: UserArg) -> Result {
         ADD_DEV => Err(unsupported(file, "adding a device")),
         RM_DEV | RM_DEV_V2 => Err(unsupported(file, "removing a device")),
         SET_FEATURES => set_features(file, arg),
-        ENCODED_READ => Err(EOPNOTSUPP),
         FITRIM => Err(EOPNOTSUPP),
         _ => Err(ENOTTY),
     }

@@ -14,7 +14,9 @@ mod show;
 mod table;
 
 pub use number::size;
-pub use options::{Facts, MountOptions, Rescue, Settings, SpaceCache, Subvol, COMMIT_INTERVAL};
+pub use options::{
+    Compress, Facts, MountOptions, Rescue, Settings, SpaceCache, Subvol, COMMIT_INTERVAL,
+};
 pub use parse::{Parsed, Value};
 pub use table::{Parameter, Takes, PARAMETERS};
 

@@ -2,6 +2,7 @@
 //! What the options of a mount say.
 
 use super::{Level, Log};
+use crate::format::CompressionMethod;
 use crate::state::SendBalance;
 use kernel::prelude::*;
 
@@ -40,6 +41,17 @@ impl Subvol {
 /// Seconds between commits, unless the option `commit=` says otherwise
 /// (`BTRFS_DEFAULT_COMMIT_INTERVAL`).
 pub const COMMIT_INTERVAL: u32 = 30;
+
+/// What `compress=` and `compress-force=` say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compress {
+    /// The method for files that have none of their own.
+    pub method: CompressionMethod,
+    /// The level, for every method that has it.
+    pub level: i32,
+    /// All is tried, whatever a sample of it looks like.
+    pub is_forced: bool,
+}
 
 /// What becomes of the free space tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -105,6 +117,8 @@ pub struct Settings {
     pub barrier: bool,
     /// A commit has the data that was dirty in the page cache when it was asked for, or came due.
     pub flush_on_commit: bool,
+    /// New data is compressed.
+    pub compress: Option<Compress>,
     /// How long changes may wait for a commit, in seconds.
     pub commit_interval: u32,
     /// A balance that the mount finds stays paused.
@@ -129,6 +143,7 @@ impl Default for Settings {
             acl: true,
             barrier: true,
             flush_on_commit: false,
+            compress: None,
             commit_interval: COMMIT_INTERVAL,
             skip_balance: false,
             user_subvol_rm_allowed: false,

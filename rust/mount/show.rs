@@ -2,7 +2,8 @@
 //! Options as `/proc/mounts` shows them (`btrfs_show_options`): what is in force and is not the
 //! default.
 
-use super::{Settings, COMMIT_INTERVAL};
+use super::{Compress, Settings, COMMIT_INTERVAL};
+use crate::format::CompressionMethod;
 use crate::state::SendBalance;
 use kernel::fmt;
 
@@ -27,6 +28,9 @@ impl fmt::Display for Shown {
         let settings = &self.settings;
         if !settings.barrier {
             f.write_str(",nobarrier")?;
+        }
+        if let Some(compress) = &settings.compress {
+            show_compress(compress, f)?;
         }
         for (n, name) in settings.rescue.names().enumerate() {
             f.write_str(if n == 0 { ",rescue=" } else { ":" })?;
@@ -61,4 +65,17 @@ impl fmt::Display for Shown {
         }
         Ok(())
     }
+}
+
+fn show_compress(compress: &Compress, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let option = if compress.is_forced {
+        "compress-force"
+    } else {
+        "compress"
+    };
+    write!(f, ",{option}={}", compress.method.name())?;
+    if compress.method != CompressionMethod::Lzo {
+        write!(f, ":{}", compress.level)?;
+    }
+    Ok(())
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The table of mount options, in the order of the C driver's `btrfs_fs_parameters`.
 
-use super::options::{Rescue, SpaceCache};
+use super::options::{Compress, Rescue, SpaceCache};
 use super::parse::shown;
 use super::{number, Level, Log, MountOptions, Settings, COMMIT_INTERVAL};
-use crate::format::tree_id;
+use crate::format::{tree_id, CompressionMethod};
 use crate::state::SendBalance;
 use kernel::prelude::*;
 
@@ -96,13 +96,25 @@ pub static PARAMETERS: [Parameter; 35] = [
         Takes::Flag(|settings| settings.clear_cache = true),
     ),
     option(b"commit", Takes::Number32(commit)),
-    // Data is written as it is.
-    hint(b"compress", HINT),
-    hint(b"compress", Takes::Text(compress)),
-    hint(b"compress-force", HINT),
-    hint(b"compress-force", Takes::Text(compress)),
-    // Data is never written in place, and always has checksums.
-    hint(b"datacow", HINT_OR_NO),
+    option(
+        b"compress",
+        Takes::Flag(|settings| settings.compress = Some(ZLIB)),
+    ),
+    option(b"compress", Takes::Text(compress)),
+    option(
+        b"compress-force",
+        Takes::Flag(|settings| settings.compress = Some(FORCED)),
+    ),
+    option(b"compress-force", Takes::Text(compress_force)),
+    // Data is never written in place, and always has checksums. What would be written in place is
+    // not compressed.
+    hint(
+        b"datacow",
+        Takes::FlagOrNo(|settings, on, _| {
+            settings.compress = settings.compress.filter(|_| on);
+            Ok(())
+        }),
+    ),
     hint(b"datasum", HINT_OR_NO),
     // There is one device, which is here.
     hint(b"degraded", HINT),
@@ -246,30 +258,67 @@ fn commit(options: &mut MountOptions, seconds: u32, log: &mut Log<'_>) -> Result
     Ok(())
 }
 
-/// Checks a method with a level or none (`btrfs_parse_compress`).
-fn compress(_: &mut MountOptions, text: &[u8], log: &mut Log<'_>) -> Result {
-    let (method, level) = match text.iter().position(|byte| *byte == b':') {
+/// `compress` without a value.
+const ZLIB: Compress = Compress {
+    method: CompressionMethod::Zlib,
+    level: 3,
+    is_forced: false,
+};
+
+/// `compress-force` without a value.
+const FORCED: Compress = Compress {
+    is_forced: true,
+    ..ZLIB
+};
+
+/// Takes a method with a level or none.
+fn compress(options: &mut MountOptions, text: &[u8], log: &mut Log<'_>) -> Result {
+    options.settings.compress = method(text, log)?;
+    Ok(())
+}
+
+/// The same, to be done whatever data looks like.
+fn compress_force(options: &mut MountOptions, text: &[u8], log: &mut Log<'_>) -> Result {
+    options.settings.compress = method(text, log)?.map(|compress| Compress {
+        is_forced: true,
+        ..compress
+    });
+    Ok(())
+}
+
+/// Reads a method with a level or none (`btrfs_parse_compress`).
+fn method(text: &[u8], log: &mut Log<'_>) -> Result<Option<Compress>> {
+    let (name, level) = match text.iter().position(|byte| *byte == b':') {
         Some(at) => (
             text.get(..at).unwrap_or(b""),
             text.get(at.saturating_add(1)..),
         ),
         None => (text, None),
     };
-    let is_good = match (method, level) {
-        (b"zlib" | b"lzo" | b"zstd", level) => {
-            level.is_none_or(|level| number::signed(level).is_some())
+    let found = CompressionMethod::ALL
+        .into_iter()
+        .find(|method| method.name().as_bytes() == name);
+    let number = level.map_or(Some(0), number::signed);
+    match (found, number) {
+        (Some(method), Some(number)) => {
+            if method == CompressionMethod::Lzo && level.is_some() {
+                log(Level::Warning, fmt!("Compression level ignored for LZO"));
+            }
+            Ok(Some(Compress {
+                method,
+                level: method.level(number),
+                is_forced: false,
+            }))
         }
-        (b"no" | b"none", None) => true,
-        _ => false,
-    };
-    if is_good {
-        return Ok(());
+        (None, _) if matches!(text, b"no" | b"none") => Ok(None),
+        _ => {
+            log(
+                Level::Error,
+                fmt!("failed to parse compression option '{}'", shown(text)),
+            );
+            Err(EINVAL)
+        }
     }
-    log(
-        Level::Error,
-        fmt!("failed to parse compression option '{}'", shown(text)),
-    );
-    Err(EINVAL)
 }
 
 /// Notes a device.

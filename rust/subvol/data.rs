@@ -17,7 +17,7 @@ use crate::format::crc::{checksum, Printed};
 use crate::format::inode::inode_flags;
 use crate::format::{tree_id, BlockSize};
 use crate::fs_warn;
-use crate::trans::{Reader, View};
+use crate::trans::{Reader, RunningView, View};
 use crate::tree::TreeRoot;
 use crate::volume::Fs;
 use kernel::prelude::*;
@@ -116,6 +116,30 @@ fn read_with_sums(
         }
     }
     Ok(())
+}
+
+/// Reads the whole of an extent as it is on disk, of a file as it is now. `offset` is where the
+/// file has it, for messages. Lets go of the writer's mutex before it reads.
+///
+/// # Errors
+///
+/// `EIO` where no mirror has good data, `ENOMEM`, and what reading the checksum tree gives.
+pub(super) fn read_extent(
+    view: RunningView<'_>,
+    owner: &Owner,
+    extent: &Regular,
+    offset: u64,
+) -> Result<KVVec<u8>> {
+    let sums = look_up(&view, owner, extent.disk_bytenr, extent.disk_num_bytes)?;
+    let reader = view.into_reader();
+    let mut bytes = KVVec::zeroed(extent.disk_num_bytes as usize, GFP_KERNEL)?;
+    let piece = Piece {
+        logical: extent.disk_bytenr,
+        file_offset: offset,
+        buf: &mut bytes,
+    };
+    read_with_sums(&reader, owner, &mut [piece], Some(&[&sums]))?;
+    Ok(bytes)
 }
 
 /// The checksums of consecutive sectors, as far as there are any.

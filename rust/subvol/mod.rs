@@ -6,10 +6,12 @@
 //! transaction alike; those that read file data take a [`crate::trans::Reader`], whose epoch keeps
 //! the extents in place meanwhile.
 
+pub mod compress;
 pub mod csum;
 pub mod data;
 pub mod decompress;
 pub mod dir;
+pub mod encoded;
 pub mod fiemap;
 pub mod file_extent;
 pub mod inode;

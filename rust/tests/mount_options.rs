@@ -217,16 +217,28 @@ fn what_is_taken() {
             "commit=301",
             ",commit=301; warning: excessive commit interval 301, use with care",
         ),
+        ("compress", ",compress=zlib:3"),
+        ("compress-force", ",compress-force=zlib:3"),
+        ("compress-force,compress=zlib", ",compress=zlib:3"),
+        ("compress=zlib:0", ",compress=zlib:3"),
+        ("compress=zlib:12", ",compress=zlib:9"),
+        ("compress=zstd", ",compress=zstd:3"),
+        ("compress=zstd:99", ",compress=zstd:15"),
+        ("compress-force=zstd:-15", ",compress-force=zstd:-15"),
+        ("compress=lzo", ",compress=lzo"),
+        (
+            "compress-force=lzo:3",
+            ",compress-force=lzo; warning: Compression level ignored for LZO",
+        ),
+        ("compress=zstd,compress=no", ""),
+        ("compress=zstd,nodatacow", ""),
+        ("nodatacow,compress=zstd", ",compress=zstd:3"),
+        ("compress=zstd,compress-force=none", ""),
         // Hints, and what is of the VFS's.
         (
             "degraded,ssd,nossd,ssd_spread,nossd_spread,treelog,notreelog,enospc_debug",
             "",
         ),
-        (
-            "compress,compress-force,compress=zlib,compress=lzo:3,compress-force=zstd:-15",
-            "",
-        ),
-        ("compress=no,compress=none,compress=zstd:99", ""),
         (
             "datacow,nodatacow,datasum,nodatasum,autodefrag,noautodefrag,noflushoncommit",
             "",
@@ -248,6 +260,7 @@ fn what_is_taken() {
         let (in_force, messages) = shown.split_at(shown.find(';').unwrap_or(shown.len()));
         let (before, after) = match in_force {
             ",nobarrier,noacl" | ",flushoncommit" => (in_force, ""),
+            _ if in_force.starts_with(",compress") => (in_force, ""),
             _ => ("", in_force),
         };
         let shown = format!("{before},nospace_cache{after}{messages}");

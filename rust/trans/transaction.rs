@@ -247,6 +247,14 @@ impl<'fs> Transaction<'fs> {
         self.superblock.incompat_flags.get() & bit != 0
     }
 
+    /// Sets features that readers must know; the superblock of the next commit has them.
+    pub fn set_incompat(&mut self, bits: u64) {
+        if self.superblock.incompat_flags.get() & bits != bits {
+            let superblock = self.superblock_mut();
+            superblock.incompat_flags = (superblock.incompat_flags.get() | bits).into();
+        }
+    }
+
     /// The changes of references that wait to be run.
     pub fn refs(&mut self) -> &mut DelayedRefs {
         self.handle.changed = true;

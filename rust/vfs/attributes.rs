@@ -9,6 +9,7 @@ use super::lock::Exclusive;
 use super::setsize;
 use crate::bindings;
 use crate::format::inode::{inode_flags, InodeItem, Timespec};
+use crate::format::CompressionMethod;
 use crate::subvol::write::{set_flags, update_inode, InodeId};
 use kernel::error::{from_result, to_result};
 use kernel::prelude::*;
@@ -387,7 +388,9 @@ pub(super) unsafe extern "C" fn fileattr_set(
             wanted & !bindings::FS_DIRSYNC_FL
         };
         let flags = new_flags(inode.info().flags(), wanted)?;
-        let item = set_flags(inode.fs(), id(&inode), flags, now(&[&inode]))?;
+        let mount = inode.super_block().volume().settings().compress;
+        let method = mount.map_or(CompressionMethod::Zlib, |mount| mount.method);
+        let item = set_flags(inode.fs(), id(&inode), flags, method, now(&[&inode]))?;
         inode.set_flags(item.flags.get());
         take_over_times(&inode, &item, false);
         Ok(0)

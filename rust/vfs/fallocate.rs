@@ -22,7 +22,7 @@ const ZERO_RANGE: u32 = bindings::FALLOC_FL_ZERO_RANGE;
 /// # Safety
 ///
 /// `file` is an open file of the locked inode.
-unsafe fn modified(file: *mut bindings::file) -> Result {
+pub(super) unsafe fn modified(file: *mut bindings::file) -> Result {
     // SAFETY: By this function's contract.
     unsafe {
         to_result(bindings::file_remove_privs(file))?;

@@ -213,6 +213,15 @@ impl Inode {
             .store(flags | inode_flags::PREALLOC, Relaxed);
     }
 
+    /// Notes that the file's data does not become smaller by compression. The flag is stored with
+    /// the next change of the inode.
+    pub(super) fn set_incompressible(&self) {
+        let flags = self.info().flags();
+        self.info()
+            .flags
+            .store(flags | inode_flags::NOCOMPRESS, Relaxed);
+    }
+
     /// Takes new `BTRFS_INODE_*` flags over.
     pub(super) fn set_flags(&self, flags: u64) {
         self.info().flags.store(flags, Relaxed);

@@ -26,6 +26,7 @@ mod control_device;
 mod delalloc;
 mod device_number;
 mod dir;
+mod encoded;
 mod evict;
 mod export;
 mod fallocate;

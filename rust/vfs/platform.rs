@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-//! What the engine asks of the machine: checksums, decompression, clocks and the calling task.
+//! What the engine asks of the machine: checksums, compression, clocks and the calling task.
 //!
 //! On the host `kernel::platform` of the stand-in offers the same names. Decompression works in
 //! memory that was set aside when the module was loaded, so that reading a file does not need more
-//! of it than its own pages: [`WORKSPACES`] keeps what is not in use.
+//! of it than its own pages: [`WORKSPACES`] keeps what is not in use. Memory for compression is
+//! allocated at its first use and kept. It is not waited for: without it data is written as it is.
 
 use crate::bindings;
 use kernel::prelude::*;
@@ -17,6 +18,9 @@ kernel::sync::global_lock! {
 struct Workspaces {
     zlib: KVec<KVVec<u8>>,
     zstd: KVec<KVVec<u8>>,
+    deflate: KVec<KVVec<u8>>,
+    zstd_compress: KVec<KVVec<u8>>,
+    lzo: KVec<KVVec<u8>>,
 }
 
 /// How many idle workspaces of a method are kept.
@@ -25,10 +29,30 @@ const KEEP: usize = 4;
 /// The largest window of a zstd frame that btrfs writes: an extent's worth.
 const ZSTD_WINDOW: usize = 128 * 1024;
 
+/// The base two logarithm of zlib's window in bytes.
+const MAX_WBITS: i32 = 15;
+
+/// How much memory zlib takes to compress (`DEF_MEM_LEVEL`).
+const MEM_LEVEL: i32 = 8;
+
+const Z_OK: i32 = 0;
+const Z_STREAM_END: i32 = 1;
+
+/// The memory that LZO takes to compress, in bytes (`LZO1X_1_MEM_COMPRESS`).
+const LZO_WORKSPACE: usize = 8192 * size_of::<u16>();
+
 #[derive(Clone, Copy)]
 enum Method {
+    /// Decompression of zlib streams.
     Zlib,
+    /// Decompression of zstd frames.
     Zstd,
+    /// Compression into zlib streams.
+    Deflate,
+    /// Compression into zstd frames, with a workspace of this size in bytes.
+    ZstdCompress(usize),
+    /// Compression into LZO blocks.
+    Lzo,
 }
 
 impl Workspaces {
@@ -36,6 +60,9 @@ impl Workspaces {
         Self {
             zlib: KVec::new(),
             zstd: KVec::new(),
+            deflate: KVec::new(),
+            zstd_compress: KVec::new(),
+            lzo: KVec::new(),
         }
     }
 
@@ -43,6 +70,9 @@ impl Workspaces {
         match method {
             Method::Zlib => &mut self.zlib,
             Method::Zstd => &mut self.zstd,
+            Method::Deflate => &mut self.deflate,
+            Method::ZstdCompress(_) => &mut self.zstd_compress,
+            Method::Lzo => &mut self.lzo,
         }
     }
 }
@@ -57,8 +87,15 @@ impl Method {
             }
             // SAFETY: The function only computes a number.
             Method::Zstd => unsafe { bindings::zstd_dstream_workspace_bound(ZSTD_WINDOW) },
+            Method::Deflate => {
+                // SAFETY: The function only computes a number.
+                let bytes = unsafe { bindings::zlib_deflate_workspacesize(MAX_WBITS, MEM_LEVEL) };
+                usize::try_from(bytes).map_err(|_| EINVAL)?
+            }
+            Method::ZstdCompress(bytes) => bytes,
+            Method::Lzo => LZO_WORKSPACE,
         };
-        Ok(KVVec::from_elem(0, bytes, GFP_KERNEL)?)
+        Ok(KVVec::from_elem(0, bytes, GFP_KERNEL | __GFP_NOWARN)?)
     }
 }
 
@@ -71,9 +108,14 @@ struct Workspace {
 impl Workspace {
     fn get(method: Method) -> Result<Self> {
         let idle = WORKSPACES.lock().idle(method).pop();
-        let memory = match idle {
-            Some(memory) => memory,
-            None => method.allocate()?,
+        let memory = match (idle, method) {
+            // One for a lower level may be too small.
+            (Some(memory), Method::ZstdCompress(bytes)) if memory.len() < bytes => {
+                drop(memory);
+                method.allocate()?
+            }
+            (Some(memory), _) => memory,
+            (None, _) => method.allocate()?,
         };
         Ok(Self { method, memory })
     }
@@ -108,6 +150,10 @@ pub(crate) unsafe fn init() -> Result {
         idle.push(method.allocate()?, GFP_KERNEL)?;
         *WORKSPACES.lock().idle(method) = idle;
     }
+    for method in [Method::Deflate, Method::ZstdCompress(0), Method::Lzo] {
+        let idle = KVec::with_capacity(KEEP, GFP_KERNEL)?;
+        *WORKSPACES.lock().idle(method) = idle;
+    }
     Ok(())
 }
 
@@ -129,10 +175,7 @@ pub fn crc32c(seed: u32, data: &[u8]) -> u32 {
 ///
 /// `EIO` for a damaged stream, `ENOMEM`.
 pub fn inflate(src: &[u8], dst: &mut [u8]) -> Result<usize> {
-    const MAX_WBITS: i32 = 15;
-    const Z_OK: i32 = 0;
-    const Z_STREAM_END: i32 = 1;
-    const Z_SYNC_FLUSH: i32 = 2;
+    const Z_SYNC_FLUSH: i32 = 3;
 
     let mut workspace = Workspace::get(Method::Zlib)?;
     let mut stream: bindings::z_stream = pin_init::zeroed();
@@ -199,6 +242,108 @@ pub fn zstd(src: &[u8], dst: &mut [u8]) -> Result<usize> {
             return Err(EIO);
         }
     }
+}
+
+/// Compresses `src` into one zlib stream in `dst`, and returns its size.
+///
+/// # Errors
+///
+/// `E2BIG` if it does not fit, `ENOMEM`, `EINVAL` for a level that there is not.
+pub fn deflate(level: i32, src: &[u8], dst: &mut [u8]) -> Result<usize> {
+    const Z_DEFLATED: i32 = 8;
+    const Z_FINISH: i32 = 5;
+
+    let mut workspace = Workspace::get(Method::Deflate)?;
+    let mut stream: bindings::z_stream = pin_init::zeroed();
+    stream.workspace = workspace.memory.as_mut_ptr().cast();
+    stream.next_in = src.as_ptr();
+    stream.avail_in = src.len();
+    stream.next_out = dst.as_mut_ptr();
+    stream.avail_out = dst.len();
+
+    // SAFETY: The workspace has the size that zlib asks for with these parameters, and it and both
+    // buffers outlive the stream.
+    let status = unsafe {
+        bindings::zlib_deflateInit2(&mut stream, level, Z_DEFLATED, MAX_WBITS, MEM_LEVEL, 0)
+    };
+    if status != Z_OK {
+        return Err(EINVAL);
+    }
+    // SAFETY: As above. zlib keeps within `avail_in` and `avail_out`.
+    let status = unsafe { bindings::zlib_deflate(&mut stream, Z_FINISH) };
+    if status != Z_STREAM_END {
+        return Err(E2BIG);
+    }
+    Ok(dst.len().saturating_sub(stream.avail_out))
+}
+
+/// Compresses `src` into one zstd frame in `dst`, and returns its size. The window is no larger
+/// than the C driver's readers take, which is that of an extent.
+///
+/// # Errors
+///
+/// `E2BIG` if it does not fit, `ENOMEM`, `EINVAL` for more than an extent's worth.
+pub fn zstd_compress(level: i32, src: &[u8], dst: &mut [u8]) -> Result<usize> {
+    if src.len() > ZSTD_WINDOW {
+        return Err(EINVAL);
+    }
+    // SAFETY: The functions only compute parameters, and the memory for these.
+    let (parameters, bytes) = unsafe {
+        let parameters = bindings::zstd_get_params(level, src.len() as u64);
+        (
+            parameters,
+            bindings::zstd_cctx_workspace_bound(&parameters.cParams),
+        )
+    };
+    let mut workspace = Workspace::get(Method::ZstdCompress(bytes))?;
+    // SAFETY: The workspace lives until after the last use of the context, and its size is passed.
+    let context = unsafe {
+        bindings::zstd_init_cctx(workspace.memory.as_mut_ptr().cast(), workspace.memory.len())
+    };
+    if context.is_null() {
+        return Err(ENOMEM);
+    }
+    // SAFETY: The context is valid and the pointers and lengths are those of live slices.
+    let made = unsafe {
+        bindings::zstd_compress_cctx(
+            context,
+            dst.as_mut_ptr().cast(),
+            dst.len(),
+            src.as_ptr().cast(),
+            src.len(),
+            &parameters,
+        )
+    };
+    // SAFETY: The function only looks at the number. There is no error but that of the size.
+    if unsafe { bindings::zstd_is_error(made) } != 0 {
+        return Err(E2BIG);
+    }
+    Ok(made)
+}
+
+/// Compresses `src` into one LZO1X block in `dst`, and returns its size.
+///
+/// # Errors
+///
+/// `E2BIG` if it does not fit, `ENOMEM`.
+pub fn lzo1x_compress(src: &[u8], dst: &mut [u8]) -> Result<usize> {
+    let mut workspace = Workspace::get(Method::Lzo)?;
+    let mut len = dst.len();
+    // SAFETY: Both buffers are live slices of the lengths passed, within which LZO keeps, and the
+    // workspace has the size that it asks for.
+    let status = unsafe {
+        bindings::lzo1x_1_compress_safe(
+            src.as_ptr(),
+            src.len(),
+            dst.as_mut_ptr(),
+            &mut len,
+            workspace.memory.as_mut_ptr().cast(),
+        )
+    };
+    if status != 0 {
+        return Err(E2BIG);
+    }
+    Ok(len)
 }
 
 /// Decompresses one LZO1X block into `dst` and returns the bytes produced.

@@ -51,6 +51,31 @@ pub fn lzo1x(src: &[u8], dst: &mut [u8]) -> Result<usize> {
     Ok(data.len())
 }
 
+/// Compresses `src` into one zlib stream in `dst`. Returns its size, or `E2BIG`.
+pub fn deflate(level: i32, src: &[u8], dst: &mut [u8]) -> Result<usize> {
+    crate::fault::check()?;
+    let level = u8::try_from(level).map_err(|_| EINVAL)?;
+    fit(&miniz_oxide::deflate::compress_to_vec_zlib(src, level), dst)
+}
+
+/// Compresses `src` into one zstd frame in `dst`. Returns its size, or `E2BIG`.
+pub fn zstd_compress(level: i32, src: &[u8], dst: &mut [u8]) -> Result<usize> {
+    crate::fault::check()?;
+    zstd_safe::compress(dst, src, level).map_err(|_| E2BIG)
+}
+
+/// Compresses `src` into one LZO1X block in `dst`. Returns its size, or `E2BIG`.
+pub fn lzo1x_compress(src: &[u8], dst: &mut [u8]) -> Result<usize> {
+    crate::fault::check()?;
+    fit(&lzokay_native::compress(src).map_err(|_| EINVAL)?, dst)
+}
+
+fn fit(made: &[u8], dst: &mut [u8]) -> Result<usize> {
+    let out = dst.get_mut(..made.len()).ok_or(E2BIG)?;
+    out.copy_from_slice(made);
+    Ok(made.len())
+}
+
 /// Allocations do not enter the filesystem while this lives; the host's never do.
 pub struct NofsScope(());
 
@@ -207,6 +232,27 @@ mod tests {
         }
         out.extend(((b << 16) | a).to_be_bytes());
         out
+    }
+
+    #[test]
+    fn what_is_compressed_comes_back() {
+        let text: std::vec::Vec<u8> = (0..5000u32).map(|n| (n % 17) as u8).collect();
+        type Compress = fn(&[u8], &mut [u8]) -> Result<usize>;
+        type Decompress = fn(&[u8], &mut [u8]) -> Result<usize>;
+        let methods: [(Compress, Decompress); 4] = [
+            (|src, dst| deflate(9, src, dst), inflate),
+            (|src, dst| zstd_compress(-5, src, dst), zstd),
+            (|src, dst| zstd_compress(15, src, dst), zstd),
+            (lzo1x_compress, lzo1x),
+        ];
+        for (compress, decompress) in methods {
+            let (mut packed, mut out) = ([0; 4000], [0; 5000]);
+            let len = compress(&text, &mut packed).unwrap();
+            assert_eq!(compress(&text, &mut packed[..len - 1]), Err(E2BIG));
+            assert_eq!(compress(&text, &mut packed), Ok(len));
+            assert_eq!(decompress(&packed[..len], &mut out), Ok(5000));
+            assert!(out[..] == text[..]);
+        }
     }
 
     #[test]

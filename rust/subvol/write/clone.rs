@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Reflinks: file ranges that share extents.
 
-use super::data::{check_file, check_writable, insert_data, NewData};
+use super::data::{check_file, check_writable, insert_data, NewData, NewInline};
 use super::extents::{drop_range, extent_key, fill_holes, insert_inline, insert_item, read_item};
 use super::truncate::grow_to;
 use super::{check_whole, read_inode, reserve, write_inode, InodeId};
-use crate::format::file_extent::{compression, FileExtentItem};
+use crate::format::file_extent::FileExtentItem;
 use crate::format::inode::{inode_flags, InodeItem, Timespec};
-use crate::format::item_type;
+use crate::format::{item_type, CompressionMethod};
 use crate::space::ordered_extent::push_checksums;
 use crate::subvol::data::{read_running, Checksums, Owner};
 use crate::subvol::file_extent::{self, Kind};
@@ -38,10 +38,25 @@ pub struct CloneRange {
 /// What the source has at a place.
 enum Source {
     Nothing,
-    Inline(KVec<u8>),
-    /// Inline data that is compressed.
-    Packed,
+    Inline(OwnedInline),
     Extent(FileExtentItem),
+}
+
+/// Inline data, with memory of its own.
+struct OwnedInline {
+    data: KVec<u8>,
+    size: u64,
+    method: Option<CompressionMethod>,
+}
+
+impl OwnedInline {
+    fn as_new(&self) -> NewInline<'_> {
+        NewInline {
+            data: &self.data,
+            size: self.size,
+            method: self.method,
+        }
+    }
 }
 
 /// Makes the range of one file share the extents of the other's; what was there is dropped. Data
@@ -150,6 +165,7 @@ fn copy_sector(fs: &Fs, range: &CloneRange, at: u64) -> Result<u64> {
     let new = NewData {
         offset,
         extent,
+        encoded: None,
         sums,
         size: end.min(range.dst_size),
     };
@@ -181,9 +197,8 @@ fn clone_step(
     let len = stop.saturating_sub(start);
     let to_end = to.saturating_add(len);
     match &source {
-        Source::Packed => return Ok(Step::NoPlace),
-        Source::Inline(data) => {
-            let fits = to == 0 && item.size.get() <= data.len() as u64;
+        Source::Inline(inline) => {
+            let fits = to == 0 && item.size.get() <= inline.size;
             if !fits || range.dst_size > u64::from(sectorsize) {
                 return Ok(Step::NoPlace);
             }
@@ -194,14 +209,14 @@ fn clone_step(
     let freed = drop_range(trans, range.dst, to, to_end)?;
     let mut added = 0u64;
     match source {
-        Source::Nothing | Source::Packed => {
+        Source::Nothing => {
             let eof = item.size.get().max(range.dst_size);
             let eof = sectorsize.round_up(eof).unwrap_or(u64::MAX);
             fill_holes(trans, range.dst, to, to_end.min(eof))?;
         }
-        Source::Inline(data) => {
-            insert_inline(trans, range.dst, &data)?;
-            added = data.len() as u64;
+        Source::Inline(inline) => {
+            insert_inline(trans, range.dst, inline.as_new())?;
+            added = inline.size;
             item.size = item.size.get().max(added.min(range.dst_size)).into();
         }
         Source::Extent(mut extent) => {
@@ -242,11 +257,14 @@ fn find_source(
         let end = sectorsize.round_up(extent.end()).ok_or(EUCLEAN)?;
         let source = match extent.kind {
             Kind::Hole => Source::Nothing,
-            Kind::Inline(inline) if inline.compression != compression::NONE => Source::Packed,
             Kind::Inline(inline) => {
                 let mut data = KVec::new();
                 data.extend_from_slice(inline.data, GFP_KERNEL)?;
-                Source::Inline(data)
+                Source::Inline(OwnedInline {
+                    data,
+                    size: inline.ram_bytes,
+                    method: CompressionMethod::of_extent(inline.compression),
+                })
             }
             Kind::Prealloc(_) | Kind::Regular(_) => {
                 Source::Extent(item_at(trans, id, extent.offset)?)

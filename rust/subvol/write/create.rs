@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Making inodes.
 
+use super::data::NewInline;
 use super::dir_item::{check_entry, encode_entry};
 use super::inode_ref::{self, NameAt};
 use super::{
@@ -212,7 +213,7 @@ fn insert_inode(
     }
     property::insert(trans, id, value)?;
     if !new.target.is_empty() {
-        super::extents::insert_inline(trans, id, new.target)?;
+        super::extents::insert_inline(trans, id, NewInline::plain(new.target))?;
     }
     Ok(item)
 }

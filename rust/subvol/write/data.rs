@@ -2,19 +2,54 @@
 //! Putting written data into files.
 
 use super::extents::{
-    drop_range, fill_holes, insert_data_item, insert_inline as insert_inline_item,
+    drop_range, fill_holes, insert_data_item, insert_inline as insert_inline_item, insert_item,
+    whole,
 };
 use super::nocow::Conversion;
 use super::{check_files, check_whole, mode, read_inode, write_inode, InodeId, FREEING};
 use crate::extent::csum_tree::{self, CSUM_SIZE};
+use crate::format::file_extent::MAX_COMPRESSED;
+use crate::format::file_extent::TYPE_REG;
 use crate::format::inode::{inode_flags, InodeItem};
+use crate::format::{BlockSize, CompressionMethod};
 use crate::space::OrderedExtent;
 use crate::trans::Transaction;
+use crate::tree::EditContext;
 use crate::volume::Fs;
 use kernel::prelude::*;
 
 /// The most bytes that a file stores inline.
 pub const MAX_INLINE: usize = 2048;
+
+/// What a compressed extent holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// How it is compressed.
+    pub method: CompressionMethod,
+    /// Its size once decompressed, in bytes, of whole sectors.
+    pub ram_bytes: u64,
+    /// Where in that the file's part starts, in bytes.
+    pub offset: u64,
+    /// The length of the file's part in bytes.
+    pub num_bytes: u64,
+}
+
+impl Encoded {
+    /// Checks that an extent of `disk_num_bytes` may hold this.
+    fn check(&self, disk_num_bytes: u64, sectorsize: BlockSize) -> Result {
+        let end = self.offset.checked_add(self.num_bytes).ok_or(EINVAL)?;
+        let is_aligned = (self.ram_bytes | self.offset | self.num_bytes) % sectorsize == 0;
+        if !is_aligned
+            || self.num_bytes == 0
+            || end > self.ram_bytes
+            || disk_num_bytes > self.ram_bytes
+            || self.ram_bytes > MAX_COMPRESSED
+        {
+            return Err(EINVAL);
+        }
+        Ok(())
+    }
+}
 
 /// Data that is on the device and goes into a file.
 pub struct NewData {
@@ -22,6 +57,8 @@ pub struct NewData {
     pub offset: u64,
     /// The extent, all of which was written.
     pub extent: OrderedExtent,
+    /// What the extent holds, if that is not the data itself.
+    pub encoded: Option<Encoded>,
     /// The checksum of each sector ([`crate::space::ordered_extent::push_checksums`]); empty for
     /// files without.
     pub sums: KVVec<u8>,
@@ -29,11 +66,34 @@ pub struct NewData {
     pub size: u64,
 }
 
+impl NewData {
+    /// The length in bytes of the part of the file that this is.
+    pub fn num_bytes(&self) -> u64 {
+        self.encoded
+            .map_or(self.extent.len(), |encoded| encoded.num_bytes)
+    }
+}
+
 /// All of a small file's data.
 #[derive(Clone, Copy)]
 pub struct NewInline<'a> {
-    /// The bytes; as many as the file's size.
+    /// The bytes as they are stored.
     pub data: &'a [u8],
+    /// The size of the file in bytes: that of the data once decompressed.
+    pub size: u64,
+    /// How they are compressed.
+    pub method: Option<CompressionMethod>,
+}
+
+impl<'a> NewInline<'a> {
+    /// Data that is not compressed.
+    pub fn plain(data: &'a [u8]) -> Self {
+        Self {
+            data,
+            size: data.len() as u64,
+            method: None,
+        }
+    }
 }
 
 /// Puts written data into a file, in the place of what was there. Needs no space but what was
@@ -108,7 +168,7 @@ impl Insertion {
     ) -> Result<Self> {
         let sectorsize = trans.fs().geometry.sectorsize;
         let len = new.extent.len();
-        let end = new.offset.checked_add(len).ok_or(EFBIG)?;
+        let end = new.offset.checked_add(new.num_bytes()).ok_or(EFBIG)?;
         let wanted = if item.flags.get() & inode_flags::NODATASUM == 0 {
             (len / sectorsize).saturating_mul(CSUM_SIZE as u64)
         } else {
@@ -116,6 +176,13 @@ impl Insertion {
         };
         if len == 0 || new.offset % sectorsize != 0 || new.sums.len() as u64 != wanted {
             return Err(EINVAL);
+        }
+        if let Some(encoded) = &new.encoded {
+            encoded.check(len, sectorsize)?;
+            // What is compressed has checksums, and is never written in place.
+            if wanted == 0 || new.extent.is_nocow() {
+                return Err(EINVAL);
+            }
         }
         if !new.extent.is_nocow() {
             return Ok(Insertion::UpTo(end));
@@ -133,14 +200,20 @@ impl Insertion {
     ) -> Result {
         let sectorsize = trans.fs().geometry.sectorsize;
         let (start, len) = (new.extent.start(), new.extent.len());
+        let num_bytes = new.num_bytes();
         let old_end = sectorsize.round_up(item.size.get()).unwrap_or(u64::MAX);
         trans.finish_ordered(&mut new.extent)?;
         match self {
             Insertion::Own(conversion) => conversion.run(trans, id)?,
             Insertion::UpTo(end) => {
                 let freed = drop_range(trans, id, new.offset, end)?;
-                insert_data_item(trans, id, new.offset, (start, len))?;
-                let nbytes = item.nbytes.get().saturating_add(len);
+                match new.encoded {
+                    None => insert_data_item(trans, id, new.offset, (start, len))?,
+                    Some(encoded) => {
+                        insert_encoded(trans, id, new.offset, (start, len), encoded)?;
+                    }
+                }
+                let nbytes = item.nbytes.get().saturating_add(num_bytes);
                 item.nbytes = nbytes.saturating_sub(freed).into();
             }
         }
@@ -187,6 +260,23 @@ impl Sums {
     }
 }
 
+/// Inserts the item of a compressed extent where the file has nothing.
+fn insert_encoded(
+    trans: &mut Transaction<'_>,
+    id: InodeId,
+    offset: u64,
+    (start, len): (u64, u64),
+    encoded: Encoded,
+) -> Result {
+    let mut item = whole(trans.transid(), TYPE_REG, start, len);
+    item.head.compression = encoded.method.number();
+    item.head.ram_bytes = encoded.ram_bytes.into();
+    item.offset = encoded.offset.into();
+    item.num_bytes = encoded.num_bytes.into();
+    trans.set_incompat(encoded.method.incompat());
+    insert_item(trans, id, offset, &item)
+}
+
 /// Makes `new` all that a file has, within its item. Needs no space but what was reserved for the
 /// data.
 ///
@@ -195,22 +285,29 @@ impl Sums {
 /// `EINVAL` for data that is empty, too long, or shorter than the file; `ENOENT`, `EROFS`.
 pub fn insert_inline(fs: &Fs, id: InodeId, new: NewInline<'_>) -> Result<InodeItem> {
     let sectorsize = u64::from(fs.geometry.sectorsize);
-    let len = new.data.len();
-    if len == 0 || len > MAX_INLINE || len as u64 >= sectorsize {
+    let (len, size) = (new.data.len(), new.size);
+    let fits = match new.method {
+        None => size == len as u64,
+        Some(_) => size > len as u64 && size <= sectorsize,
+    };
+    if len == 0 || len > MAX_INLINE || len as u64 >= sectorsize || !fits {
         return Err(EINVAL);
     }
     fs.operate(FREEING, |trans| {
         let mut item = read_inode(trans, id)?;
         check_file(&item)?;
-        if item.size.get() > len as u64 {
+        if item.size.get() > size {
+            return Err(EINVAL);
+        }
+        if new.method.is_some() && item.flags.get() & inode_flags::NODATASUM != 0 {
             return Err(EINVAL);
         }
         check_whole(trans, id.tree)?;
         let freed = drop_range(trans, id, 0, sectorsize)?;
-        insert_inline_item(trans, id, new.data)?;
-        let nbytes = item.nbytes.get().saturating_add(len as u64);
+        insert_inline_item(trans, id, new)?;
+        let nbytes = item.nbytes.get().saturating_add(size);
         item.nbytes = nbytes.saturating_sub(freed).into();
-        item.size = (len as u64).into();
+        item.size = size.into();
         write_inode(trans, id, &mut item)?;
         Ok(item)
     })

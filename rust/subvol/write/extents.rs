@@ -2,13 +2,13 @@
 //! Changing file extent items, with the references that they hold. The inode's item is left to the
 //! caller.
 
-use super::InodeId;
+use super::{InodeId, NewInline};
 use crate::extent::refs::RefKind;
 use crate::format::file_extent::{
     compression, FileExtentHead, FileExtentItem, INLINE_HEAD_SIZE, TYPE_INLINE, TYPE_REG,
 };
 use crate::format::superblock::incompat;
-use crate::format::{self, item_type, Key};
+use crate::format::{self, item_type, CompressionMethod, Key};
 use crate::subvol::file_extent::{self, Kind};
 use crate::trans::Transaction;
 use crate::tree::{edit, Cursor, EditContext};
@@ -247,11 +247,16 @@ pub(super) fn whole(transid: u64, typ: u8, bytenr: u64, len: u64) -> FileExtentI
 }
 
 /// Inserts inline data at the start of a file that has nothing there.
-pub(super) fn insert_inline(trans: &mut Transaction<'_>, id: InodeId, data: &[u8]) -> Result {
+pub(super) fn insert_inline(
+    trans: &mut Transaction<'_>,
+    id: InodeId,
+    new: NewInline<'_>,
+) -> Result {
+    let NewInline { data, size, method } = new;
     let head = FileExtentHead {
         generation: trans.transid().into(),
-        ram_bytes: (data.len() as u64).into(),
-        compression: compression::NONE,
+        ram_bytes: size.into(),
+        compression: method.map_or(compression::NONE, CompressionMethod::number),
         encryption: 0,
         other_encoding: 0.into(),
         typ: TYPE_INLINE,
@@ -259,6 +264,7 @@ pub(super) fn insert_inline(trans: &mut Transaction<'_>, id: InodeId, data: &[u8
     let mut bytes = KVec::with_capacity(INLINE_HEAD_SIZE.saturating_add(data.len()), GFP_KERNEL)?;
     bytes.extend_from_slice(head.as_bytes(), GFP_KERNEL)?;
     bytes.extend_from_slice(data, GFP_KERNEL)?;
+    trans.set_incompat(method.map_or(0, CompressionMethod::incompat));
     edit::insert(trans, id.tree, &extent_key(id.ino, 0), &bytes)
 }
 

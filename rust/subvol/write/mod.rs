@@ -27,12 +27,14 @@ mod xattr;
 pub use attr::update_inode;
 pub use clone::{clone_range, CloneRange};
 pub use create::{create, tmpfile, Created, NewInode};
-pub use data::{insert_data, insert_inline, insert_pieces, NewData, NewInline, MAX_INLINE};
+pub use data::{
+    insert_data, insert_inline, insert_pieces, Encoded, NewData, NewInline, MAX_INLINE,
+};
 pub use link::{link, rmdir, unlink, Linked, Unlinked};
 pub use nocow::{is_preallocated, preallocated};
 pub use orphan::{clean_orphans, evict};
 pub use prealloc::preallocate;
-pub use property::{applies_to as has_properties, check as check_property, set_flags};
+pub use property::{applies_to as has_properties, check as check_property, property_of, set_flags};
 pub use rename::{rename, RenameEnd, RenameMode, Renamed};
 pub use truncate::{grow, punch, trim, truncate};
 pub use xattr::{set_acl, set_xattr, XattrMode};

@@ -3,13 +3,14 @@
 //! to compress.
 //!
 //! Its value and the flags of the inode go together: who names a method has `COMPRESS` set, who
-//! wants none `NOCOMPRESS` (`prop_compression_apply`). This driver does not compress, but keeps the
-//! property for others, and hands it on to new files as the C driver does.
+//! wants none `NOCOMPRESS` (`prop_compression_apply`). New files get it from their directories;
+//! [`crate::subvol::compress`] follows it.
 
 use super::{check_files, mode, read_inode, reserve, write_inode, xattr, InodeId};
 use crate::format::inode::{inode_flags, InodeItem, Timespec};
+use crate::format::CompressionMethod;
 use crate::subvol;
-use crate::trans::Transaction;
+use crate::trans::{Transaction, View};
 use crate::tree::EditContext;
 use crate::volume::Fs;
 use kernel::prelude::*;
@@ -17,15 +18,25 @@ use kernel::prelude::*;
 /// The full name of the property.
 pub const COMPRESSION: &[u8] = b"btrfs.compression";
 
-/// The methods, as the property names them.
-const METHODS: [&[u8]; 3] = [b"zlib", b"lzo", b"zstd"];
-
-/// What `chattr +c` asks for where nothing else does.
-const DEFAULT: &[u8] = b"zlib";
-
 /// The name of the method that a value asks for, without a level.
 fn method(value: &[u8]) -> Option<&'static [u8]> {
-    METHODS.into_iter().find(|method| value.starts_with(method))
+    CompressionMethod::of_property(value).map(|method| method.name().as_bytes())
+}
+
+/// The method that a file's property asks for. Takes the writer's mutex if the subvolume was
+/// changed since the last commit.
+///
+/// # Errors
+///
+/// Those of reading.
+pub fn property_of(fs: &Fs, id: InodeId) -> Result<Option<CompressionMethod>> {
+    let view = fs.running_view(id.tree)?;
+    let root = view.tree_root(id.tree)?;
+    let of_value = |value: &[u8]| Ok(CompressionMethod::of_property(value));
+    match subvol::xattr::get(&view, root, id.ino, COMPRESSION, of_value) {
+        Err(e) if e == ENODATA => Ok(None),
+        found => found,
+    }
 }
 
 /// What becomes of an inode's flags when the property is set to `value`, or removed if that is
@@ -83,7 +94,7 @@ pub(in crate::subvol) fn inherited(
 ) -> Result<Option<&'static [u8]>> {
     // The flag goes with the property, so that few directories are looked at.
     let has_one = dir_item.flags.get() & inode_flags::COMPRESS != 0;
-    if !has_one || !applies_to(mode) || check(COMPRESSION, DEFAULT, flags).is_err() {
+    if !has_one || !applies_to(mode) || check(COMPRESSION, b"none", flags).is_err() {
         return Ok(None);
     }
     let root = EditContext::root(trans, dir.tree)?;
@@ -107,12 +118,18 @@ pub(in crate::subvol) fn insert(
 }
 
 /// Sets the [`inode_flags`] that `chattr` changes, and the property with them: `COMPRESS` without
-/// one means the usual method, and without `COMPRESS` there is none. Returns the inode's item.
+/// one means `method`, and without `COMPRESS` there is none. Returns the inode's item.
 ///
 /// # Errors
 ///
 /// `ENOENT`, `EROFS`, `ENOSPC`.
-pub fn set_flags(fs: &Fs, id: InodeId, flags: u64, now: Timespec) -> Result<InodeItem> {
+pub fn set_flags(
+    fs: &Fs,
+    id: InodeId,
+    flags: u64,
+    method: CompressionMethod,
+    now: Timespec,
+) -> Result<InodeItem> {
     fs.operate(reserve(3), |trans| {
         check_files(trans, id.tree)?;
         let mut item = read_inode(trans, id)?;
@@ -123,8 +140,10 @@ pub fn set_flags(fs: &Fs, id: InodeId, flags: u64, now: Timespec) -> Result<Inod
         };
         match (flags & inode_flags::COMPRESS != 0, len) {
             (true, None) => {
-                xattr::check_item_size(trans, id, COMPRESSION, DEFAULT, None)?;
-                xattr::insert(trans, id, COMPRESSION, DEFAULT)?;
+                let value = method.name().as_bytes();
+                xattr::check_item_size(trans, id, COMPRESSION, value, None)?;
+                xattr::insert(trans, id, COMPRESSION, value)?;
+                trans.set_incompat(method.incompat());
             }
             (false, Some(_)) => xattr::remove(trans, id, COMPRESSION)?,
             _ => {}

@@ -6,7 +6,7 @@ use super::{check_files, property, read_inode, reserve, write_inode, InodeId};
 use crate::format::crc::name_hash;
 use crate::format::dir::{file_type, DirItem, NAME_LEN};
 use crate::format::inode::{InodeItem, Timespec};
-use crate::format::{item_type, Key};
+use crate::format::{item_type, CompressionMethod, Key};
 use crate::subvol::xattr;
 use crate::trans::Transaction;
 use crate::tree::edit::{self, max_item_size};
@@ -84,8 +84,10 @@ pub fn set_xattr(
             changed => changed?,
         }
         if is_property {
-            let flags = property::apply(item.flags.get(), value.unwrap_or_default());
-            item.flags = flags.into();
+            let value = value.unwrap_or_default();
+            item.flags = property::apply(item.flags.get(), value).into();
+            let method = CompressionMethod::of_property(value);
+            trans.set_incompat(method.map_or(0, CompressionMethod::incompat));
         }
         item.ctime = now;
         write_inode(trans, id, &mut item)?;

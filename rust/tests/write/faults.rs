@@ -11,6 +11,7 @@ use crate::support::proved::Proved;
 use crate::support::*;
 use kernel::fault;
 use kernel::prelude::*;
+use rbtrfs_engine::format::CompressionMethod;
 use rbtrfs_engine::subvol::write::{evict, unlink, InodeId};
 use rbtrfs_engine::volume::Fs;
 use rbtrfs_testdev::{FaultDevice, MemDevice, Op};
@@ -150,6 +151,14 @@ fn lack_of_memory_loses_nothing() {
     fail_every_allocation("write-memory", &packed("tiny"));
 }
 
+/// What cannot be compressed for want of memory is written as it is by the kernel's side; here the
+/// step fails, and is taken again.
+#[test]
+fn lack_of_memory_loses_nothing_compressed() {
+    compress_by(Some(CompressionMethod::Zstd));
+    fail_every_allocation("write-memory-compressed", &packed("tiny"));
+}
+
 /// Where holes have items, and free space has none.
 #[test]
 fn lack_of_memory_loses_nothing_of_older_volumes() {
@@ -187,7 +196,9 @@ fn fail_every_allocation(name: &str, start: &MemDevice) {
     let expected = Expected::new(start);
     let proved = Proved::new(name, start);
     let tally = Tally::default();
+    let compress = compresses_by();
     let total = every("allocation", |n| {
+        compress_by(compress);
         let image = share(start.clone());
         let fs = open(&image).unwrap();
         let mut again = Again {

@@ -5,15 +5,19 @@
 
 use crate::support::*;
 use kernel::prelude::*;
+use rbtrfs_engine::format::file_extent::MAX_COMPRESSED;
 use rbtrfs_engine::format::inode::{inode_flags, InodeItem, Timespec};
-use rbtrfs_engine::format::tree_id;
+use rbtrfs_engine::format::{tree_id, CompressionMethod};
+use rbtrfs_engine::mount::Compress;
 use rbtrfs_engine::space::ordered_extent::push_checksums;
+use rbtrfs_engine::subvol::compress::{choose, Compressed, Compressor};
 use rbtrfs_engine::subvol::data::{read_running, Owner};
 use rbtrfs_engine::subvol::scatter::Scatter;
 use rbtrfs_engine::subvol::write::*;
 use rbtrfs_engine::subvol::{dir, inode};
 use rbtrfs_engine::trans::View;
 use rbtrfs_engine::volume::Fs;
+use std::cell::Cell;
 use std::path::Path;
 use std::process::Command;
 use std::string::String;
@@ -25,6 +29,33 @@ pub const ROOT: InodeId = InodeId {
 };
 
 pub const SECTOR: u64 = 4096;
+
+thread_local! {
+    /// How the thread's volumes are mounted: what `compress-force=` says.
+    static COMPRESS: Cell<Option<CompressionMethod>> = const { Cell::new(None) };
+}
+
+/// Mounts the volumes of this thread with `compress-force=`, or without.
+pub fn compress_by(method: Option<CompressionMethod>) {
+    COMPRESS.set(method);
+}
+
+/// How this thread's volumes are mounted.
+pub fn compresses_by() -> Option<CompressionMethod> {
+    COMPRESS.get()
+}
+
+/// What compresses a file's data.
+fn compressor(fs: &Fs, id: InodeId) -> Result<Option<Compressor>> {
+    let mount = COMPRESS.get().map(|method| Compress {
+        method,
+        level: method.level(0),
+        is_forced: true,
+    });
+    let chosen = choose(fs, id, item(fs, id)?.flags.get(), mount)?;
+    let new = |chosen| Compressor::new(chosen, fs.geometry.sectorsize);
+    chosen.map(new).transpose()
+}
 
 /// A time that tells the transactions of a test apart.
 pub fn now() -> Timespec {
@@ -102,6 +133,7 @@ pub fn place(fs: &Fs, id: InodeId, pieces: &[(u64, &[u8])], size: u64) -> Result
     let mut left = pieces.iter().map(|(_, data)| whole(data)).sum();
     let mut reservation = fs.reserve_data(left)?;
     let flags = item(fs, id)?.flags.get();
+    let mut compressor = compressor(fs, id)?.filter(|_| flags & inode_flags::PREALLOC == 0);
     let (mut spare, mut placed) = (None, vec![]);
     for (offset, data) in pieces {
         assert_eq!(offset % SECTOR, 0);
@@ -109,7 +141,18 @@ pub fn place(fs: &Fs, id: InodeId, pieces: &[(u64, &[u8])], size: u64) -> Result
         bytes.resize(whole(data) as usize, 0);
         let mut at = 0;
         while at < bytes.len() {
-            let want = (bytes.len() - at) as u64;
+            let mut want = (bytes.len() - at) as u64;
+            if let Some(compressor) = &mut compressor {
+                let piece = &bytes[at..bytes.len().min(at + MAX_COMPRESSED as usize)];
+                let offset = offset + at as u64;
+                if let Some(new) = place_compressed(fs, compressor, (offset, piece), size)? {
+                    at += piece.len();
+                    left -= piece.len() as u64;
+                    placed.push(new);
+                    continue;
+                }
+                want = piece.len() as u64;
+            }
             let mut extent = match preallocated(fs, id, offset + at as u64, want)? {
                 Some(extent) => extent,
                 None => match spare.take() {
@@ -134,6 +177,7 @@ pub fn place(fs: &Fs, id: InodeId, pieces: &[(u64, &[u8])], size: u64) -> Result
                 offset,
                 size: size.min(offset + extent.len()),
                 extent,
+                encoded: None,
                 sums,
             });
         }
@@ -141,11 +185,67 @@ pub fn place(fs: &Fs, id: InodeId, pieces: &[(u64, &[u8])], size: u64) -> Result
     Ok(placed)
 }
 
+/// Compresses a piece, finds space for it, and writes it there, if it becomes smaller.
+fn place_compressed(
+    fs: &Fs,
+    compressor: &mut Compressor,
+    (offset, piece): (u64, &[u8]),
+    size: u64,
+) -> Result<Option<NewData>> {
+    let method = compressor.chosen().method;
+    let num_bytes = piece.len() as u64;
+    // In two parts, as if in folios of the page cache.
+    let (first, second) = piece.split_at(piece.len() / 2);
+    let Compressed::Smaller(made) = compressor.compress(&[first, second])? else {
+        return Ok(None);
+    };
+    let extent = fs.alloc_data(None, made.len() as u64)?;
+    if extent.len() != made.len() as u64 {
+        return Ok(None);
+    }
+    extent.write(0, &made)?;
+    let mut sums = KVVec::new();
+    push_checksums(&made, fs.geometry.sectorsize, &mut sums)?;
+    Ok(Some(NewData {
+        offset,
+        size: size.min(offset + num_bytes),
+        extent,
+        encoded: Some(Encoded {
+            method,
+            ram_bytes: num_bytes,
+            offset: 0,
+            num_bytes,
+        }),
+        sums,
+    }))
+}
+
+/// Keeps all of a small file in the tree, if it is one.
+pub fn fill_inline(fs: &Fs, id: InodeId, data: &[u8]) -> Result<bool> {
+    if data.is_empty() || data.len() as u64 > SECTOR {
+        return Ok(false);
+    }
+    let _promised = fs.reserve_data(SECTOR)?;
+    if let Some(mut compressor) = compressor(fs, id)? {
+        let (method, size) = (compressor.chosen().method, data.len() as u64);
+        let mut sector = data.to_vec();
+        sector.resize(SECTOR as usize, 0);
+        if let Some(data) = compressor.compress_inline(&sector, size, MAX_INLINE)? {
+            let method = Some(method);
+            insert_inline(fs, id, NewInline { data, size, method })?;
+            return Ok(true);
+        }
+    }
+    if data.len() > MAX_INLINE {
+        return Ok(false);
+    }
+    insert_inline(fs, id, NewInline::plain(data))?;
+    Ok(true)
+}
+
 /// Makes `data` all of a file.
 pub fn fill(fs: &Fs, id: InodeId, data: &[u8]) -> Result {
-    if !data.is_empty() && data.len() <= MAX_INLINE {
-        let _promised = fs.reserve_data(SECTOR)?;
-        insert_inline(fs, id, NewInline { data })?;
+    if fill_inline(fs, id, data)? {
         return Ok(());
     }
     write(fs, id, 0, data, data.len() as u64)
@@ -168,14 +268,21 @@ pub fn read(fs: &Fs, id: InodeId) -> Result<Vec<u8>> {
     Ok(data)
 }
 
-/// Bytes that depend on where they are and on `seed`.
+/// Bytes that depend on where they are and on `seed`. Where volumes are mounted to compress, most
+/// come in runs of 32 that are alike.
 pub fn pattern(len: usize, seed: u64) -> Vec<u8> {
+    let run = match (compresses_by(), seed % 4) {
+        (Some(_), 1..) => 32,
+        _ => 1,
+    };
     let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     (0..len)
-        .map(|_| {
-            x ^= x << 13;
-            x ^= x >> 7;
-            x ^= x << 17;
+        .map(|at| {
+            if at % run == 0 {
+                x ^= x << 13;
+                x ^= x >> 7;
+                x ^= x << 17;
+            }
             x as u8
         })
         .collect()

@@ -136,6 +136,7 @@ fn reserve_and_write(name: &str, most: u64) {
         waiting.push(NewData {
             offset: at,
             extent,
+            encoded: None,
             sums: copied(&sums),
             size: at + SECTOR,
         });

@@ -3,7 +3,9 @@
 //! `mkfs.btrfs`.
 
 mod basic;
+mod compressed;
 mod cuts;
+mod encoded;
 mod faults;
 mod fiemap;
 mod files;

@@ -508,8 +508,7 @@ impl Model {
     /// Writes the sectors of a file that a change of `from..to` touches, as the model has them.
     fn write_back(&mut self, fs: &Fs, id: InodeId, from: usize, to: usize) -> Result {
         let data = self.data(id).clone();
-        if data.len() <= MAX_INLINE && !data.is_empty() && self.below(2) == 0 {
-            insert_inline(fs, id, NewInline { data: &data })?;
+        if self.below(2) == 0 && fill_inline(fs, id, &data)? {
             return Ok(());
         }
         let start = from - from % SECTOR as usize;

@@ -6,7 +6,7 @@ use crate::files::*;
 use crate::support::*;
 use kernel::prelude::*;
 use rbtrfs_engine::format::inode::inode_flags::{COMPRESS, NOCOMPRESS, NODATACOW, PREALLOC};
-use rbtrfs_engine::format::tree_id;
+use rbtrfs_engine::format::{tree_id, CompressionMethod};
 use rbtrfs_engine::subvol::subvolume::{create_subvolume, NewSubvolume};
 use rbtrfs_engine::subvol::write::*;
 use rbtrfs_engine::subvol::xattr;
@@ -83,7 +83,12 @@ fn chattr_sets_it_too() {
     let device = share(make_mem(&scratch, &[]));
     let fs = open(&device).unwrap();
     let id = file(&fs, ROOT, "file").unwrap();
-    let flags = |flags| set_flags(&fs, id, flags, now()).unwrap().flags.get();
+    let flags = |flags| {
+        set_flags(&fs, id, flags, CompressionMethod::Zlib, now())
+            .unwrap()
+            .flags
+            .get()
+    };
     assert_eq!(flags(COMPRESS), COMPRESS);
     assert_eq!(get(&fs, id).unwrap(), b"zlib");
     // Another attribute leaves the method as it is.

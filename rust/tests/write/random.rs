@@ -7,13 +7,15 @@ use crate::model::Model;
 use crate::support::*;
 use kernel::prelude::*;
 use rbtrfs_engine::balance::relocate::relocate_block_group;
+use rbtrfs_engine::format::CompressionMethod;
 use rbtrfs_engine::space::space_info::SpaceContext;
 use rbtrfs_engine::volume::Fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::vec::Vec;
 
-fn run(seed: u64, steps: usize) {
-    let scratch = Scratch::new(&format!("write-random-{seed}"));
+fn run(seed: u64, steps: usize, compress: Option<CompressionMethod>) {
+    let scratch = Scratch::new(&format!("write-random-{seed}-{compress:?}"));
+    compress_by(compress);
     let device = share(make_mem(&scratch, KINDS[seed as usize % KINDS.len()]));
     let mut fs = open(&device).unwrap();
     let mut model = Model::new(&fs, seed + 1);
@@ -57,7 +59,15 @@ fn run(seed: u64, steps: usize) {
 fn random_operations() {
     let only = std::env::var("SEED").ok().and_then(|s| s.parse().ok());
     for seed in (0..6).filter(|s| only.is_none_or(|only: u64| only == *s)) {
-        run(seed, 1000);
+        run(seed, 1000, None);
+    }
+}
+
+/// Data that is compressed is cut off, punched, shared, and kept in snapshots as any other.
+#[test]
+fn random_operations_on_compressed_files() {
+    for (seed, method) in (10..).zip(CompressionMethod::ALL) {
+        run(seed, 600, Some(method));
     }
 }
 

@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Dirty data that has a place on the device: on its way there, and from there into the tree.
+//!
+//! What is compressed is so before it gets its place ([`super::compressed`]).
 
 use super::super::attributes::id;
 use super::super::inode::Inode;
 use super::super::setsize::take_over_extents;
 use super::batch::Batch;
+use super::compressed::{self, CompressedBytes, Planned};
 use crate::device::WriteIo;
 use crate::format::inode::inode_flags;
 use crate::space::ordered_extent::push_checksums;
 use crate::space::{DataReservation, OrderedExtent};
+use crate::subvol::compress::Compressor;
 use crate::subvol::write::{
-    insert_inline, insert_pieces, preallocated, NewData, NewInline, MAX_INLINE,
+    insert_inline, insert_pieces, preallocated, Encoded, NewData, NewInline,
 };
 use kernel::prelude::*;
 
@@ -21,6 +25,8 @@ struct Piece {
     /// Its length in bytes.
     len: u64,
     data: NewData,
+    /// What is written instead of the batch's bytes: these compressed.
+    compressed: Option<KVVec<u8>>,
 }
 
 impl Piece {
@@ -30,7 +36,13 @@ impl Piece {
     }
 
     /// Adds the writes that bring the piece to the device, every copy of it.
-    fn push_writes<'a>(&self, batch: &'a Batch, writes: &mut KVVec<WriteIo<'a>>) -> Result {
+    fn push_writes<'a>(&'a self, batch: &'a Batch, writes: &mut KVVec<WriteIo<'a>>) -> Result {
+        if let Some(buf) = &self.compressed {
+            for offset in self.data.extent.mirrors(0, buf.len() as u64)?.iter() {
+                writes.push(WriteIo { offset, buf }, GFP_KERNEL)?;
+            }
+            return Ok(());
+        }
         let offset = self.data.offset;
         batch.for_each(self.run, (offset, self.end()), &mut |at, buf| {
             let within = at.saturating_sub(offset);
@@ -84,15 +96,18 @@ impl AllocatedBatch {
                 None => self.reservation = Some(share),
             }
         }
-        if self.write_inline(inode)? {
+        let mut compressor = compressed::compressor(inode);
+        if self.write_inline(inode, compressor.as_deref_mut())? {
             return Ok(());
         }
-        let mut after = self.batch.bytes();
-        let runs = self.batch.runs().len();
-        self.pieces.reserve(runs, GFP_KERNEL)?;
-        for run in 0..runs {
+        let mut plan = compressed::plan(inode, &self.batch, compressor)?;
+        let mut after = plan.iter().fold(0u64, |sum, planned| {
+            sum.saturating_add(planned.disk_num_bytes())
+        });
+        self.pieces.reserve(plan.len(), GFP_KERNEL)?;
+        for run in plan.chunk_by_mut(|a, b| a.run == b.run) {
             let before = self.pieces.len();
-            if let Err(e) = self.allocate_run(inode, run, &mut after) {
+            if let Err((run, e)) = self.allocate_run(inode, run, &mut after) {
                 self.batch.fail(run, e);
                 self.pieces.truncate(before);
             }
@@ -100,37 +115,67 @@ impl AllocatedBatch {
         Ok(())
     }
 
-    /// Puts a small file's contents into the tree, if that is what the batch is.
-    fn write_inline(&self, inode: &Inode) -> Result<bool> {
-        let size = inode.size();
-        if size == 0 || size > MAX_INLINE as u64 {
-            return Ok(false);
+    /// Finds places for a run. `after` counts the bytes of the batch that none was looked for yet.
+    /// With an error comes the number of the run.
+    fn allocate_run(
+        &mut self,
+        inode: &Inode,
+        run: &mut [Planned],
+        after: &mut u64,
+    ) -> Result<(), (usize, Error)> {
+        for planned in run {
+            *after = after.saturating_sub(planned.disk_num_bytes());
+            self.allocate_planned(inode, planned, *after)
+                .map_err(|e| (planned.run, e))?;
         }
-        let block = self.batch.first_and_only();
-        let Some(data) = block.and_then(|bytes| bytes.get(..size as usize)) else {
-            return Ok(false);
-        };
-        let item = match insert_inline(inode.fs(), id(inode), NewInline { data }) {
-            // The file is being cut off, and longer in the tree still.
-            Err(e) if e == EINVAL => return Ok(false),
-            other => other?,
-        };
-        take_over_extents(inode, &item);
-        Ok(true)
+        Ok(())
     }
 
-    /// Finds places for a run. `after` counts the bytes of the batch that none was looked for yet.
-    fn allocate_run(&mut self, inode: &Inode, run: usize, after: &mut u64) -> Result {
-        let of = self.batch.runs().get(run).ok_or(EINVAL)?;
-        let (mut at, end) = (of.start, of.end());
-        *after = after.saturating_sub(end.saturating_sub(at));
-        while at < end {
-            let extent = self.find(inode, (at, end), *after)?;
-            let piece = self.piece(inode, run, at, extent)?;
-            at = piece.end();
+    /// Puts a small file's contents into the tree, if that is what the batch is.
+    fn write_inline(&self, inode: &Inode, compressor: Option<&mut Compressor>) -> Result<bool> {
+        let Some(block) = self.batch.first_and_only() else {
+            return Ok(false);
+        };
+        match compressed::inline_contents(compressor, block, inode.size()) {
+            Some(new) => insert_contents(inode, new),
+            None => Ok(false),
+        }
+    }
+
+    /// Finds places for a part of a run, after which `after` bytes have no place yet.
+    fn allocate_planned(&mut self, inode: &Inode, planned: &mut Planned, after: u64) -> Result {
+        if let Some(compressed) = planned.compressed.take() {
+            let len = compressed.bytes.len() as u64;
+            if let Some(extent) = self.allocate_whole(inode, len, after)? {
+                let piece = compressed_piece(inode, planned, compressed, extent)?;
+                return Ok(self.pieces.push(piece, GFP_KERNEL)?);
+            }
+        }
+        let Planned {
+            run,
+            mut start,
+            end,
+            ..
+        } = *planned;
+        while start < end {
+            let extent = self.find(inode, (start, end), after)?;
+            let piece = self.piece(inode, run, start, extent)?;
+            start = piece.end();
             self.pieces.push(piece, GFP_KERNEL)?;
         }
         Ok(())
+    }
+
+    /// Allocates `want` bytes in one place. Nothing if there is no such place.
+    fn allocate_whole(
+        &mut self,
+        inode: &Inode,
+        want: u64,
+        after: u64,
+    ) -> Result<Option<OrderedExtent>> {
+        self.spare = self.spare.take().filter(|spare| spare.len() >= want);
+        let extent = self.allocate(inode, want, want.saturating_add(after))?;
+        Ok(Some(extent).filter(|extent| extent.len() == want))
     }
 
     /// Finds space for what lies between two offsets of the file, or for the first part of that:
@@ -182,10 +227,16 @@ impl AllocatedBatch {
         let data = NewData {
             offset,
             extent,
+            encoded: None,
             sums,
             size: 0,
         };
-        Ok(Piece { run, len, data })
+        Ok(Piece {
+            run,
+            len,
+            data,
+            compressed: None,
+        })
     }
 
     /// Writes the batch, makes the tree show it, and ends the writeback of its folios, whatever
@@ -275,6 +326,48 @@ impl AllocatedBatch {
         }
         Ok(())
     }
+}
+
+/// Puts all of a small file into the tree. False if the file is longer there.
+fn insert_contents(inode: &Inode, new: NewInline<'_>) -> Result<bool> {
+    let item = match insert_inline(inode.fs(), id(inode), new) {
+        // The file is being cut off, and longer in the tree still.
+        Err(e) if e == EINVAL => return Ok(false),
+        other => other?,
+    };
+    take_over_extents(inode, &item);
+    Ok(true)
+}
+
+/// What is written of a compressed part of a run.
+fn compressed_piece(
+    inode: &Inode,
+    planned: &Planned,
+    CompressedBytes { method, bytes }: CompressedBytes,
+    extent: OrderedExtent,
+) -> Result<Piece> {
+    let len = planned.end.saturating_sub(planned.start);
+    let mut sums = KVVec::new();
+    push_checksums(&bytes, inode.fs().geometry.sectorsize, &mut sums)?;
+    let encoded = Some(Encoded {
+        method,
+        ram_bytes: len,
+        offset: 0,
+        num_bytes: len,
+    });
+    let data = NewData {
+        offset: planned.start,
+        extent,
+        encoded,
+        sums,
+        size: 0,
+    };
+    Ok(Piece {
+        run: planned.run,
+        len,
+        data,
+        compressed: Some(bytes),
+    })
 }
 
 /// Enters the first pieces into the tree, and returns how many.

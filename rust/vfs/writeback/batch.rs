@@ -66,11 +66,6 @@ impl Batch {
         }
     }
 
-    /// The length of all runs.
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
     pub(super) fn runs(&self) -> &[Run] {
         &self.runs
     }

@@ -9,6 +9,7 @@
 
 mod allocated;
 mod batch;
+mod compressed;
 
 use super::inode::Inode;
 use super::table::Table;
