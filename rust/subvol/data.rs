@@ -428,10 +428,8 @@ impl Plan {
     /// Sends everything to the device, checks it, and decompresses.
     fn run(mut self, reader: &Reader, owner: &Owner, offset: u64, buf: &mut Scatter<'_>) -> Result {
         self.read(reader, owner, offset, buf)?;
-        let mut plain = KVVec::new();
         for packed in self.packed.iter() {
-            plain.clear();
-            plain.resize(packed.extent.ram_bytes as usize, 0, GFP_KERNEL)?;
+            let mut plain = KVVec::zeroed(packed.extent.ram_bytes as usize, GFP_KERNEL)?;
             let method = packed.extent.compression;
             let sectorsize = reader.fs().geometry.sectorsize;
             decompress(method, &packed.raw, &mut plain, sectorsize).inspect_err(|error| {
@@ -511,13 +509,13 @@ fn read_inline(
     buf: &mut Scatter<'_>,
     sectorsize: BlockSize,
 ) -> Result {
-    let mut plain = KVVec::new();
+    let mut plain;
     let data = if inline.compression == compression::NONE {
         inline.data
     } else {
-        plain.resize(inline.ram_bytes as usize, 0, GFP_KERNEL)?;
+        plain = KVVec::zeroed(inline.ram_bytes as usize, GFP_KERNEL)?;
         decompress(inline.compression, inline.data, &mut plain, sectorsize)?;
-        &plain
+        &plain[..]
     };
     let skip = offset.saturating_sub(extent.offset) as usize;
     let data = data.get(skip..).unwrap_or(&[]);
@@ -551,8 +549,7 @@ pub fn read_file(
         .checked_add(len as u64)
         .and_then(|end| sectorsize.round_up(end))
         .ok_or(EINVAL)?;
-    let mut sectors: KVVec<u8> = KVVec::new();
-    sectors.resize(end.saturating_sub(start) as usize, 0, GFP_KERNEL)?;
+    let mut sectors = KVVec::zeroed(end.saturating_sub(start) as usize, GFP_KERNEL)?;
     read_sectors(reader, root, &owner, start, &mut sectors)?;
     let skip = offset.saturating_sub(start) as usize;
     let into = buf.get_mut(..len).ok_or(EUCLEAN)?;

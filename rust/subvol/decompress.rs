@@ -62,7 +62,7 @@ fn lzo(src: &[u8], dst: &mut [u8], sectorsize: BlockSize) -> Result<usize> {
 /// The block of a sector of which only the start is wanted. Unlike the other methods LZO cannot
 /// stop early, and the C driver compresses whole sectors even where the data is inline and shorter.
 fn lzo_last(segment: &[u8], dst: &mut [u8], sector: usize) -> Result<usize> {
-    let mut block = KVec::from_elem(0u8, sector, GFP_KERNEL)?;
+    let mut block = KVec::zeroed(sector, GFP_KERNEL)?;
     let len = platform::lzo1x(segment, &mut block)?.min(dst.len());
     dst.get_mut(..len)
         .ok_or(EIO)?

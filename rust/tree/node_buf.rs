@@ -71,7 +71,7 @@ impl NodeBuf {
             nritems: 0.into(),
             level: new.level,
         };
-        let mut bytes = KVVec::from_elem(0u8, nodesize, GFP_KERNEL)?;
+        let mut bytes = KVVec::zeroed(nodesize, GFP_KERNEL)?;
         put(&mut bytes, 0, &header)?;
         Ok(Self {
             node: Node::from_bytes(bytes),

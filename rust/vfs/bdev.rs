@@ -313,7 +313,7 @@ impl BlockDevice for Bdev {
             let data = if aligned(io.buf) {
                 io.buf.as_mut_ptr()
             } else {
-                let mut bounce = KVVec::from_elem(0, len, GFP_KERNEL)?;
+                let mut bounce = KVVec::zeroed(len, GFP_KERNEL)?;
                 let data = bounce.as_mut_ptr();
                 bounces.push((i, bounce), GFP_KERNEL)?;
                 data

@@ -95,7 +95,7 @@ impl Method {
             Method::ZstdCompress(bytes) => bytes,
             Method::Lzo => LZO_WORKSPACE,
         };
-        Ok(KVVec::from_elem(0, bytes, GFP_KERNEL | __GFP_NOWARN)?)
+        Ok(KVVec::zeroed(bytes, GFP_KERNEL | __GFP_NOWARN)?)
     }
 }
 

@@ -17,13 +17,13 @@ fn target(inode: &Inode) -> Result<KVec<u8>> {
     if size == 0 || size >= PATH_MAX {
         return Err(EUCLEAN);
     }
-    let mut link = KVec::from_elem(0, size + 1, GFP_KERNEL)?;
+    let mut link = KVec::zeroed(size + 1, GFP_KERNEL)?;
     let owner = Owner {
         tree: inode.info().tree,
         ino: inode.info().ino,
         checksums: Checksums::Always,
     };
-    let mut sectors: KVec<u8> = KVec::from_elem(0, PATH_MAX, GFP_KERNEL)?;
+    let mut sectors: KVec<u8> = KVec::zeroed(PATH_MAX, GFP_KERNEL)?;
     data::read_running(inode.fs(), &owner, 0, &mut Scatter::one(&mut sectors)?)?;
     let text = link.get_mut(..size).ok_or(EUCLEAN)?;
     text.copy_from_slice(sectors.get(..size).ok_or(EUCLEAN)?);

@@ -249,7 +249,7 @@ fn stored_acl(inode: &Inode, name: &CStr) -> Result<Option<KVec<u8>>> {
         Err(e) if e == ENODATA => return Ok(None),
         Err(e) => return Err(e),
     };
-    let mut value = KVec::from_elem(0, size, GFP_KERNEL)?;
+    let mut value = KVec::zeroed(size, GFP_KERNEL)?;
     let len = read(inode, name, &mut value)?;
     value.truncate(len);
     Ok(Some(value))

@@ -139,7 +139,7 @@ enum Step {
 /// Copies the sector at `at` in the source. Returns where it goes on.
 fn copy_sector(fs: &Fs, range: &CloneRange, at: u64) -> Result<u64> {
     let sectorsize = u64::from(fs.geometry.sectorsize);
-    let mut data = KVec::from_elem(0, sectorsize as usize, GFP_KERNEL)?;
+    let mut data = KVec::zeroed(sectorsize as usize, GFP_KERNEL)?;
     let owner = Owner {
         tree: range.src.tree,
         ino: range.src.ino,
