@@ -9,6 +9,7 @@ use super::backref::{self, find_extent, for_each_keyed, FoundExtent};
 use super::delayed_ref::{NewExtent, RefDelta, RefHead};
 use super::extent_item::{encode_keyed, ExtentRecord};
 use super::refs::{CountedRef, RefKind};
+use super::space_change::{Change, SpaceChange};
 use crate::format::extent::{TreeBlockInfo, FLAG_DATA};
 use crate::format::superblock::incompat;
 use crate::format::{item_type, tree_id, Key};
@@ -102,36 +103,62 @@ impl Transaction<'_> {
     /// Runs all delayed references, including those that running them queues.
     pub(crate) fn run_refs(&mut self) -> Result {
         let mut from = 0;
-        while let Some((bytenr, head)) = self.refs.take_next(from) {
-            from = bytenr.saturating_add(1);
-            let result = match head.new {
-                Some(new) => self.insert_extent(bytenr, &head, new),
-                None if head.drop_all => self.remove_extent(bytenr, &head),
-                None => self.update_extent(bytenr, &head),
-            };
-            result.inspect_err(|e| {
-                crate::fs_err!(
-                    self.fs(),
-                    "failed to run delayed refs for logical {} num_bytes {}: {}",
-                    bytenr,
-                    head.num_bytes,
-                    e.to_errno()
-                );
-            })?;
+        let mut pending: Option<SpaceChange> = None;
+        loop {
+            while let Some((bytenr, head)) = self.refs.take_next(from) {
+                from = bytenr.saturating_add(1);
+                let Some(change) = self.run_ref_head(bytenr, &head)? else {
+                    continue;
+                };
+                let extends = |before: &mut SpaceChange| before.extend(self, &change);
+                if pending.as_mut().is_some_and(extends) {
+                    continue;
+                }
+                if let Some(before) = pending.replace(change) {
+                    before.apply(self)?;
+                }
+            }
+            match pending.take() {
+                Some(last) => last.apply(self)?,
+                None => return Ok(()),
+            }
         }
-        Ok(())
+    }
+
+    /// Does to an extent what is queued for it. Returns what that changes beyond the extent tree.
+    fn run_ref_head(&mut self, bytenr: u64, head: &RefHead) -> Result<Option<SpaceChange>> {
+        let result = match head.new {
+            Some(new) => self.insert_extent(bytenr, head, new),
+            None if head.drop_all => self.remove_extent(bytenr, head).map(Some),
+            None => self.update_extent(bytenr, head),
+        };
+        result.inspect_err(|e| {
+            crate::fs_err!(
+                self.fs(),
+                "failed to run delayed refs for logical {} num_bytes {}: {}",
+                bytenr,
+                head.num_bytes,
+                e.to_errno()
+            );
+        })
     }
 
     /// Gives an extent of this transaction its extent item, or forgets it if nobody uses it any
     /// more.
-    fn insert_extent(&mut self, bytenr: u64, head: &RefHead, new: NewExtent) -> Result {
+    fn insert_extent(
+        &mut self,
+        bytenr: u64,
+        head: &RefHead,
+        new: NewExtent,
+    ) -> Result<Option<SpaceChange>> {
         if head.deltas.is_empty() {
             // Allocated and given up: its space was never accounted as used. Pinned rather than
             // handed out again at once, because data may have been written there already.
             if new == NewExtent::Data {
                 self.delete_csums(bytenr, head.num_bytes)?;
             }
-            return self.space_mut().abandon(bytenr, head.num_bytes);
+            self.space_mut().abandon(bytenr, head.num_bytes)?;
+            return Ok(None);
         }
         let skinny = self.has_incompat(incompat::SKINNY_METADATA);
         let (key, info) = match new {
@@ -179,7 +206,7 @@ impl Transaction<'_> {
         for r in &keyed {
             self.add_keyed(bytenr, r)?;
         }
-        self.extent_allocated(bytenr, head.num_bytes)
+        SpaceChange::new(Change::Allocated, bytenr, head.num_bytes).map(Some)
     }
 
     /// The count of a delta that adds references, checked.
@@ -228,7 +255,7 @@ impl Transaction<'_> {
 
     /// Changes references and flags of an extent that has an extent item, and frees it with its
     /// last reference.
-    fn update_extent(&mut self, bytenr: u64, head: &RefHead) -> Result {
+    fn update_extent(&mut self, bytenr: u64, head: &RefHead) -> Result<Option<SpaceChange>> {
         let mut found = self.expect_extent(bytenr, head.num_bytes)?;
         let record = &mut found.record;
         let is_data = record.flags & FLAG_DATA != 0;
@@ -238,7 +265,7 @@ impl Transaction<'_> {
             self.drop_ref(bytenr, record, delta)?;
         }
         if total == 0 {
-            return self.free_extent_item(&found);
+            return self.free_extent_item(&found).map(Some);
         }
         let mut inline = None;
         for delta in head.deltas.iter().filter(|delta| delta.count > 0) {
@@ -273,10 +300,11 @@ impl Transaction<'_> {
                 }
                 old.copy_from_slice(&bytes);
                 Ok(())
-            })
+            })?;
         } else {
-            edit::replace(self, tree_id::EXTENT, &found.key, &bytes)
+            edit::replace(self, tree_id::EXTENT, &found.key, &bytes)?;
         }
+        Ok(None)
     }
 
     /// A holder that has references already gains more: only possible for data.
@@ -321,8 +349,8 @@ impl Transaction<'_> {
         }
     }
 
-    /// Removes the item of an extent whose last reference went, and frees its space.
-    fn free_extent_item(&mut self, found: &FoundExtent) -> Result {
+    /// Removes the item of an extent whose last reference went.
+    fn free_extent_item(&mut self, found: &FoundExtent) -> Result<SpaceChange> {
         let bytenr = found.bytenr();
         if !found.record.inline().is_empty() || self.has_keyed(bytenr)? {
             crate::fs_err!(
@@ -334,11 +362,21 @@ impl Transaction<'_> {
             return Err(EUCLEAN);
         }
         edit::delete(self, tree_id::EXTENT, &found.key)?;
-        self.extent_freed(bytenr, found.num_bytes, found.is_data())
+        self.extent_freed(found)
+    }
+
+    /// What the removal of an extent item changes. A tree block goes from memory at once.
+    fn extent_freed(&mut self, found: &FoundExtent) -> Result<SpaceChange> {
+        let change = match found.is_data() {
+            true => Change::DataFreed,
+            false => Change::TreeBlocksFreed,
+        };
+        self.dirty.remove(found.bytenr());
+        SpaceChange::new(change, found.bytenr(), found.num_bytes)
     }
 
     /// Removes an extent with all its references.
-    fn remove_extent(&mut self, bytenr: u64, head: &RefHead) -> Result {
+    fn remove_extent(&mut self, bytenr: u64, head: &RefHead) -> Result<SpaceChange> {
         let found = self.expect_extent(bytenr, head.num_bytes)?;
         let mut keys = KVec::new();
         let root = self.root(tree_id::EXTENT)?;
@@ -350,7 +388,7 @@ impl Transaction<'_> {
             edit::delete(self, tree_id::EXTENT, key)?;
         }
         edit::delete(self, tree_id::EXTENT, &found.key)?;
-        self.extent_freed(bytenr, found.num_bytes, found.is_data())
+        self.extent_freed(&found)
     }
 
     fn has_keyed(&self, bytenr: u64) -> Result<bool> {

@@ -11,3 +11,4 @@ pub mod delayed_ref;
 pub mod extent_item;
 pub(crate) mod extent_tree;
 pub mod refs;
+mod space_change;

@@ -445,7 +445,7 @@ impl Space {
     }
 
     /// Whether one block group has all of an extent.
-    pub(super) fn is_within_group(&self, extent: Extent) -> bool {
+    pub(crate) fn is_within_group(&self, extent: Extent) -> bool {
         let next = self.groups.partition_point(|g| g.start <= extent.start);
         let group = next.checked_sub(1).and_then(|at| self.groups.get(at));
         group.is_some_and(|group| group.covers(&extent))

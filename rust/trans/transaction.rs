@@ -21,8 +21,7 @@ use crate::extent::refs::RefKind;
 use crate::format::superblock::SuperBlock;
 use crate::format::{item_type, objectid, tree_id, Key};
 use crate::platform::NofsScope;
-use crate::space::block_group::{self, Kind};
-use crate::space::free_space_tree;
+use crate::space::block_group::Kind;
 use crate::space::space_info::{Space, SpaceContext, Tracking, Volume};
 use crate::tree::node::NodePtr;
 use crate::tree::node_buf::{NewNode, NodeBuf};
@@ -341,25 +340,6 @@ impl<'fs> Transaction<'fs> {
 
     pub(crate) fn delete_csums(&mut self, bytenr: u64, num_bytes: u64) -> Result {
         csum_tree::delete_csums(self, bytenr, num_bytes)
-    }
-
-    /// Accounts for an extent item that was made.
-    pub(crate) fn extent_allocated(&mut self, bytenr: u64, num_bytes: u64) -> Result {
-        let len = i64::try_from(num_bytes).map_err(|_| EUCLEAN)?;
-        free_space_tree::remove_free(self, bytenr, num_bytes)?;
-        block_group::account(self, bytenr, len)
-    }
-
-    /// Accounts for an extent item that was removed.
-    pub(crate) fn extent_freed(&mut self, bytenr: u64, num_bytes: u64, is_data: bool) -> Result {
-        let len = i64::try_from(num_bytes).map_err(|_| EUCLEAN)?;
-        if is_data {
-            self.delete_csums(bytenr, num_bytes)?;
-        }
-        free_space_tree::add_free(self, bytenr, num_bytes)?;
-        block_group::account(self, bytenr, len.wrapping_neg())?;
-        self.dirty.remove(bytenr);
-        self.pin(bytenr, num_bytes)
     }
 
     /// The header of a new block.
