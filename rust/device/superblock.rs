@@ -495,6 +495,18 @@ fn check_device(device: &dyn BlockDevice, sb: &SuperBlock) -> Result {
     result
 }
 
+/// Writes the first copy alone, past the device's cache: it says where a log is, which only
+/// those who read the first copy find.
+///
+/// # Errors
+///
+/// That of writing.
+pub fn write_primary(device: &dyn BlockDevice, sb: &mut SuperBuf) -> Result {
+    let physical = COPIES[0];
+    sb.seal(physical);
+    device.write_fua(physical, sb.bytes())
+}
+
 /// Writes every copy. What it refers to must be durable before, which takes a flush.
 ///
 /// # Errors

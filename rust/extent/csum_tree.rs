@@ -44,13 +44,13 @@ struct Item {
 }
 
 /// The last item that starts at or before `logical`.
-fn item_at<C: EditContext>(cx: &C, logical: u64) -> Result<Option<Item>> {
+fn item_at<C: EditContext>(cx: &C, tree: u64, logical: u64) -> Result<Option<Item>> {
     let geometry = cx.geometry();
     let (sectorsize, nodesize) = (
         u64::from(geometry.sectorsize),
         usize::from(geometry.nodesize),
     );
-    let mut cursor = Cursor::new(cx, cx.root(TREE)?);
+    let mut cursor = Cursor::new(cx, cx.root(tree)?);
     if !cursor.seek_before(&csum_key(logical))? {
         return Ok(None);
     }
@@ -81,8 +81,8 @@ fn item_at<C: EditContext>(cx: &C, logical: u64) -> Result<Option<Item>> {
 }
 
 /// The start of the first item behind `logical`, or `u64::MAX`.
-fn next_start<C: EditContext>(cx: &C, logical: u64) -> Result<u64> {
-    let mut cursor = Cursor::new(cx, cx.root(TREE)?);
+fn next_start<C: EditContext>(cx: &C, tree: u64, logical: u64) -> Result<u64> {
+    let mut cursor = Cursor::new(cx, cx.root(tree)?);
     cursor.seek(&csum_key(logical.saturating_add(1)))?;
     let next = cursor
         .item()
@@ -99,6 +99,20 @@ fn next_start<C: EditContext>(cx: &C, logical: u64) -> Result<u64> {
 /// `EINVAL` if `logical` or `sums` is not a multiple of its unit; `EUCLEAN` for corrupt items;
 /// those of changing the tree.
 pub fn insert_csums<C: EditContext>(cx: &mut C, logical: u64, sums: &[u8]) -> Result {
+    insert_csums_in(cx, TREE, logical, sums)
+}
+
+/// As [`insert_csums`], in `tree`: a log has checksums as well.
+///
+/// # Errors
+///
+/// As for [`insert_csums`].
+pub(crate) fn insert_csums_in<C: EditContext>(
+    cx: &mut C,
+    tree: u64,
+    logical: u64,
+    sums: &[u8],
+) -> Result {
     let sectorsize = cx.geometry().sectorsize;
     let most = max_sums(cx.geometry().nodesize.into());
     if logical % sectorsize != 0 || sums.len() % CSUM_SIZE != 0 {
@@ -108,14 +122,14 @@ pub fn insert_csums<C: EditContext>(cx: &mut C, logical: u64, sums: &[u8]) -> Re
     let mut rest = sums;
     while !rest.is_empty() {
         let left = rest.len() / CSUM_SIZE;
-        let item = item_at(cx, at)?;
+        let item = item_at(cx, tree, at)?;
         let count = match item {
             Some(item) if item.end > at => {
                 let skip = at.saturating_sub(item.start) / sectorsize;
                 let skip = usize::try_from(skip).map_err(|_| EUCLEAN)?;
                 let count = item.sums.saturating_sub(skip).min(left);
                 let new = bytes(rest, count)?;
-                edit::update_in_place(cx, TREE, &csum_key(item.start), |data: &mut [u8]| {
+                edit::update_in_place(cx, tree, &csum_key(item.start), |data: &mut [u8]| {
                     let from = skip.saturating_mul(CSUM_SIZE);
                     let to = from.saturating_add(new.len());
                     data.get_mut(from..to).ok_or(EUCLEAN)?.copy_from_slice(new);
@@ -124,7 +138,7 @@ pub fn insert_csums<C: EditContext>(cx: &mut C, logical: u64, sums: &[u8]) -> Re
                 count
             }
             found => {
-                let gap = next_start(cx, at)?.saturating_sub(at) / sectorsize;
+                let gap = next_start(cx, tree, at)?.saturating_sub(at) / sectorsize;
                 let count = usize::try_from(gap).unwrap_or(usize::MAX).min(left);
                 let before = found.filter(|item| item.end == at);
                 let extend = before.map_or(0, |item| {
@@ -135,14 +149,14 @@ pub fn insert_csums<C: EditContext>(cx: &mut C, logical: u64, sums: &[u8]) -> Re
                 match before {
                     Some(item) if extend != 0 => {
                         let key = csum_key(item.start);
-                        let mut data = edit::get(cx, TREE, &key)?.ok_or(EUCLEAN)?;
+                        let mut data = edit::get(cx, tree, &key)?.ok_or(EUCLEAN)?;
                         data.extend_from_slice(bytes(rest, extend)?, GFP_KERNEL)?;
-                        edit::replace(cx, TREE, &key, &data)?;
+                        edit::replace(cx, tree, &key, &data)?;
                         extend
                     }
                     _ => {
                         let count = count.min(most);
-                        edit::insert(cx, TREE, &csum_key(at), bytes(rest, count)?)?;
+                        edit::insert(cx, tree, &csum_key(at), bytes(rest, count)?)?;
                         count
                     }
                 }
@@ -175,7 +189,7 @@ pub fn delete_csums<C: EditContext>(cx: &mut C, start: u64, len: u64) -> Result 
     }
     let mut below = end;
     while let Some(last) = below.checked_sub(1).filter(|_| below > start) {
-        let Some(item) = item_at(cx, last)?.filter(|item| item.end > start) else {
+        let Some(item) = item_at(cx, TREE, last)?.filter(|item| item.end > start) else {
             break;
         };
         // Items that overlap could make this loop endless.

@@ -20,7 +20,10 @@ mod link;
 mod replay;
 mod space;
 mod tree;
+mod write;
 mod xattr;
+
+pub use write::sync_inode;
 
 use crate::device::BlockDevice;
 use crate::volume::{Fs, OpenOptions};

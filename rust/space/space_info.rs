@@ -470,6 +470,11 @@ impl Space {
         self.groups.iter().find(|g| g.pending).map(|g| g.start)
     }
 
+    /// Whether the running transaction has made a chunk, which the last commit does not have.
+    pub(crate) fn has_new_chunk(&self) -> bool {
+        self.groups.iter().any(|group| group.pending || group.fresh)
+    }
+
     /// Drops a block group whose items are gone.
     pub(super) fn forget_group(&mut self, start: u64) {
         self.groups.retain(|g| g.start != start);

@@ -8,6 +8,7 @@
 //! write, is for an administrator to look at first.
 
 use super::transaction::TransactionHandle;
+use super::tree_log::LogState;
 use crate::volume::fs::Fs;
 use kernel::prelude::*;
 
@@ -21,6 +22,7 @@ impl TransactionHandle<'_> {
     pub(super) fn roll_back(&mut self) {
         self.finished = true;
         self.writer.space.rolled_back();
+        self.writer.log = LogState::None;
         self.fs.nothing_runs();
     }
 }

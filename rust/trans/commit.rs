@@ -9,8 +9,10 @@
 //! decides, is written past the device's cache.
 
 use super::abort;
+use super::dirty::DirtyNodes;
 use super::sealed::{Sealed, SealedNodes};
 use super::transaction::Transaction;
+use super::tree_log::LogState;
 use super::CommitRoots;
 use crate::device::{superblock, ChunkMap, SuperBuf, WriteIo};
 use crate::format::superblock::RootBackup;
@@ -21,10 +23,11 @@ use crate::space::space_info::SpaceContext;
 use crate::tree::check::{check_items, Limits};
 use crate::tree::cow::cow_to;
 use crate::tree::verify::{Fault, Report};
-use crate::tree::{EditContext, NodePtr, TreeRoot};
+use crate::tree::{EditContext, Node, NodePtr, TreeRoot};
 use crate::volume::dev_stats;
 use crate::volume::fs::Fs;
 use kernel::prelude::*;
+use kernel::sync::Arc;
 
 /// How many writes are given to the device at once: 4 MiB of 16 KiB blocks.
 const BATCH: usize = 256;
@@ -90,7 +93,7 @@ impl Transaction<'_> {
         for node in self.dirty.iter_mut() {
             node.seal()?;
         }
-        self.check_items()?;
+        self.check_dirty_items(&self.dirty)?;
         let relocated = match self.relocates {
             true => self.transid(),
             false => self.base.relocated(),
@@ -105,6 +108,8 @@ impl Transaction<'_> {
         *fs.sealed.lock() = Some(sealed.clone());
         fs.nothing_runs();
         self.space_mut().committed(transid);
+        // Its blocks, which are pinned, go with what the commit frees.
+        self.handle.writer.log = LogState::None;
         fs.refresh_reservations(&self.handle.writer.space);
         self.handle.finished = true;
         Ok(sealed)
@@ -137,13 +142,13 @@ impl Transaction<'_> {
     /// # Errors
     ///
     /// `EUCLEAN`, after a line in the log, for a leaf that nobody would read.
-    fn check_items(&self) -> Result {
+    pub(super) fn check_dirty_items(&self, dirty: &DirtyNodes) -> Result {
         let limits = Limits {
             newest: self.transid(),
             writable: true,
             ..self.fs.cache.limits()
         };
-        for node in self.dirty.iter() {
+        for node in dirty.iter() {
             check_items(node, &limits).map_err(|fault| {
                 let ptr = NodePtr {
                     bytenr: node.bytenr(),
@@ -232,7 +237,7 @@ impl Transaction<'_> {
 impl Fs {
     /// Writes a sealed commit, and the superblock last.
     fn write_sealed(&self, sealed: &Sealed, mut superblock: SuperBuf) -> Result {
-        self.write_nodes(&sealed.nodes).inspect_err(|e| {
+        self.write_nodes(sealed.nodes.iter()).inspect_err(|e| {
             crate::fs_err!(
                 self,
                 "error while writing out transaction: {}",
@@ -246,6 +251,7 @@ impl Fs {
                 e.to_errno()
             );
         })?;
+        self.wait_for_log();
         superblock::write_copies(&*self.device, &mut superblock)
     }
 
@@ -269,10 +275,10 @@ impl Fs {
     }
 
     /// Writes blocks to all their copies. Nothing is flushed.
-    fn write_nodes(&self, nodes: &SealedNodes) -> Result {
+    pub(super) fn write_nodes<'n>(&self, nodes: impl Iterator<Item = &'n Arc<Node>>) -> Result {
         let chunks = self.chunk_map();
         let mut batch = KVec::with_capacity(BATCH, GFP_KERNEL)?;
-        for node in nodes.iter() {
+        for node in nodes {
             if batch.len().saturating_add(MAX_COPIES) > BATCH {
                 self.device.write_many(&batch)?;
                 batch.clear();

@@ -21,6 +21,7 @@ pub mod running;
 pub mod running_view;
 pub(crate) mod sealed;
 pub mod transaction;
+pub(crate) mod tree_log;
 
 pub use commit_roots::CommitRoots;
 pub use epoch::{EpochGuard, Epochs};

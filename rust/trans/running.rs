@@ -16,6 +16,7 @@ use super::dirty::DirtyNodes;
 use super::reader::{Reader, ReaderParts};
 use super::root_tree::RunningRoots;
 use super::transaction::{Reserve, Transaction, TransactionHandle, WriterState};
+use super::tree_log::LogState;
 use crate::device::SuperBuf;
 use crate::extent::delayed_ref::DelayedRefs;
 use crate::format::root::RootItem;
@@ -109,6 +110,7 @@ impl Fs {
             let dropped = writer.running.take();
             self.nothing_runs();
             writer.space.rolled_back();
+            writer.log = LogState::None;
             drop(writer);
             drop(dropped);
             return Err(error);

@@ -14,6 +14,7 @@ use super::orphans::Orphans;
 use super::reader::Reader;
 use super::root_tree::RunningRoots;
 use super::running::Running;
+use super::tree_log::LogState;
 use crate::device::{Chunk, SuperBuf};
 use crate::extent::csum_tree;
 use crate::extent::delayed_ref::{DelayedRefs, NewExtent};
@@ -51,6 +52,8 @@ pub struct WriterState {
     pub(crate) space: Space,
     /// The transaction that operations left open, unless one is at it.
     pub(crate) running: Option<Running>,
+    /// The log of the running transaction.
+    pub(super) log: LogState,
     pub(super) free_objectids: FreeObjectids,
     pub(super) orphans: Orphans,
 }
@@ -61,6 +64,7 @@ impl WriterState {
         WriterState {
             space: Space::unloaded(),
             running: None,
+            log: LogState::None,
             free_objectids: FreeObjectids::new(),
             orphans: Orphans::new(),
         }

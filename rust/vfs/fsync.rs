@@ -4,6 +4,8 @@
 use super::inode::Inode;
 use super::super_block::SuperBlock;
 use crate::bindings;
+use crate::log;
+use crate::subvol::write::InodeId;
 use kernel::error::{from_result, to_result};
 use kernel::prelude::*;
 
@@ -25,7 +27,11 @@ pub(super) unsafe fn sync(file: *mut bindings::file) -> Result {
     // Times of a write that are still only in memory.
     // SAFETY: The inode is valid.
     to_result(unsafe { bindings::sync_inode_metadata(inode.as_ptr(), 1) })?;
-    inode.fs().commit_up_to(inode.changed())
+    let id = InodeId {
+        tree: inode.info().tree,
+        ino: inode.info().ino,
+    };
+    log::sync_inode(inode.fs(), id, inode.changed())
 }
 
 /// `file_operations::fsync`. All of the file is written, whatever the range that was asked for: the

@@ -15,6 +15,7 @@ use crate::trans::reader::Reader;
 use crate::trans::running::RunningTrees;
 use crate::trans::sealed::Sealed;
 use crate::trans::transaction::WriterState;
+use crate::trans::tree_log::LogSync;
 use crate::tree::{Geometry, NodeCache};
 use core::ops::Deref;
 use kernel::prelude::*;
@@ -64,6 +65,10 @@ pub struct Shared {
     pub(crate) sealed: Pin<KBox<Mutex<Option<Sealed>>>>,
     /// Told when none is any more.
     pub(crate) unsealed: Pin<KBox<CondVar>>,
+    /// How far the log of the running transaction is written; a leaf lock.
+    pub(crate) log_sync: Pin<KBox<Mutex<LogSync>>>,
+    /// Told when a log was written.
+    pub(crate) log_synced: Pin<KBox<CondVar>>,
     /// What the one writer needs; held for the length of a transaction.
     pub(crate) writer: Pin<KBox<Mutex<WriterState>>>,
     /// Told whenever data space that was allocated gets its extent item or is given back; waited

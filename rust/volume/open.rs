@@ -22,6 +22,7 @@ use crate::trans::epoch::Epochs;
 use crate::trans::pressure::Pressure;
 use crate::trans::running::RunningTrees;
 use crate::trans::transaction::WriterState;
+use crate::trans::tree_log::LogSync;
 use crate::tree::check::Limits;
 use crate::tree::{Cursor, Geometry, NodeCache, Nodes};
 use crate::{fs_err, fs_info, fs_warn};
@@ -222,6 +223,8 @@ impl Opening {
             roots: KBox::pin_init(new_mutex!(roots, "Fs::roots"), GFP_KERNEL)?,
             sealed: KBox::pin_init(new_mutex!(None, "Fs::sealed"), GFP_KERNEL)?,
             unsealed: KBox::pin_init(new_condvar!("Fs::unsealed"), GFP_KERNEL)?,
+            log_sync: KBox::pin_init(new_mutex!(LogSync::new(), "Fs::log_sync"), GFP_KERNEL)?,
+            log_synced: KBox::pin_init(new_condvar!("Fs::log_synced"), GFP_KERNEL)?,
             writer: KBox::pin_init(new_mutex!(WriterState::new(), "Fs::writer"), GFP_KERNEL)?,
             ordered_done: KBox::pin_init(new_condvar!("Fs::ordered_done"), GFP_KERNEL)?,
             running_trees: KBox::pin_init(

@@ -229,7 +229,7 @@ pub(crate) fn insert_item(
 }
 
 /// An item for all of an uncompressed extent.
-pub(super) fn whole(transid: u64, typ: u8, bytenr: u64, len: u64) -> FileExtentItem {
+pub(crate) fn whole(transid: u64, typ: u8, bytenr: u64, len: u64) -> FileExtentItem {
     FileExtentItem {
         head: FileExtentHead {
             generation: transid.into(),

@@ -104,6 +104,7 @@ pub(crate) fn add(
         at.ref_key(id.ino)
     };
     let bytes = at.encode(extended, index)?;
+    trans.note_renamed(id.tree, id.ino);
     super::add_entry(trans, id.tree, &key, &bytes)
 }
 
@@ -165,6 +166,7 @@ pub(crate) fn find(trans: &Transaction<'_>, id: InodeId, at: NameAt<'_>) -> Resu
 
 /// Takes a name away from an inode.
 pub(crate) fn remove(trans: &mut Transaction<'_>, tree: u64, found: FoundName) -> Result {
+    trans.note_renamed(tree, found.key.objectid);
     let data = edit::get(trans, tree, &found.key)?.ok_or(EUCLEAN)?;
     let (head, tail) = (data.get(..found.from), data.get(found.to..));
     let (head, tail) = (head.ok_or(EUCLEAN)?, tail.ok_or(EUCLEAN)?);

@@ -42,7 +42,7 @@ pub use xattr::{set_acl, set_xattr, XattrMode};
 // For the replay of a log, whose operations are all one transaction.
 pub(crate) use create::file_type_of;
 pub(crate) use dir_item::remove_entry;
-pub(crate) use extents::{drop_range, insert_item as insert_extent_item};
+pub(crate) use extents::{drop_range, insert_item as insert_extent_item, whole as whole_extent};
 pub(crate) use inode_ref::{
     add as add_name, find as find_name, place_for as name_place, remove as remove_name, NameAt,
 };

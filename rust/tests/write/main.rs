@@ -9,6 +9,7 @@ mod encoded;
 mod faults;
 mod fiemap;
 mod files;
+mod fsync;
 mod full;
 mod full_script;
 mod joined;

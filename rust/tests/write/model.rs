@@ -47,6 +47,9 @@ pub struct Model {
     places: BTreeMap<u64, (InodeId, String)>,
     /// Names, so that none is used twice by chance.
     count: u64,
+    /// Some names are used again and again: an operation may find that its name is taken, which
+    /// changes nothing.
+    pub reuse_names: bool,
     random: u64,
 }
 
@@ -130,6 +133,7 @@ impl Model {
             read_only: vec![],
             places: BTreeMap::new(),
             count: 0,
+            reuse_names: false,
             random: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
         }
     }
@@ -143,6 +147,9 @@ impl Model {
 
     fn name(&mut self) -> String {
         self.count += 1;
+        if self.reuse_names && self.below(2) == 0 {
+            return format!("again{}", self.below(6));
+        }
         let long = if self.below(8) == 0 { 180 } else { 0 };
         let rest = "x".repeat(self.below(long + 6));
         format!("n{}{rest}", self.count)
@@ -169,6 +176,16 @@ impl Model {
             tree,
             ino: inos[self.below(inos.len())],
         })
+    }
+
+    /// A file, or one time in four a directory.
+    pub fn pick_to_sync(&mut self) -> InodeId {
+        let tree = self.tree();
+        let file = match self.below(4) {
+            0 => None,
+            _ => self.pick_file(tree),
+        };
+        file.unwrap_or_else(|| self.pick_dir(tree))
     }
 
     fn pick_dir(&mut self, tree: u64) -> InodeId {
