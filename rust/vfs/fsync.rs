@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! `fsync`, `fdatasync` and `sync`: to disk with what was changed, by a commit.
+//! `fsync`, `fdatasync` and `sync`: to disk with what was changed, by the log or by a commit.
 
 use super::inode::Inode;
 use super::super_block::SuperBlock;
