@@ -46,6 +46,12 @@ ends "the status and the output are the command's" 7 output
 says "what it complains of comes apart" '^complaint$'
 run -- sh -c 'mkdir /run/job; echo x >/run/out && echo y >/run/err && cat /run/out'
 ends "names in /run are the command's own" 0 x
+if [ "$kernel" != uml ]; then
+	# More memory than there are addresses for.
+	run --memory 999999G --timeout 60 -- true
+	ends "a machine that cannot start is not waited for" 125 ""
+	says "and its reason is shown" 'memory'
+fi
 
 # place NAME FOLDER: the guest of a checkout there sees it there, may write to it, and has other
 # folders around it for itself.
