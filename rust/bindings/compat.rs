@@ -41,7 +41,7 @@ pub mod error {
         macro_rules! declare {
             ($($name:ident)*) => {
                 $(pub const $name: Error = {
-                    AS_EXPECTED;
+                    let () = AS_EXPECTED;
                     error(bindings::$name)
                 };)*
             };

@@ -106,7 +106,8 @@ unsafe fn make_at(
     Ok(())
 }
 
-/// `inode_operations::create`.
+/// `inode_operations::create`. Before Linux 7.3 it was also told whether the file must be new:
+/// that it is, the VFS has found out.
 ///
 /// # Safety
 ///
@@ -116,6 +117,7 @@ pub(super) unsafe extern "C" fn create(
     dir: *mut bindings::inode,
     dentry: *mut bindings::dentry,
     mode: bindings::umode_t,
+    #[cfg(rbtrfs_before_7_3)] _exclusive: bool,
 ) -> kernel::ffi::c_int {
     let new = New {
         mode: u32::from(mode),
