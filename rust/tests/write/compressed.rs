@@ -18,8 +18,11 @@ use std::vec::Vec;
 
 const PIECE: u64 = 128 << 10;
 
-/// What a file's items say: where each starts, its length, and the method and sizes of its extent.
-fn extents(fs: &Fs, id: InodeId) -> Vec<(u64, u64, Option<(CompressionMethod, u64, u64)>)> {
+/// How an extent is compressed: the method, the bytes that it takes and those that it holds.
+type Compressed = (CompressionMethod, u64, u64);
+
+/// What a file's items say: where each starts, its length, and how its extent is compressed.
+fn extents(fs: &Fs, id: InodeId) -> Vec<(u64, u64, Option<Compressed>)> {
     let all = (0, item(fs, id).unwrap().size.get().next_multiple_of(SECTOR));
     let view = fs.running_view(id.tree).unwrap();
     let root = view.tree_root(id.tree).unwrap();

@@ -91,7 +91,7 @@ fn count_commit_created(fs: &Fs) -> Result {
 fn count_write_inline(fs: &Fs, files: &[File]) -> Result {
     for (file, _) in files {
         let data = &[7; 1000];
-        insert_inline(fs, *file, NewInline { data })?;
+        insert_inline(fs, *file, NewInline::plain(data))?;
     }
     Ok(())
 }
@@ -114,6 +114,7 @@ fn write_block(fs: &Fs, file: InodeId, block: usize) -> Result {
     let new = NewData {
         offset,
         extent,
+        encoded: None,
         sums,
         size: offset + BLOCK as u64,
     };
