@@ -117,6 +117,8 @@ pub struct Settings {
     pub barrier: bool,
     /// A commit has the data that was dirty in the page cache when it was asked for, or came due.
     pub flush_on_commit: bool,
+    /// `fsync` may write a log instead of a commit.
+    pub tree_log: bool,
     /// New data is compressed.
     pub compress: Option<Compress>,
     /// How long changes may wait for a commit, in seconds.
@@ -143,6 +145,7 @@ impl Default for Settings {
             acl: true,
             barrier: true,
             flush_on_commit: false,
+            tree_log: true,
             compress: None,
             commit_interval: COMMIT_INTERVAL,
             skip_balance: false,

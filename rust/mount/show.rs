@@ -32,6 +32,9 @@ impl fmt::Display for Shown {
         if let Some(compress) = &settings.compress {
             show_compress(compress, f)?;
         }
+        if !settings.tree_log {
+            f.write_str(",notreelog")?;
+        }
         for (n, name) in settings.rescue.names().enumerate() {
             f.write_str(if n == 0 { ",rescue=" } else { ":" })?;
             f.write_str(name)?;

@@ -172,8 +172,13 @@ pub static PARAMETERS: [Parameter; 35] = [
         }),
     ),
     hint(b"thread_pool", Takes::Number32(thread_pool)),
-    // There is no log tree: fsync commits.
-    hint(b"treelog", HINT_OR_NO),
+    option(
+        b"treelog",
+        Takes::FlagOrNo(|settings, on, _| {
+            settings.tree_log = on;
+            Ok(())
+        }),
+    ),
     option(
         b"user_subvol_rm_allowed",
         Takes::Flag(|settings| settings.user_subvol_rm_allowed = true),

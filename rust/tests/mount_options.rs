@@ -236,7 +236,7 @@ fn what_is_taken() {
         ("compress=zstd,compress-force=none", ""),
         // Hints, and what is of the VFS's.
         (
-            "degraded,ssd,nossd,ssd_spread,nossd_spread,treelog,notreelog,enospc_debug",
+            "degraded,ssd,nossd,ssd_spread,nossd_spread,enospc_debug",
             "",
         ),
         (
@@ -245,6 +245,8 @@ fn what_is_taken() {
         ),
         ("flushoncommit", ",flushoncommit"),
         ("flushoncommit,noflushoncommit", ""),
+        ("notreelog", ",notreelog"),
+        ("notreelog,treelog", ""),
         ("discard,nodiscard,discard=sync,discard=async", ""),
         ("fatal_errors=panic,fatal_errors=bug", ""),
         (
@@ -259,7 +261,7 @@ fn what_is_taken() {
     ] {
         let (in_force, messages) = shown.split_at(shown.find(';').unwrap_or(shown.len()));
         let (before, after) = match in_force {
-            ",nobarrier,noacl" | ",flushoncommit" => (in_force, ""),
+            ",nobarrier,noacl" | ",flushoncommit" | ",notreelog" => (in_force, ""),
             _ if in_force.starts_with(",compress") => (in_force, ""),
             _ => ("", in_force),
         };

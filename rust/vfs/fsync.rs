@@ -31,6 +31,9 @@ pub(super) unsafe fn sync(file: *mut bindings::file) -> Result {
         tree: inode.info().tree,
         ino: inode.info().ino,
     };
+    if !inode.super_block().volume().settings().tree_log {
+        return inode.fs().commit_up_to(inode.changed());
+    }
     log::sync_inode(inode.fs(), id, inode.changed())
 }
 

@@ -58,14 +58,25 @@ run_sqlite() {
 	mount -t btrfs "$DISK2" "$MNT" && rows "$1" && umount "$MNT" && check_volume "$DISK2" && wipefs -q -a "$DISK2"
 }
 
+# one_sync OPTION HOW: a file that was synced is there after a power cut, by a log or by a commit.
+one_sync() {
+	local how
+	fresh && mount -o "remount,$1" "$MNT" && echo "$1" >"$MNT/file" && sync "$MNT/file" && program cut || return
+	umount "$MNT" && how=commit || return
+	has_log "$DISK1" && how=log
+	mount -t rbtrfs "$DISK1" "$MNT" && grep -q "$1" "$MNT/file" && umount "$MNT" && wipefs -q -a "$DISK1" && [ $how = "$2" ]
+}
+
 load_btrfs
 load_rbtrfs fstype=rbtrfs
 : >/tmp/logs
-plan $((SEEDS + 3))
+plan $((SEEDS + 5))
 for seed in $(seq $SEEDS); do
 	check "random changes, seed $seed: both drivers replay the same" run_random "$seed"
 done
 check "most of these had a log" [ "$(wc -l </tmp/logs)" -gt $((SEEDS / 2)) ]
+check "with notreelog an fsync is a commit" one_sync notreelog commit
+check "and with treelog a log" one_sync treelog log
 for mode in delete wal; do
 	check "sqlite with journal_mode=$mode keeps every row" run_sqlite $mode
 done

@@ -75,6 +75,8 @@ REMOUNTS = [
     ("barrier,acl,commit=0", "ok", None, ["user_subvol_rm_allowed"]),
     ("flushoncommit", "ok", None, ["user_subvol_rm_allowed", "flushoncommit"]),
     ("noflushoncommit", "ok", None, ["user_subvol_rm_allowed"]),
+    ("notreelog", "ok", None, ["user_subvol_rm_allowed", "notreelog"]),
+    ("treelog", "ok", None, ["user_subvol_rm_allowed"]),
     ("skip_balance", "ok", None, ["user_subvol_rm_allowed", "skip_balance"]),
     ("compress=foo", "EINVAL", "EINVAL btrfs: failed to parse compression option 'foo'", ["user_subvol_rm_allowed"]),
     ("foo", "EINVAL btrfs: Unknown parameter 'foo'", None, ["user_subvol_rm_allowed"]),
