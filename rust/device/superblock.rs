@@ -224,7 +224,7 @@ pub fn read_newest(device: &dyn BlockDevice, ignore_flags: bool) -> Result<Super
     if sb.bytenr.get() != COPIES[0] {
         fs_warn!(
             device,
-            "using the superblock at {} of generation {}",
+            "using the superblock at {} of generation {}: files synced after it may be as before",
             sb.bytenr.get(),
             sb.generation.get()
         );
