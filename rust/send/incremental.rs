@@ -3,9 +3,9 @@
 //! order.
 
 use super::compare::{Change, Compare};
+use super::context::Send;
+use super::current_inode::{mode, Current, Fate};
 use super::cursor::{Cursor, Here};
-use super::full::Send;
-use super::inode::{mode, Current, Fate};
 use super::names::recorded_refs::Side;
 use super::snapshots::Snapshot;
 use crate::format::inode::InodeItem;

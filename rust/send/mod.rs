@@ -16,6 +16,8 @@
 //! be.
 
 mod compare;
+mod context;
+mod current_inode;
 mod cursor;
 mod data;
 mod full;
@@ -40,8 +42,8 @@ use crate::fs_err;
 use crate::trans::Reader;
 use crate::tree::{NodePtr, Nodes};
 use crate::volume::ReadSession;
-use data::clones::CloneSources;
-use full::{Options, Send};
+use context::{Options, Send};
+use data::clone_sources::CloneSources;
 use kernel::prelude::*;
 use proto::{Attr, Command};
 use stream::Stream;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Look-ups in the subvolume being sent and in its parent.
 
+use super::context::Send;
 use super::cursor::Cursor;
-use super::full::Send;
 use super::lookup::Finder;
 use super::names::path::{first_name, NameBuf};
 use super::utimes::Dir;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Extended attributes.
 
-use super::full::Send;
+use super::context::Send;
 use super::proto::{Attr, Command};
 use crate::format::crc::name_hash;
 use crate::format::dir::{file_type, DirItem};

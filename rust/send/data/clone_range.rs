@@ -4,8 +4,8 @@
 use crate::format::file_extent::FileExtent;
 use crate::format::inode::InodeItem;
 use crate::format::{self, item_type, BlockSize, Key};
+use crate::send::context::Send;
 use crate::send::cursor::{Cursor, Here};
-use crate::send::full::Send;
 use crate::send::names::path::FsPath;
 use crate::send::proto::{Attr, Command};
 use crate::send::snapshots::Snapshot;

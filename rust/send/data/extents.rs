@@ -4,9 +4,9 @@
 use super::reader::Part;
 use crate::format::compression;
 use crate::fs_crit;
+use crate::send::context::Send;
+use crate::send::current_inode::{mode, Fate};
 use crate::send::cursor::Here;
-use crate::send::full::Send;
-use crate::send::inode::{mode, Fate};
 use crate::send::proto::{encoded, Attr, Command};
 use crate::subvol::data::Owner;
 use crate::subvol::file_extent::{self, Extent, Inline, Kind, Regular};

@@ -3,9 +3,9 @@
 
 use crate::format::file_extent::{FileExtent, TYPE_INLINE, TYPE_REG};
 use crate::format::{item_type, BlockSize, Key};
+use crate::send::context::Send;
+use crate::send::current_inode::{mode, Fate};
 use crate::send::cursor::{Cursor, Here};
-use crate::send::full::Send;
-use crate::send::inode::{mode, Fate};
 use crate::send::proto::{Attr, Command, Version};
 use kernel::prelude::*;
 

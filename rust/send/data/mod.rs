@@ -8,7 +8,8 @@
 pub(super) mod checksum;
 mod clone_candidates;
 mod clone_range;
-pub(super) mod clones;
+pub(super) mod clone_sources;
+mod clones;
 mod extents;
 mod holes;
 pub(super) mod reader;

@@ -15,7 +15,7 @@ use super::name_cache::Known;
 use super::orphan_names::Name;
 use super::path::{push_name, FsPath};
 use crate::format::objectid;
-use crate::send::full::Send;
+use crate::send::context::Send;
 use crate::send::snapshots::{Climb, Snapshot};
 use kernel::prelude::*;
 

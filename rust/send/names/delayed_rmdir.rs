@@ -16,45 +16,13 @@
 //!                                       257 is empty now: rmdir o257-7-0
 //! ```
 
+use super::orphan_dirs::OrphanDirInfo;
 use crate::format::{item_type, objectid, Key};
+use crate::send::context::Send;
 use crate::send::cursor::Cursor;
-use crate::send::full::Send;
 use crate::send::snapshots::Snapshot;
 use crate::subvol::dir::Entries;
 use kernel::prelude::*;
-use kernel::rbtree::RBTree;
-
-/// What is known of a directory that waits.
-#[derive(Clone, Copy)]
-struct OrphanDirInfo {
-    generation: u64,
-    /// Entries of the parent below this index are gone.
-    next_index: u64,
-    /// The directory cannot go before the turn of this inode.
-    not_before: u64,
-}
-
-/// The directories that wait, by inode number.
-pub(in crate::send) struct DelayedRmdirs {
-    waiting: RBTree<u64, OrphanDirInfo>,
-}
-
-impl DelayedRmdirs {
-    pub(in crate::send) fn new() -> Self {
-        DelayedRmdirs {
-            waiting: RBTree::new(),
-        }
-    }
-
-    pub(in crate::send) fn is_waiting_for_rm(&self, dir: u64, generation: u64) -> bool {
-        self.get(dir, generation).is_some()
-    }
-
-    fn get(&self, dir: u64, generation: u64) -> Option<OrphanDirInfo> {
-        let found = self.waiting.get(&dir).copied();
-        found.filter(|orphan_dir| orphan_dir.generation == generation)
-    }
-}
 
 impl Send<'_> {
     /// Whether directory `dir` of the parent is empty now. If not, it is noted to wait.

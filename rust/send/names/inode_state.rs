@@ -18,8 +18,8 @@
 
 use super::path::NameBuf;
 use crate::format::objectid;
-use crate::send::full::Send;
-use crate::send::inode::Fate;
+use crate::send::context::Send;
+use crate::send::current_inode::Fate;
 use crate::send::snapshots::Snapshot;
 use kernel::prelude::*;
 
