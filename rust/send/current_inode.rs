@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The inode whose items are being walked.
 
+use super::names::path::FsPath;
 use crate::format::inode::InodeItem;
+use kernel::prelude::*;
+
 /// File types within a mode.
 pub(super) mod mode {
     const TYPE: u32 = 0o170_000;
@@ -74,5 +77,30 @@ impl Current {
 
     pub(super) fn is(&self, kind: u32) -> bool {
         mode::kind(self.item.mode.get()) == kind
+    }
+}
+
+/// How far the send is.
+pub(super) struct Position {
+    /// Inodes below this one have their names in the stream (`send_progress`).
+    pub(super) progress: u64,
+    /// The inode whose items are being walked.
+    pub(super) inode: Option<Current>,
+    /// Its path in the stream, if `path_known`.
+    pub(super) path: FsPath,
+    pub(super) path_known: bool,
+    /// Its `security.capability`, which is sent when the inode is done.
+    pub(super) capability: Option<KVec<u8>>,
+}
+
+impl Position {
+    pub(super) fn new() -> Result<Self> {
+        Ok(Position {
+            progress: 0,
+            inode: None,
+            path: FsPath::new()?,
+            path_known: false,
+            capability: None,
+        })
     }
 }

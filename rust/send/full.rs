@@ -11,7 +11,8 @@ use kernel::prelude::*;
 impl Send<'_> {
     /// Sends every item of the subvolume, and then the directory times that are still due.
     pub(super) fn walk(&mut self) -> Result {
-        let mut cursor = Cursor::new(self.session, self.root.id).with_readahead();
+        let mut cursor =
+            Cursor::new(self.snapshots.session, self.snapshots.root.id).with_readahead();
         cursor.seek(&Key::new(objectid::FIRST_FREE, item_type::INODE_ITEM, 0))?;
         while let Some((key, data)) = cursor.item() {
             let here = cursor.here()?;
@@ -19,7 +20,7 @@ impl Send<'_> {
                 platform::yield_now();
             }
             self.item(here, &key, data)?;
-            self.session.renew();
+            self.snapshots.session.renew();
             if !cursor.next()? {
                 break;
             }
@@ -39,7 +40,12 @@ impl Send<'_> {
         if key.typ == item_type::INODE_ITEM {
             return self.begin_inode(&here.leaf, key.objectid, data);
         }
-        if self.inode.as_ref().is_some_and(|inode| inode.ignored) {
+        if self
+            .position
+            .inode
+            .as_ref()
+            .is_some_and(|inode| inode.ignored)
+        {
             return Ok(());
         }
         match key.typ {
@@ -51,7 +57,9 @@ impl Send<'_> {
                 self.current(key, "new xattr without updated inode item")?;
                 self.xattrs_of(data)
             }
-            item_type::DIR_ITEM if key.objectid == objectid::FIRST_FREE => self.orphans.note(data),
+            item_type::DIR_ITEM if key.objectid == objectid::FIRST_FREE => {
+                self.names.orphans.note(data)
+            }
             item_type::EXTENT_DATA => self.extent(here),
             _ => Ok(()),
         }
@@ -59,10 +67,11 @@ impl Send<'_> {
 
     /// Makes sure that an item belongs to the inode whose item came before it.
     fn current(&self, key: &Key, what: &str) -> Result {
-        match &self.inode {
+        match &self.position.inode {
             Some(inode) if inode.ino == key.objectid => Ok(()),
             _ => {
-                self.inconsistent_snapshot_error(key.objectid, what);
+                self.snapshots
+                    .inconsistent_snapshot_error(key.objectid, what);
                 Err(EIO)
             }
         }

@@ -20,18 +20,18 @@ const MAX_KEPT: usize = 1 << 16;
 impl<'a> Send<'a> {
     /// Sends every difference to the parent, and then the directory times that are still due.
     pub(super) fn walk_changes(&mut self) -> Result {
-        let parent = self.parent.as_ref().ok_or(EINVAL)?.root;
-        let mut compare = Compare::new(self.session, self.root.id, parent.id)?;
+        let parent = self.snapshots.parent.as_ref().ok_or(EINVAL)?.root;
+        let mut compare = Compare::new(self.snapshots.session, self.snapshots.root.id, parent.id)?;
         while let Some((change, key)) = compare.next()? {
             self.change(&compare, change, &key)?;
         }
         self.finish_change(None)?;
         self.send_due_utimes()?;
-        if !self.dir_moves.is_empty() {
+        if !self.names.dir_moves.is_empty() {
             fs_err!(
-                self.session.fs(),
+                self.snapshots.session.fs(),
                 "send: directories that could not be moved, send root is {}, parent root is {}",
-                self.root.id,
+                self.snapshots.root.id,
                 parent.id
             );
             return Err(EUCLEAN);
@@ -58,7 +58,7 @@ impl<'a> Send<'a> {
         if key.typ == item_type::INODE_ITEM {
             return self.begin_change(compare, change, key.objectid);
         }
-        let fate = match &self.inode {
+        let fate = match &self.position.inode {
             Some(inode) if inode.ignored => return Ok(()),
             Some(inode) if inode.ino == key.objectid => {
                 // All of an inode that replaces another one was sent when it began.
@@ -70,7 +70,8 @@ impl<'a> Send<'a> {
             // Extents change without their inodes when they are relocated or deduplicated.
             _ if key.typ == item_type::EXTENT_DATA => return Ok(()),
             _ if is_name || key.typ == item_type::XATTR_ITEM => {
-                self.inconsistent_snapshot_error(key.objectid, stray(change, is_name));
+                self.snapshots
+                    .inconsistent_snapshot_error(key.objectid, stray(change, is_name));
                 return Err(EIO);
             }
             _ => return Ok(()),
@@ -122,16 +123,16 @@ impl<'a> Send<'a> {
 
     /// Whether an inode number stands for the same inode in both snapshots.
     fn is_kept(&mut self, ino: u64) -> Result<bool> {
-        if self.kept.contains(ino) {
+        if self.names.kept.contains(ino) {
             return Ok(true);
         }
-        let sent = self.generation_in(Snapshot::Sent, ino)?;
-        let kept = sent == self.generation_in(Snapshot::Parent, ino)?;
+        let sent = self.snapshots.generation_in(Snapshot::Sent, ino)?;
+        let kept = sent == self.snapshots.generation_in(Snapshot::Parent, ino)?;
         if kept {
-            if self.kept.len() >= MAX_KEPT {
-                self.kept.clear();
+            if self.names.kept.len() >= MAX_KEPT {
+                self.names.kept.clear();
             }
-            self.kept.insert(ino)?;
+            self.names.kept.insert(ino)?;
         }
         Ok(kept)
     }
@@ -140,8 +141,8 @@ impl<'a> Send<'a> {
     #[inline(never)]
     fn begin_change(&mut self, compare: &Compare<'a>, change: Change, ino: u64) -> Result {
         let item = |here: &Here| format::read::<InodeItem>(here.data()?);
-        self.progress = ino;
-        self.path_known = false;
+        self.position.progress = ino;
+        self.position.path_known = false;
         let named = |item: &InodeItem| item.nlink.get() != 0;
         match change {
             Change::New => {
@@ -150,7 +151,7 @@ impl<'a> Send<'a> {
                 let mut inode = Current::new(ino, sent, Fate::New);
                 inode.ignored = !named(&sent);
                 let ignored = inode.ignored;
-                self.inode = Some(inode);
+                self.position.inode = Some(inode);
                 if ignored || ino == objectid::FIRST_FREE {
                     return Ok(());
                 }
@@ -158,7 +159,7 @@ impl<'a> Send<'a> {
             }
             Change::Deleted => {
                 let parent = item(&compare.parent()?)?;
-                self.inode = Some(Current::new(ino, parent, Fate::Deleted));
+                self.position.inode = Some(Current::new(ino, parent, Fate::Deleted));
                 Ok(())
             }
             Change::Changed | Change::Same => {
@@ -170,7 +171,7 @@ impl<'a> Send<'a> {
                 let other = ino != objectid::FIRST_FREE && sent.generation != parent.generation;
                 let replaces = other || named(&sent) != named(&parent);
                 let ignored = inode.ignored;
-                self.inode = Some(inode);
+                self.position.inode = Some(inode);
                 if ignored || !replaces {
                     return Ok(());
                 }
@@ -188,20 +189,20 @@ impl<'a> Send<'a> {
             inode
         };
         if parent.nlink.get() != 0 {
-            self.inode = Some(replacing(parent, Fate::Deleted));
+            self.position.inode = Some(replacing(parent, Fate::Deleted));
             self.record_all_refs(Side::Deleted)?;
             self.process_recorded_refs()?;
         }
         if sent.nlink.get() == 0 {
             return Ok(());
         }
-        self.inode = Some(replacing(sent, Fate::New));
+        self.position.inode = Some(replacing(sent, Fate::New));
         self.create_if_needed(here, ino, sent)?;
         self.record_all_refs(Side::New)?;
         // Where a move has to wait, the new directory waits under its orphan name.
         self.process_recorded_refs()?;
-        self.progress = ino.saturating_add(1);
-        let mut cursor = Cursor::new(self.session, self.root.id);
+        self.position.progress = ino.saturating_add(1);
+        let mut cursor = Cursor::new(self.snapshots.session, self.snapshots.root.id);
         cursor.seek(&Key::new(ino, item_type::EXTENT_DATA, 0))?;
         while let Some(key) = cursor.key() {
             if !key.is(ino, item_type::EXTENT_DATA) {
@@ -234,7 +235,7 @@ impl<'a> Send<'a> {
     /// To be called before each change, and at the end of the walk: sends what was waiting for the
     /// last change of the current inode.
     fn finish_change(&mut self, next: Option<&Key>) -> Result {
-        let Some(inode) = &self.inode else {
+        let Some(inode) = &self.position.inode else {
             return Ok(());
         };
         if inode.ignored {
@@ -243,10 +244,10 @@ impl<'a> Send<'a> {
         let (ino, fate) = (inode.ino, inode.fate);
         let same = next.filter(|key| key.objectid == ino);
         let more_names = same.is_some_and(|key| key.typ <= item_type::INODE_EXTREF);
-        if !more_names && !self.recorded_refs.is_empty() {
+        if !more_names && !self.names.recorded_refs.is_empty() {
             // The path of a directory that waits to be moved stays that of the parent.
             if !self.process_recorded_refs()? {
-                self.progress = ino.saturating_add(1);
+                self.position.progress = ino.saturating_add(1);
             }
         }
         if same.is_none() && fate != Fate::Deleted {

@@ -19,10 +19,10 @@ impl Send<'_> {
         let ignored = item.nlink.get() == 0;
         let mut inode = Current::new(ino, item, Fate::New);
         inode.ignored = ignored;
-        self.inode = Some(inode);
-        self.progress = ino;
-        self.path_known = false;
-        self.capability = None;
+        self.position.inode = Some(inode);
+        self.position.progress = ino;
+        self.position.path_known = false;
+        self.position.capability = None;
         if ignored || ino == objectid::FIRST_FREE {
             return Ok(());
         }
@@ -44,26 +44,36 @@ impl Send<'_> {
             mode::FIFO => Command::Mkfifo,
             mode::SOCKET => Command::Mksock,
             kind => {
-                fs_warn!(self.session.fs(), "unexpected inode type {:o}", kind);
+                fs_warn!(
+                    self.snapshots.session.fs(),
+                    "unexpected inode type {:o}",
+                    kind
+                );
                 return Err(EOPNOTSUPP);
             }
         };
         let generation = item.generation.get();
-        let name = match self.parent {
+        let name = match self.snapshots.parent {
             Some(_) => self.gen_unique_name(ino, generation)?,
-            None => self.orphans.name(&mut self.finder, ino, generation)?,
+            None => self
+                .names
+                .orphans
+                .name(&mut self.snapshots.sent_inodes, ino, generation)?,
         };
         if command == Command::Symlink {
             self.read_link(leaf, ino)?;
         }
         let builder = self
+            .output
             .stream
             .command(command)?
             .bytes(Attr::Path, name.as_bytes())?
             .u64(Attr::Ino, ino)?;
         match command {
             Command::Mkfile | Command::Mkdir => builder.end(),
-            Command::Symlink => builder.bytes(Attr::PathLink, self.other.as_bytes())?.end(),
+            Command::Symlink => builder
+                .bytes(Attr::PathLink, self.names.other.as_bytes())?
+                .end(),
             _ => builder
                 .u64(Attr::Rdev, encode_device(item.rdev.get()))?
                 .u64(Attr::Mode, u64::from(mode))?
@@ -71,8 +81,8 @@ impl Send<'_> {
         }
     }
 
-    /// Puts what a symbolic link says into `self.other`. Its item comes after the inode's, mostly
-    /// in the same leaf.
+    /// Puts what a symbolic link says into `self.names.other`. Its item comes after the inode's,
+    /// mostly in the same leaf.
     fn read_link(&mut self, leaf: Option<&Node>, ino: u64) -> Result {
         let key = Key::new(ino, item_type::EXTENT_DATA, 0);
         let near = leaf.and_then(|leaf| {
@@ -81,14 +91,14 @@ impl Send<'_> {
         });
         let found = match near {
             Some((_, data)) => Some(data),
-            None => self.finder.exact(&key)?,
+            None => self.snapshots.sent_inodes.exact(&key)?,
         };
         let Some(data) = found else {
             fs_err!(
-                self.session.fs(),
+                self.snapshots.session.fs(),
                 "Found empty symlink inode {} at root {}",
                 ino,
-                self.root.id
+                self.snapshots.root.id
             );
             return Err(EIO);
         };
@@ -102,25 +112,25 @@ impl Send<'_> {
         };
         if let Some((what, number)) = problem {
             fs_crit!(
-                self.session.fs(),
+                self.snapshots.session.fs(),
                 "send: found symlink {}, ino {} root {} type {}",
                 what,
                 ino,
-                self.root.id,
+                self.snapshots.root.id,
                 number
             );
             return Err(EUCLEAN);
         }
         let target = usize::try_from(head.ram_bytes.get()).map_err(|_| EUCLEAN)?;
         let target = format::slice(data, INLINE_HEAD_SIZE, target)?;
-        self.other.clear();
-        self.other.push(target)
+        self.names.other.clear();
+        self.names.other.push(target)
     }
 
     /// To be called before each item, and at the end of the walk: sends what was waiting for the
     /// last item of the current inode.
     pub(super) fn finish(&mut self, next: Option<&Key>) -> Result {
-        let Some(inode) = &self.inode else {
+        let Some(inode) = &self.position.inode else {
             return Ok(());
         };
         if inode.ignored {
@@ -141,7 +151,7 @@ impl Send<'_> {
 
     /// Sends what makes the current inode complete once its names, attributes and data are there.
     pub(super) fn finish_inode(&mut self) -> Result {
-        let Some(inode) = &self.inode else {
+        let Some(inode) = &self.position.inode else {
             return Ok(());
         };
         let (ino, item) = (inode.ino, inode.item);
@@ -156,41 +166,44 @@ impl Send<'_> {
         }
         if due.chown {
             self.know_path()?;
-            self.stream
+            self.output
+                .stream
                 .command(Command::Chown)?
-                .bytes(Attr::Path, self.path.as_bytes())?
+                .bytes(Attr::Path, self.position.path.as_bytes())?
                 .u64(Attr::Uid, u64::from(item.uid.get()))?
                 .u64(Attr::Gid, u64::from(item.gid.get()))?
                 .end()?;
         }
         if due.chmod {
             self.know_path()?;
-            self.stream
+            self.output
+                .stream
                 .command(Command::Chmod)?
-                .bytes(Attr::Path, self.path.as_bytes())?
+                .bytes(Attr::Path, self.position.path.as_bytes())?
                 .u64(Attr::Mode, u64::from(item.mode.get() & 0o7777))?
                 .end()?;
         }
-        if due.flags && self.stream.version() >= Version::V2 {
+        if due.flags && self.output.stream.version() >= Version::V2 {
             self.know_path()?;
-            self.stream
+            self.output
+                .stream
                 .command(Command::Fileattr)?
-                .bytes(Attr::Path, self.path.as_bytes())?
+                .bytes(Attr::Path, self.position.path.as_bytes())?
                 .u64(Attr::Fileattr, item.flags.get())?
                 .end()?;
         }
         self.send_capability()?;
         // The times of a directory that has yet to be moved are sent when it is.
-        if self.dir_moves.is_waiting_for_move(ino) {
+        if self.names.dir_moves.is_waiting_for_move(ino) {
             return Ok(());
         }
         self.apply_children_dir_moves()?;
-        self.progress = ino.saturating_add(1);
+        self.position.progress = ino.saturating_add(1);
         // What is made in a directory later changes its times again, so those of a directory with
         // entries wait.
         let dir = (ino, item.generation.get());
         if kind == mode::DIR && size > 0 {
-            self.utimes.touch(dir)
+            self.output.utimes.touch(dir)
         } else {
             self.send_utimes_of(dir)
         }
@@ -199,45 +212,47 @@ impl Send<'_> {
     /// Sets the size of the current file, in bytes.
     pub(super) fn send_truncate(&mut self, size: u64) -> Result {
         self.know_path()?;
-        self.stream
+        self.output
+            .stream
             .command(Command::Truncate)?
-            .bytes(Attr::Path, self.path.as_bytes())?
+            .bytes(Attr::Path, self.position.path.as_bytes())?
             .u64(Attr::Size, size)?
             .end()
     }
 
-    /// Makes sure that `self.path` is the path of the current inode.
+    /// Makes sure that `self.position.path` is the path of the current inode.
     pub(super) fn know_path(&mut self) -> Result {
-        if self.path_known {
+        if self.position.path_known {
             return Ok(());
         }
-        let Some(inode) = &self.inode else {
+        let Some(inode) = &self.position.inode else {
             return Err(EINVAL);
         };
         let (ino, generation) = (inode.ino, inode.generation());
-        let mut path = core::mem::replace(&mut self.path, super::names::path::FsPath::empty());
-        let result = match self.parent {
+        let mut path =
+            core::mem::replace(&mut self.position.path, super::names::path::FsPath::empty());
+        let result = match self.snapshots.parent {
             Some(_) => self.build_cur_path(ino, generation, &mut path),
             None => self.path_of(ino, &mut path).map(|_| ()),
         };
-        self.path = path;
+        self.position.path = path;
         result?;
-        self.path_known = true;
+        self.position.path_known = true;
         Ok(())
     }
 
     /// Sends the times of the directories that have waited long enough.
     pub(super) fn send_overdue_utimes(&mut self) -> Result {
-        while let Some(dir) = self.utimes.overdue() {
+        while let Some(dir) = self.output.utimes.overdue() {
             self.send_utimes_of(dir)?;
-            self.utimes.drop_front();
+            self.output.utimes.drop_front();
         }
         Ok(())
     }
 
     /// Sends the times of the directories that still wait at the end of the stream.
     pub(super) fn send_due_utimes(&mut self) -> Result {
-        while let Some(dir) = self.utimes.pop() {
+        while let Some(dir) = self.output.utimes.pop() {
             self.send_utimes_of(dir)?;
         }
         Ok(())
@@ -245,20 +260,24 @@ impl Send<'_> {
 
     /// Sends the times of the current inode, or of a directory.
     fn send_utimes_of(&mut self, dir: super::utimes::Dir) -> Result {
-        match &self.inode {
+        match &self.position.inode {
             Some(inode)
                 if (inode.ino, inode.generation()) == dir && inode.fate != Fate::Deleted =>
             {
                 let item = inode.item;
                 self.know_path()?;
-                send_utimes(&mut self.stream, self.path.as_bytes(), &item)
+                send_utimes(
+                    &mut self.output.stream,
+                    self.position.path.as_bytes(),
+                    &item,
+                )
             }
             _ => {
                 let mut path =
-                    core::mem::replace(&mut self.other, super::names::path::FsPath::empty());
+                    core::mem::replace(&mut self.names.other, super::names::path::FsPath::empty());
                 let item = self.path_and_item(dir, &mut path);
-                self.other = path;
-                send_utimes(&mut self.stream, self.other.as_bytes(), &item?)
+                self.names.other = path;
+                send_utimes(&mut self.output.stream, self.names.other.as_bytes(), &item?)
             }
         }
     }
@@ -268,12 +287,12 @@ impl Send<'_> {
         (ino, generation): super::utimes::Dir,
         path: &mut super::names::path::FsPath,
     ) -> Result<InodeItem> {
-        if self.parent.is_none() {
+        if self.snapshots.parent.is_none() {
             self.path_of_dir(ino, path)?;
             return self.existing(ino);
         }
         self.get_cur_path(ino, generation, path)?;
-        self.inode_in(Snapshot::Sent, ino)?.ok_or(ENOENT)
+        self.snapshots.inode_in(Snapshot::Sent, ino)?.ok_or(ENOENT)
     }
 }
 

@@ -25,8 +25,10 @@ mod incremental;
 mod inode;
 mod lookup;
 mod names;
+mod output;
 mod proto;
 mod read_ahead;
+mod roots;
 mod sink;
 mod snapshots;
 mod stream;
@@ -36,16 +38,16 @@ mod xattrs;
 pub use proto::Version;
 pub use sink::Sink;
 
-use crate::format::root::RootRef;
-use crate::format::{self, item_type, tree_id, Key};
-use crate::fs_err;
+use crate::format::tree_id;
 use crate::trans::Reader;
 use crate::tree::{NodePtr, Nodes};
 use crate::volume::ReadSession;
-use context::{Options, Send};
+use context::Send;
 use data::clone_sources::CloneSources;
 use kernel::prelude::*;
+use output::Options;
 use proto::{Attr, Command};
+use roots::{name_of, Sendable};
 use stream::Stream;
 
 /// The flags of `struct btrfs_ioctl_send_args`.
@@ -128,9 +130,9 @@ pub fn run(reader: Reader, args: &SendArgs<'_>, out: &mut dyn Sink) -> Result {
     };
     walked.inspect_err(|error| send.report_inconsistent_snapshot(*error))?;
     if args.flags & flags::OMIT_END_CMD == 0 {
-        send.stream.command(Command::End)?.end()?;
+        send.output.stream.command(Command::End)?.end()?;
     }
-    send.stream.flush()
+    send.output.stream.flush()
 }
 
 /// Looks everything up that is read, and sends what comes first.
@@ -189,72 +191,6 @@ fn root_blocks(
         blocks.push(reader.root(tree)?.into(), GFP_KERNEL)?;
     }
     Ok(blocks)
-}
-
-/// A read-only snapshot under send: where its root is, each commit tells.
-#[derive(Clone, Copy)]
-struct Snapshot {
-    /// The id of its tree.
-    id: u64,
-    /// The transaction that changed it last, unless a relocation did.
-    generation: u64,
-}
-
-/// A subvolume that may be read by a send.
-struct Sendable {
-    tree: Snapshot,
-    /// The UUID that a receiver looks for: that of the original, if the subvolume was received
-    /// itself.
-    uuid: [u8; 16],
-    ctransid: u64,
-}
-
-impl Sendable {
-    #[inline(never)]
-    fn new(reader: &Reader, id: u64) -> Result<Self> {
-        if !tree_id::is_fs_tree(id) {
-            return Err(ENOENT);
-        }
-        let item = reader.root_item(id)?;
-        if !item.is_read_only() || item.is_dead() {
-            return Err(EPERM);
-        }
-        Ok(Sendable {
-            tree: Snapshot {
-                id,
-                generation: reader.root(id)?.generation,
-            },
-            uuid: match item.received_uuid {
-                uuid if uuid == [0; 16] => item.uuid,
-                uuid => uuid,
-            },
-            ctransid: item.ctransid.get(),
-        })
-    }
-}
-
-/// The name of a subvolume in the first directory that holds it.
-fn name_of(reader: &Reader, id: u64) -> Result<KVec<u8>> {
-    let mut cursor = reader.cursor(reader.root(tree_id::ROOT)?);
-    cursor.seek(&Key::new(id, item_type::ROOT_BACKREF, 0))?;
-    let (_, data) = cursor
-        .item()
-        .filter(|(key, _)| key.is(id, item_type::ROOT_BACKREF))
-        .ok_or(ENOENT)?;
-    let backref: RootRef = format::read(data)?;
-    let len = usize::from(backref.name_len.get());
-    let name = format::slice(data, size_of::<RootRef>(), len)?;
-    if !names::path::is_name(name) {
-        fs_err!(
-            reader.fs(),
-            "send: root {} has a name that no entry can have",
-            id
-        );
-        return Err(EUCLEAN);
-    }
-    let mut copy = KVec::new();
-    copy.extend_from_slice(name, GFP_KERNEL)?;
-    Ok(copy)
 }
 
 /// Sends the command that makes the subvolume `name`, from a snapshot of `parent` if there is one.

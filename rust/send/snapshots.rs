@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Look-ups in the subvolume being sent and in its parent.
 
-use super::context::Send;
 use super::cursor::Cursor;
 use super::lookup::Finder;
-use super::names::path::{first_name, NameBuf};
+use super::names::path::{first_name, is_name, NameBuf};
+use super::roots::SnapshotRoot;
 use super::utimes::Dir;
 use crate::format::crc::name_hash;
 use crate::format::inode::InodeItem;
-use crate::format::{self, item_type, objectid, Key};
+use crate::format::{self, item_type, objectid, BlockSize, Key};
+use crate::fs_err;
 use crate::subvol::dir::Entries;
 use crate::subvol::inode::names_of_item;
 use crate::volume::ReadSession;
@@ -25,7 +26,7 @@ pub(super) enum Snapshot {
 
 /// The parent, as it is read off the walk.
 pub(super) struct Parent<'a> {
-    pub(super) root: super::Snapshot,
+    pub(super) root: SnapshotRoot,
     /// For inodes and their names.
     inodes: Finder<'a>,
     /// For directory entries.
@@ -36,7 +37,7 @@ pub(super) struct Parent<'a> {
 
 impl<'a> Parent<'a> {
     #[inline(never)]
-    pub(super) fn new(session: &'a ReadSession, root: super::Snapshot) -> Result<KBox<Self>> {
+    pub(super) fn new(session: &'a ReadSession, root: SnapshotRoot) -> Result<KBox<Self>> {
         let parent = Parent {
             root,
             inodes: Finder::new(session, root.id),
@@ -81,17 +82,70 @@ impl Climb {
     }
 }
 
-impl<'a> Send<'a> {
+/// The subvolume being sent and its parent, as they are read off the walk.
+pub(super) struct Snapshots<'a> {
+    pub(super) session: &'a ReadSession,
+    /// The subvolume being sent.
+    pub(super) root: SnapshotRoot,
+    pub(super) sectorsize: BlockSize,
+    /// For inodes and their names in the subvolume being sent.
+    pub(super) sent_inodes: Finder<'a>,
+    /// For its directory entries.
+    sent_entries: Finder<'a>,
+    /// In an incremental send, what the receiver has.
+    pub(super) parent: Option<KBox<Parent<'a>>>,
+}
+
+impl<'a> Snapshots<'a> {
+    pub(super) fn new(
+        session: &'a ReadSession,
+        root: SnapshotRoot,
+        parent: Option<SnapshotRoot>,
+    ) -> Result<Self> {
+        let parent = parent.map(|root| Parent::new(session, root)).transpose()?;
+        Ok(Snapshots {
+            session,
+            root,
+            sectorsize: session.fs().geometry.sectorsize,
+            sent_inodes: Finder::new(session, root.id),
+            sent_entries: Finder::new(session, root.id),
+            parent,
+        })
+    }
+
+    /// Tells the administrator what is wrong with the subvolume.
+    pub(super) fn inconsistent_snapshot_error(&self, ino: u64, what: &str) {
+        fs_err!(
+            self.session.fs(),
+            "Send: inconsistent snapshot, found {} for inode {}, send root is {}, parent root is {}",
+            what,
+            ino,
+            self.root.id,
+            self.parent.as_ref().map_or(0, |parent| parent.root.id)
+        );
+    }
+
+    /// # Errors
+    ///
+    /// `EUCLEAN` for a name that no directory entry can have: a receiver would go astray with it.
+    pub(super) fn check_name(&self, ino: u64, name: &[u8]) -> Result {
+        if is_name(name) {
+            return Ok(());
+        }
+        self.inconsistent_snapshot_error(ino, "a name that no entry can have");
+        Err(EUCLEAN)
+    }
+
     fn inodes(&mut self, snapshot: Snapshot) -> Result<&mut Finder<'a>> {
         match snapshot {
-            Snapshot::Sent => Ok(&mut self.finder),
+            Snapshot::Sent => Ok(&mut self.sent_inodes),
             Snapshot::Parent => Ok(&mut self.parent.as_mut().ok_or(EINVAL)?.inodes),
         }
     }
 
     fn entries(&mut self, snapshot: Snapshot) -> Result<&mut Finder<'a>> {
         match snapshot {
-            Snapshot::Sent => Ok(&mut self.entries),
+            Snapshot::Sent => Ok(&mut self.sent_entries),
             Snapshot::Parent => Ok(&mut self.parent.as_mut().ok_or(EINVAL)?.entries),
         }
     }
@@ -129,7 +183,7 @@ impl<'a> Send<'a> {
         Ok(Some((parent, self.generation_in(snapshot, parent)?)))
     }
 
-    /// As [`Send::first_name_in`] of an inode that must have a name.
+    /// As [`Self::first_name_in`] of an inode that must have a name.
     pub(super) fn name_in(
         &mut self,
         snapshot: Snapshot,

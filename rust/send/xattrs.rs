@@ -38,7 +38,7 @@ impl Send<'_> {
         if entry.name == CAPABILITY {
             let mut value = KVec::new();
             value.extend_from_slice(entry.value, GFP_KERNEL)?;
-            self.capability = Some(value);
+            self.position.capability = Some(value);
         }
         // The C driver compares only as many bytes as the name has, so that a name which these
         // begin with is taken for them; streams are to be the same in this, too.
@@ -84,31 +84,32 @@ impl Send<'_> {
 
     fn remove_xattr(&mut self, name: &[u8]) -> Result {
         self.know_path()?;
-        self.stream
+        self.output
+            .stream
             .command(Command::RemoveXattr)?
-            .bytes(Attr::Path, self.path.as_bytes())?
+            .bytes(Attr::Path, self.position.path.as_bytes())?
             .bytes(Attr::XattrName, name)?
             .end()
     }
 
     /// Sends the current inode's capability, if it has one.
     pub(super) fn send_capability(&mut self) -> Result {
-        if self.parent.is_some() {
-            self.capability = self.look_up_capability()?;
+        if self.snapshots.parent.is_some() {
+            self.position.capability = self.look_up_capability()?;
         }
-        let Some(value) = self.capability.take() else {
+        let Some(value) = self.position.capability.take() else {
             return Ok(());
         };
         let result = self.set_xattr(CAPABILITY, &value);
-        self.capability = Some(value);
+        self.position.capability = Some(value);
         result
     }
 
     /// Writing to a file and changing its owner drop its capability, whether that changed or not.
     fn look_up_capability(&mut self) -> Result<Option<KVec<u8>>> {
-        let ino = self.inode.as_ref().ok_or(EINVAL)?.ino;
+        let ino = self.position.inode.as_ref().ok_or(EINVAL)?.ino;
         let key = Key::new(ino, item_type::XATTR_ITEM, name_hash(CAPABILITY));
-        let Some(data) = self.finder.exact(&key)? else {
+        let Some(data) = self.snapshots.sent_inodes.exact(&key)? else {
             return Ok(None);
         };
         let Some(entry) = find(data, CAPABILITY)? else {
@@ -121,16 +122,17 @@ impl Send<'_> {
 
     /// The bytes of name and value of an attribute, at most.
     fn max_xattr(&self) -> usize {
-        let nodesize = usize::from(self.session.fs().geometry.nodesize);
+        let nodesize = usize::from(self.snapshots.session.fs().geometry.nodesize);
         let overhead = size_of::<Header>() + size_of::<Item>() + size_of::<DirItem>();
         nodesize.saturating_sub(overhead)
     }
 
     fn set_xattr(&mut self, name: &[u8], value: &[u8]) -> Result {
         self.know_path()?;
-        self.stream
+        self.output
+            .stream
             .command(Command::SetXattr)?
-            .bytes(Attr::Path, self.path.as_bytes())?
+            .bytes(Attr::Path, self.position.path.as_bytes())?
             .bytes(Attr::XattrName, name)?
             .bytes(Attr::XattrData, value)?
             .end()

@@ -18,7 +18,7 @@ const MAX_SECTOR: u64 = 64 << 10;
 impl Send<'_> {
     /// The inode item of what `source` would be cloned from.
     fn source_inode(&mut self, index: usize, ino: u64) -> Result<InodeItem> {
-        let source = self.clones.sources.get_mut(index).ok_or(EINVAL)?;
+        let source = self.output.clones.sources.get_mut(index).ok_or(EINVAL)?;
         let key = Key::new(ino, item_type::INODE_ITEM, 0);
         format::read(source.finder.exact(&key)?.ok_or(ENOENT)?)
     }
@@ -32,14 +32,18 @@ impl Send<'_> {
         extent: &Extent<'_>,
         index: usize,
     ) -> Result<bool> {
-        if self.session.fs().geometry.is_sector_aligned(end) {
+        if self.snapshots.session.fs().geometry.is_sector_aligned(end) {
             return Ok(true);
         }
-        let size = self.inode.as_ref().map_or(0, |inode| inode.item.size.get());
+        let size = self
+            .position
+            .inode
+            .as_ref()
+            .map_or(0, |inode| inode.item.size.get());
         if end != size {
             return Ok(false);
         }
-        let source = self.clones.sources.get(index).ok_or(EINVAL)?;
+        let source = self.output.clones.sources.get(index).ok_or(EINVAL)?;
         let best = source.best.ok_or(EINVAL)?;
         let source_size = self.source_inode(index, best.ino)?.size.get();
         let len = end.saturating_sub(extent.offset);
@@ -47,7 +51,7 @@ impl Send<'_> {
             return Ok(false);
         }
         // The file may still be longer at the receiver, so that this would not be its end.
-        if self.parent.is_some() {
+        if self.snapshots.parent.is_some() {
             self.send_truncate(extent.offset)?;
         }
         Ok(true)
@@ -56,26 +60,30 @@ impl Send<'_> {
     /// Sends a CLONE of `len` bytes from `from` of the source to `offset` of the current inode.
     fn send_clone(&mut self, source: &SourceFile, from: u64, offset: u64, len: u64) -> Result {
         self.know_path()?;
-        let mut path = core::mem::replace(&mut self.other, FsPath::empty());
-        let found = if source.is_current && self.parent.is_some() {
-            self.generation_in(Snapshot::Sent, source.ino)
+        let mut path = core::mem::replace(&mut self.names.other, FsPath::empty());
+        let found = if source.is_current && self.snapshots.parent.is_some() {
+            self.snapshots
+                .generation_in(Snapshot::Sent, source.ino)
                 .and_then(|generation| self.get_cur_path(source.ino, generation, &mut path))
         } else if source.is_current {
             self.path_of(source.ino, &mut path).map(|_| ())
         } else {
-            self.clones.path_of(source.index, source.ino, &mut path)
+            self.output
+                .clones
+                .path_of(source.index, source.ino, &mut path)
         };
-        self.other = path;
+        self.names.other = path;
         found?;
-        let known = self.clones.sources.get(source.index).ok_or(EINVAL)?;
-        self.stream
+        let known = self.output.clones.sources.get(source.index).ok_or(EINVAL)?;
+        self.output
+            .stream
             .command(Command::Clone)?
             .u64(Attr::FileOffset, offset)?
             .u64(Attr::CloneLen, len)?
-            .bytes(Attr::Path, self.path.as_bytes())?
+            .bytes(Attr::Path, self.position.path.as_bytes())?
             .bytes(Attr::CloneUuid, &known.uuid)?
             .u64(Attr::CloneCtransid, known.ctransid)?
-            .bytes(Attr::ClonePath, self.other.as_bytes())?
+            .bytes(Attr::ClonePath, self.names.other.as_bytes())?
             .u64(Attr::CloneOffset, from)?
             .end()
     }
@@ -144,7 +152,7 @@ impl Send<'_> {
         end: u64,
         index: usize,
     ) -> Result {
-        let source = self.clones.sources.get(index).ok_or(EINVAL)?;
+        let source = self.output.clones.sources.get(index).ok_or(EINVAL)?;
         let best = source.best.ok_or(EINVAL)?;
         let root = source.root;
         let mut range = Range {
@@ -155,11 +163,11 @@ impl Send<'_> {
         };
         // A receiver may have this sector inline, and inline data cannot be cloned to just
         // anywhere.
-        if range.from == 0 && range.len == u64::from(self.sectorsize) {
+        if range.from == 0 && range.len == u64::from(self.snapshots.sectorsize) {
             return self.send_data(here, extent, range.offset, range.len);
         }
         let source_size = self.source_inode(index, best.ino)?.size.get();
-        let mut cursor = Cursor::new(self.session, root.id);
+        let mut cursor = Cursor::new(self.snapshots.session, root.id);
         let start = Key::new(best.ino, item_type::EXTENT_DATA, range.from);
         let inside = cursor.seek_before(&start)?
             && cursor
@@ -168,21 +176,23 @@ impl Send<'_> {
         if !inside {
             cursor.seek(&start)?;
         }
-        let tree = self.root.id;
+        let tree = self.snapshots.root.id;
         while cursor.key().is_some() {
             // Both addresses are of one commit, as no command is sent until they are compared.
-            self.session.read(|reader| here.renew(reader, tree))?;
+            self.snapshots
+                .session
+                .read(|reader| here.renew(reader, tree))?;
             cursor.renew()?;
             let (key, data) = cursor.item().ok_or(EUCLEAN)?;
             if !key.is(best.ino, item_type::EXTENT_DATA) {
                 break;
             }
-            let found = SourceExtent::parse(&key, data, self.sectorsize)?;
+            let found = SourceExtent::parse(&key, data, self.snapshots.sectorsize)?;
             let source = SourceFile {
                 index,
                 ino: best.ino,
                 size: source_size,
-                is_current: root.id == self.root.id,
+                is_current: root.id == self.snapshots.root.id,
             };
             let bytenr = here.extent()?;
             if !self.clone_step(here, extent, bytenr, &source, found, &mut range)? {
@@ -250,7 +260,7 @@ impl Send<'_> {
             return Ok(false);
         }
         // Of the file being sent only what the receiver has so far can be cloned.
-        let current = self.inode.as_ref().ok_or(EINVAL)?;
+        let current = self.position.inode.as_ref().ok_or(EINVAL)?;
         let own = source.is_current && source.ino == current.ino;
         Ok(!(own && range.from >= current.next_write))
     }
@@ -265,7 +275,11 @@ impl Send<'_> {
         range: &Range,
         len: u64,
     ) -> Result {
-        let size = self.inode.as_ref().map_or(0, |inode| inode.item.size.get());
+        let size = self
+            .position
+            .inode
+            .as_ref()
+            .map_or(0, |inode| inode.item.size.get());
         let source_end = range.from.checked_add(len).ok_or(EUCLEAN)?;
         let end = range.offset.checked_add(len).ok_or(EUCLEAN)?;
         let ends_within = source_end == source.size && source_end % MAX_SECTOR != 0 && end < size;

@@ -6,14 +6,14 @@ use crate::backref::leaves::Place;
 use crate::format::{item_type, objectid, Key};
 use crate::send::lookup::{ExtentFinder, Finder};
 use crate::send::names::path::{is_name, push_name, FsPath};
-use crate::send::{Sendable, Snapshot};
+use crate::send::roots::{Sendable, SnapshotRoot};
 use crate::subvol::inode::names_of_item;
 use crate::volume::{ReadSession, Stamp};
 use kernel::prelude::*;
 
 /// A subvolume to clone from.
 pub(in crate::send) struct Source<'a> {
-    pub(in crate::send) root: Snapshot,
+    pub(in crate::send) root: SnapshotRoot,
     /// What the receiver knows it by.
     pub(in crate::send) uuid: [u8; 16],
     pub(in crate::send) ctransid: u64,

@@ -93,9 +93,9 @@ impl Send<'_> {
         extent: &Extent<'_>,
         regular: &Regular,
     ) -> Result<Option<usize>> {
-        let session = self.session;
+        let session = self.snapshots.session;
         session.read(|reader| {
-            here.renew(reader, self.root.id)?;
+            here.renew(reader, self.snapshots.root.id)?;
             self.find_clone_in(reader, here, extent, regular)
         })
     }
@@ -109,12 +109,12 @@ impl Send<'_> {
         regular: &Regular,
     ) -> Result<Option<usize>> {
         let bytenr = here.extent()?;
-        let Some(inode) = &self.inode else {
+        let Some(inode) = &self.position.inode else {
             return Ok(None);
         };
         let size = inode.item.size.get();
         let left = size.saturating_sub(extent.offset);
-        let clones = &mut self.clones;
+        let clones = &mut self.output.clones;
         for source in clones.sources.iter_mut() {
             source.best = None;
         }
@@ -127,7 +127,7 @@ impl Send<'_> {
         }
         let mut judge = Judge {
             sources: &mut clones.sources,
-            send_root: self.root.id,
+            send_root: self.snapshots.root.id,
             ino: inode.ino,
             offset: extent.offset,
             len: extent.len.min(left),
@@ -154,12 +154,12 @@ impl Send<'_> {
                 if clones.warnings < MAX_WARNINGS {
                     clones.warnings = clones.warnings.saturating_add(1);
                     fs_warn!(
-                        self.session.fs(),
+                        self.snapshots.session.fs(),
                         "send: cannot tell who shares extent {} of inode {} offset {} root {}, error {}: sending its data",
                         bytenr,
                         inode.ino,
                         extent.offset,
-                        self.root.id,
+                        self.snapshots.root.id,
                         error.to_errno()
                     );
                 }

@@ -19,7 +19,7 @@ impl Send<'_> {
         let leaf = here.leaf.clone();
         let (key, data) = leaf.item(here.slot).ok_or(EUCLEAN)?;
         let (here, key) = (&mut here, &key);
-        let Some(inode) = &self.inode else {
+        let Some(inode) = &self.position.inode else {
             return Ok(());
         };
         if inode.ino != key.objectid || inode.is(mode::LINK) {
@@ -27,18 +27,18 @@ impl Send<'_> {
         }
         if !inode.is(mode::FILE) {
             fs_crit!(
-                self.session.fs(),
+                self.snapshots.session.fs(),
                 "send: extent for non-regular inode {} root {} mode 0{:o}",
                 inode.ino,
-                self.root.id,
+                self.snapshots.root.id,
                 mode::kind(inode.item.mode.get())
             );
             return Err(EUCLEAN);
         }
         let size = inode.item.size.get();
         let changed = inode.fate == Fate::Changed;
-        self.data.begin_file(!changed);
-        let extent = file_extent::parse(key, data, self.sectorsize)?;
+        self.output.data.begin_file(!changed);
+        let extent = file_extent::parse(key, data, self.snapshots.sectorsize)?;
         if changed {
             if !self.is_unchanged(here, key)? {
                 self.send_extent(here, &extent, size)?;
@@ -56,7 +56,7 @@ impl Send<'_> {
     fn send_extent(&mut self, here: &mut Here, extent: &Extent<'_>, size: u64) -> Result {
         let end = match extent.kind {
             // Inline data stands for its whole sector, whatever its length.
-            Kind::Inline(_) => u64::from(self.sectorsize),
+            Kind::Inline(_) => u64::from(self.snapshots.sectorsize),
             _ => extent.end(),
         };
         let end = end.min(size);
@@ -78,7 +78,7 @@ impl Send<'_> {
                 self.send_data(here, extent, extent.offset, len)?;
             }
         }
-        if let Some(inode) = &mut self.inode {
+        if let Some(inode) = &mut self.position.inode {
             inode.next_write = end;
         }
         Ok(())
@@ -92,7 +92,7 @@ impl Send<'_> {
         offset: u64,
         len: u64,
     ) -> Result {
-        if self.options.no_data {
+        if self.output.options.no_data {
             return self.send_update(offset, len);
         }
         self.know_path()?;
@@ -113,12 +113,13 @@ impl Send<'_> {
         let into = offset.checked_sub(extent.offset).ok_or(EUCLEAN)?;
         match extent.kind {
             Kind::Inline(inline) => {
-                self.data.load_inline(&inline)?;
+                self.output.data.load_inline(&inline)?;
                 self.write_plain(into, offset, len)
             }
             Kind::Regular(regular) if regular.compression != compression::NONE => {
                 let owner = self.owner()?;
-                self.data
+                self.output
+                    .data
                     .load_packed(here, &owner, &regular, extent.offset)?;
                 let skip = regular.extent_offset.checked_add(into).ok_or(EUCLEAN)?;
                 self.write_plain(skip, offset, len)
@@ -132,9 +133,10 @@ impl Send<'_> {
     /// Says that `len` bytes of the current file at `offset` changed.
     pub(in crate::send) fn send_update(&mut self, offset: u64, len: u64) -> Result {
         self.know_path()?;
-        self.stream
+        self.output
+            .stream
             .command(Command::UpdateExtent)?
-            .bytes(Attr::Path, self.path.as_bytes())?
+            .bytes(Attr::Path, self.position.path.as_bytes())?
             .u64(Attr::FileOffset, offset)?
             .u64(Attr::Size, len)?
             .end()
@@ -143,14 +145,15 @@ impl Send<'_> {
     /// Writes `len` zeros to `offset` of the current file.
     pub(in crate::send) fn write_zeros(&mut self, offset: u64, len: u64) -> Result {
         self.know_path()?;
-        let piece = self.stream.version().max_data();
+        let piece = self.output.stream.version().max_data();
         let mut done = 0u64;
         while done < len {
             let size = len.saturating_sub(done).min(piece);
-            let zeros = self.data.zeros(size)?;
-            self.stream
+            let zeros = self.output.data.zeros(size)?;
+            self.output
+                .stream
                 .command(Command::Write)?
-                .bytes(Attr::Path, self.path.as_bytes())?
+                .bytes(Attr::Path, self.position.path.as_bytes())?
                 .u64(Attr::FileOffset, offset.saturating_add(done))?
                 .data(zeros, &[])?;
             done = done.saturating_add(size);
@@ -159,14 +162,14 @@ impl Send<'_> {
     }
 
     fn sends_packed(&self, method: u8) -> bool {
-        self.options.compressed && method != compression::NONE
+        self.output.options.compressed && method != compression::NONE
     }
 
     fn owner(&self) -> Result<Owner> {
-        let inode = self.inode.as_ref().ok_or(EINVAL)?;
+        let inode = self.position.inode.as_ref().ok_or(EINVAL)?;
         Ok(Owner::new(
-            self.session.fs(),
-            self.root.id,
+            self.snapshots.session.fs(),
+            self.snapshots.root.id,
             inode.ino,
             inode.item.flags.get(),
         ))
@@ -175,15 +178,16 @@ impl Send<'_> {
     /// Writes `len` bytes of what was decompressed, from `skip` on, to `offset`; zeros where it
     /// ends before that.
     fn write_plain(&mut self, skip: u64, offset: u64, len: u64) -> Result {
-        let piece = self.stream.version().max_data();
+        let piece = self.output.stream.version().max_data();
         let mut done = 0u64;
         while done < len {
             let size = len.saturating_sub(done).min(piece);
             let at = skip.checked_add(done).ok_or(EUCLEAN)?;
-            let bytes = self.data.plain(at, size)?;
-            self.stream
+            let bytes = self.output.data.plain(at, size)?;
+            self.output
+                .stream
                 .command(Command::Write)?
-                .bytes(Attr::Path, self.path.as_bytes())?
+                .bytes(Attr::Path, self.position.path.as_bytes())?
                 .u64(Attr::FileOffset, offset.saturating_add(done))?
                 .data(bytes, &[])?;
             done = done.saturating_add(size);
@@ -202,7 +206,7 @@ impl Send<'_> {
         len: u64,
     ) -> Result {
         let owner = self.owner()?;
-        let piece = self.stream.version().max_data();
+        let piece = self.output.stream.version().max_data();
         let start = regular.extent_offset.checked_add(into).ok_or(EUCLEAN)?;
         let mut done = 0u64;
         while done < len {
@@ -215,10 +219,11 @@ impl Send<'_> {
                 left,
                 file_offset: at,
             };
-            let (bytes, sums) = self.data.raw(here, &owner, part)?;
-            self.stream
+            let (bytes, sums) = self.output.data.raw(here, &owner, part)?;
+            self.output
+                .stream
                 .command(Command::Write)?
-                .bytes(Attr::Path, self.path.as_bytes())?
+                .bytes(Attr::Path, self.position.path.as_bytes())?
                 .u64(Attr::FileOffset, at)?
                 .data(bytes, sums)?;
             done = done.saturating_add(size);
@@ -235,9 +240,10 @@ impl Send<'_> {
     ) -> Result {
         let into = offset.checked_sub(extent.offset).ok_or(EUCLEAN)?;
         let method = self.encoding(inline.compression)?;
-        self.stream
+        self.output
+            .stream
             .command(Command::EncodedWrite)?
-            .bytes(Attr::Path, self.path.as_bytes())?
+            .bytes(Attr::Path, self.position.path.as_bytes())?
             .u64(Attr::FileOffset, offset)?
             .u64(
                 Attr::UnencodedFileLen,
@@ -267,10 +273,11 @@ impl Send<'_> {
             left: regular.disk_num_bytes,
             file_offset: offset,
         };
-        let (bytes, sums) = self.data.raw(here, &owner, whole)?;
-        self.stream
+        let (bytes, sums) = self.output.data.raw(here, &owner, whole)?;
+        self.output
+            .stream
             .command(Command::EncodedWrite)?
-            .bytes(Attr::Path, self.path.as_bytes())?
+            .bytes(Attr::Path, self.position.path.as_bytes())?
             .u64(Attr::FileOffset, offset)?
             .u64(
                 Attr::UnencodedFileLen,
@@ -291,7 +298,7 @@ impl Send<'_> {
             // The segments of LZO are as long as a sector, so that each sector size is a format of
             // its own.
             compression::LZO => {
-                let steps = u32::from(self.sectorsize)
+                let steps = u32::from(self.snapshots.sectorsize)
                     .checked_ilog2()
                     .and_then(|bits| bits.checked_sub(12));
                 steps

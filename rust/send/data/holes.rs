@@ -64,17 +64,19 @@ impl Send<'_> {
     /// Whether what an item of the current file refers to is what the parent has there, if cut in
     /// other pieces.
     pub(in crate::send) fn is_unchanged(&mut self, here: &mut Here, key: &Key) -> Result<bool> {
-        let sectorsize = self.sectorsize;
-        let tree = self.root.id;
+        let sectorsize = self.snapshots.sectorsize;
+        let tree = self.snapshots.root.id;
         // Both addresses are of one commit, as no command is sent in between.
-        self.session.read(|reader| here.renew(reader, tree))?;
+        self.snapshots
+            .session
+            .read(|reader| here.renew(reader, tree))?;
         let sent = Raw::parse(key, here.data()?, sectorsize)?;
         if sent.typ != TYPE_REG {
             return Ok(false);
         }
         let is_hole = sent.disk_bytenr == 0;
         let end = sent.end(sectorsize)?;
-        let cursor = &mut self.parent.as_mut().ok_or(EINVAL)?.extents;
+        let cursor = &mut self.snapshots.parent.as_mut().ok_or(EINVAL)?.extents;
         if !cursor.seek_before(key)? {
             return Ok(false);
         }
@@ -125,13 +127,14 @@ impl Send<'_> {
 
     /// Whether holes of the current file have to be made at the receiver.
     fn makes_holes(&self) -> bool {
-        let inode = self.inode.as_ref();
+        let inode = self.position.inode.as_ref();
         inode.is_some_and(|inode| inode.fate == Fate::Changed && inode.is(mode::FILE))
     }
 
     /// An item of a file that is as in the parent.
     pub(in crate::send) fn extent_kept(&mut self, here: &Here, key: &Key) -> Result {
         let is_current = self
+            .position
             .inode
             .as_ref()
             .is_some_and(|inode| inode.ino == key.objectid && !inode.ignored);
@@ -147,8 +150,13 @@ impl Send<'_> {
         if !self.makes_holes() {
             return Ok(());
         }
-        let end = Raw::parse(key, here.data()?, self.sectorsize)?.end(self.sectorsize)?;
-        let known = self.inode.as_ref().and_then(|inode| inode.last_extent);
+        let end = Raw::parse(key, here.data()?, self.snapshots.sectorsize)?
+            .end(self.snapshots.sectorsize)?;
+        let known = self
+            .position
+            .inode
+            .as_ref()
+            .and_then(|inode| inode.last_extent);
         let last = match known {
             // Whole leaves that are the same in the parent are passed by.
             Some(last) if here.slot != 0 || last >= key.offset => last,
@@ -157,7 +165,7 @@ impl Send<'_> {
         if last < key.offset && !self.was_hole(last, key.offset)? {
             self.send_hole(last, key.offset)?;
         }
-        if let Some(inode) = &mut self.inode {
+        if let Some(inode) = &mut self.position.inode {
             inode.last_extent = Some(end);
         }
         Ok(())
@@ -168,13 +176,13 @@ impl Send<'_> {
         if !self.makes_holes() {
             return Ok(());
         }
-        let inode = self.inode.as_ref().ok_or(EINVAL)?;
+        let inode = self.position.inode.as_ref().ok_or(EINVAL)?;
         let size = inode.item.size.get();
         let last = match inode.last_extent {
             Some(last) if last >= size => return Ok(()),
             _ => self.end_of_extent_at(u64::MAX)?,
         };
-        if let Some(inode) = &mut self.inode {
+        if let Some(inode) = &mut self.position.inode {
             inode.last_extent = Some(last);
         }
         if last < size && !self.was_hole(last, size)? {
@@ -186,12 +194,12 @@ impl Send<'_> {
     /// Where the extent of the current file ends that starts at or before `offset`, 0 if there is
     /// none.
     fn end_of_extent_at(&mut self, offset: u64) -> Result<u64> {
-        let ino = self.inode.as_ref().ok_or(EINVAL)?.ino;
-        let mut cursor = Cursor::new(self.session, self.root.id);
+        let ino = self.position.inode.as_ref().ok_or(EINVAL)?.ino;
+        let mut cursor = Cursor::new(self.snapshots.session, self.snapshots.root.id);
         cursor.seek_before(&Key::new(ino, item_type::EXTENT_DATA, offset))?;
         match cursor.item() {
             Some((key, data)) if key.is(ino, item_type::EXTENT_DATA) => {
-                Raw::parse(&key, data, self.sectorsize)?.end(self.sectorsize)
+                Raw::parse(&key, data, self.snapshots.sectorsize)?.end(self.snapshots.sectorsize)
             }
             _ => Ok(0),
         }
@@ -199,9 +207,9 @@ impl Send<'_> {
 
     /// Whether the current file is a hole from `start` to `end` in the parent.
     fn was_hole(&mut self, start: u64, end: u64) -> Result<bool> {
-        let sectorsize = self.sectorsize;
-        let ino = self.inode.as_ref().ok_or(EINVAL)?.ino;
-        let cursor = &mut self.parent.as_mut().ok_or(EINVAL)?.extents;
+        let sectorsize = self.snapshots.sectorsize;
+        let ino = self.position.inode.as_ref().ok_or(EINVAL)?.ino;
+        let cursor = &mut self.snapshots.parent.as_mut().ok_or(EINVAL)?.extents;
         let key = Key::new(ino, item_type::EXTENT_DATA, start);
         if !cursor.seek_before(&key)? {
             cursor.seek(&key)?;
@@ -233,28 +241,29 @@ impl Send<'_> {
 
     /// Makes a hole from `offset` to `end`: version 1 has no command for it and writes zeros.
     fn send_hole(&mut self, offset: u64, end: u64) -> Result {
-        if self.stream.version() >= Version::V2 {
+        if self.output.stream.version() >= Version::V2 {
             self.know_path()?;
             return self
+                .output
                 .stream
                 .command(Command::Fallocate)?
-                .bytes(Attr::Path, self.path.as_bytes())?
+                .bytes(Attr::Path, self.position.path.as_bytes())?
                 .u32(Attr::FallocateMode, PUNCH_HOLE)?
                 .u64(Attr::FileOffset, offset)?
                 .u64(Attr::Size, end.saturating_sub(offset))?
                 .end();
         }
         // What lies after the file's end goes when its size is set.
-        let size = self.inode.as_ref().ok_or(EINVAL)?.item.size.get();
+        let size = self.position.inode.as_ref().ok_or(EINVAL)?.item.size.get();
         if offset >= size {
             return Ok(());
         }
         let end = end.min(size);
-        if self.options.no_data {
+        if self.output.options.no_data {
             return self.send_update(offset, end.saturating_sub(offset));
         }
         self.write_zeros(offset, end.saturating_sub(offset))?;
-        if let Some(inode) = &mut self.inode {
+        if let Some(inode) = &mut self.position.inode {
             inode.next_write = end;
         }
         Ok(())

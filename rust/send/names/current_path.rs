@@ -27,8 +27,14 @@ impl Send<'_> {
             let name = Name::new(ino, generation, index);
             let top = objectid::FIRST_FREE;
             let bytes = name.as_bytes();
-            if self.entry_in(Snapshot::Sent, top, bytes)?.is_none()
-                && self.entry_in(Snapshot::Parent, top, bytes)?.is_none()
+            if self
+                .snapshots
+                .entry_in(Snapshot::Sent, top, bytes)?
+                .is_none()
+                && self
+                    .snapshots
+                    .entry_in(Snapshot::Parent, top, bytes)?
+                    .is_none()
             {
                 return Ok(name);
             }
@@ -39,13 +45,13 @@ impl Send<'_> {
     /// Puts into `known` what an inode is called now, and where; pending moves and removals apart.
     #[inline(never)]
     fn get_cur_name_and_parent(&mut self, ino: u64, generation: u64, known: &mut Known) -> Result {
-        let progress = self.progress;
-        if let Some(found) = self.names.get(ino, generation) {
+        let progress = self.position.progress;
+        if let Some(found) = self.names.cache.get(ino, generation) {
             if ino >= progress || !found.until_its_turn {
                 known.clone_from(found);
                 return Ok(());
             }
-            self.names.remove(ino, generation);
+            self.names.cache.remove(ino, generation);
         }
         known.is_orphan = true;
         known.until_its_turn = ino >= progress;
@@ -54,7 +60,7 @@ impl Send<'_> {
                 true => Snapshot::Sent,
                 false => Snapshot::Parent,
             };
-            known.parent = self.name_in(snapshot, ino, &mut known.name)?;
+            known.parent = self.snapshots.name_in(snapshot, ino, &mut known.name)?;
             known.is_orphan =
                 self.did_overwrite_ref(known.parent, (ino, generation), known.name.as_bytes())?;
         }
@@ -62,7 +68,7 @@ impl Send<'_> {
             let name = self.gen_unique_name(ino, generation)?;
             known.name.set(name.as_bytes())?;
         }
-        self.names.put(ino, generation, known)
+        self.names.cache.put(ino, generation, known)
     }
 
     /// Puts the path that inode `ino` has now into `path`.
@@ -78,6 +84,7 @@ impl Send<'_> {
         path: &mut FsPath,
     ) -> Result {
         let is_current = self
+            .position
             .inode
             .as_ref()
             .is_some_and(|inode| inode.ino == ino && inode.generation() == generation);
@@ -85,7 +92,7 @@ impl Send<'_> {
             return self.build_cur_path(ino, generation, path);
         }
         self.know_path()?;
-        path.set(self.path.as_bytes())
+        path.set(self.position.path.as_bytes())
     }
 
     /// As [`Send::get_cur_path`], without regard to what is known of the current inode.
@@ -96,14 +103,15 @@ impl Send<'_> {
         path: &mut FsPath,
     ) -> Result {
         path.clear();
-        let mut names = core::mem::replace(&mut self.components, KVec::new());
+        let mut names = core::mem::replace(&mut self.names.components, KVec::new());
         names.clear();
         let result = self
             .names_above(ino, generation, &mut names)
             .and_then(|()| path.push_names(&names));
-        self.components = names;
+        self.names.components = names;
         if result == Err(ENAMETOOLONG) {
-            self.inconsistent_snapshot_error(ino, "a path of more than 4095 bytes or without end");
+            self.snapshots
+                .inconsistent_snapshot_error(ino, "a path of more than 4095 bytes or without end");
         }
         result
     }
@@ -114,13 +122,16 @@ impl Send<'_> {
         let (mut ino, mut generation) = (ino, generation);
         let mut known = Known::nothing();
         while ino != objectid::FIRST_FREE {
-            let waiting = self.dir_moves.is_orphan_if_waiting_for_move(ino);
-            if self.delayed_rmdirs.is_waiting_for_rm(ino, generation) || waiting == Some(true) {
+            let waiting = self.names.dir_moves.is_orphan_if_waiting_for_move(ino);
+            if self.names.delayed_rmdirs.is_waiting_for_rm(ino, generation) || waiting == Some(true)
+            {
                 let name = self.gen_unique_name(ino, generation)?;
                 return push_name(names, name.as_bytes());
             }
             if waiting == Some(false) {
-                (ino, generation) = self.name_in(Snapshot::Parent, ino, &mut known.name)?;
+                (ino, generation) =
+                    self.snapshots
+                        .name_in(Snapshot::Parent, ino, &mut known.name)?;
                 push_name(names, known.name.as_bytes())?;
                 continue;
             }
@@ -144,14 +155,17 @@ impl Send<'_> {
         let mut known = Known::nothing();
         while ino != objectid::FIRST_FREE {
             climb.to(ino)?;
-            if self.delayed_rmdirs.is_waiting_for_rm(ino, generation) {
+            if self.names.delayed_rmdirs.is_waiting_for_rm(ino, generation) {
                 break;
             }
-            let above = if self.dir_moves.is_waiting_for_move(ino) {
+            let above = if self.names.dir_moves.is_waiting_for_move(ino) {
                 first_waiting = first_waiting.or(Some(ino));
                 // One that the parent does not have waits under its orphan name; the C driver gives
                 // up on it.
-                match self.first_name_in(Snapshot::Parent, ino, &mut known.name)? {
+                match self
+                    .snapshots
+                    .first_name_in(Snapshot::Parent, ino, &mut known.name)?
+                {
                     Some(above) => above,
                     None => break,
                 }

@@ -30,8 +30,8 @@ impl Send<'_> {
         if dir == objectid::FIRST_FREE {
             return Ok(false);
         }
-        let current = self.inode.as_ref().ok_or(EINVAL)?.ino;
-        let known = self.delayed_rmdirs.get(dir, generation);
+        let current = self.position.inode.as_ref().ok_or(EINVAL)?.ino;
+        let known = self.names.delayed_rmdirs.get(dir, generation);
         let mut orphan_dir = match known {
             Some(orphan_dir) if current < orphan_dir.not_before => return Ok(false),
             Some(orphan_dir) => orphan_dir,
@@ -49,13 +49,13 @@ impl Send<'_> {
         let empty = (known.is_some() || current >= orphan_dir.not_before)
             && self.all_gone(dir, &mut orphan_dir, current)?;
         if empty {
-            self.delayed_rmdirs.waiting.remove(&dir);
+            self.names.delayed_rmdirs.waiting.remove(&dir);
             return Ok(true);
         }
-        match self.delayed_rmdirs.waiting.get_mut(&dir) {
+        match self.names.delayed_rmdirs.waiting.get_mut(&dir) {
             Some(place) => *place = orphan_dir,
             None => {
-                let waiting = &mut self.delayed_rmdirs.waiting;
+                let waiting = &mut self.names.delayed_rmdirs.waiting;
                 waiting.try_create_and_insert(dir, orphan_dir, GFP_KERNEL)?;
             }
         }
@@ -64,8 +64,8 @@ impl Send<'_> {
 
     /// The inode of the entry that was made last, which probably has the highest number.
     fn last_entry(&mut self, dir: u64) -> Result<Option<u64>> {
-        let root = self.parent.as_ref().ok_or(EINVAL)?.root;
-        let mut cursor = Cursor::new(self.session, root.id);
+        let root = self.snapshots.parent.as_ref().ok_or(EINVAL)?.root;
+        let mut cursor = Cursor::new(self.snapshots.session, root.id);
         if !cursor.seek_before(&Key::new(dir, item_type::DIR_INDEX, u64::MAX))? {
             return Ok(None);
         }
@@ -79,9 +79,9 @@ impl Send<'_> {
 
     /// Whether all entries from where `orphan_dir` has come to are gone; advances it.
     fn all_gone(&mut self, dir: u64, orphan_dir: &mut OrphanDirInfo, current: u64) -> Result<bool> {
-        let root = self.parent.as_ref().ok_or(EINVAL)?.root;
+        let root = self.snapshots.parent.as_ref().ok_or(EINVAL)?.root;
         let generation = orphan_dir.generation;
-        let mut cursor = Cursor::new(self.session, root.id);
+        let mut cursor = Cursor::new(self.snapshots.session, root.id);
         cursor.seek(&Key::new(dir, item_type::DIR_INDEX, orphan_dir.next_index))?;
         orphan_dir.next_index = 0;
         while let Some((key, data)) = cursor.item() {
@@ -92,7 +92,7 @@ impl Send<'_> {
             let ino = entry.location.objectid;
             orphan_dir.not_before = orphan_dir.not_before.max(ino);
             orphan_dir.next_index = key.offset;
-            if self.dir_moves.set_rmdir(ino, (dir, generation)) || ino > current {
+            if self.names.dir_moves.set_rmdir(ino, (dir, generation)) || ino > current {
                 return Ok(false);
             }
             cursor.next()?;
@@ -102,6 +102,6 @@ impl Send<'_> {
 
     /// Whether `dir` has an item in the subvolume being sent, with whatever generation.
     pub(in crate::send) fn is_in_sent(&mut self, dir: u64) -> Result<bool> {
-        Ok(self.inode_in(Snapshot::Sent, dir)?.is_some())
+        Ok(self.snapshots.inode_in(Snapshot::Sent, dir)?.is_some())
     }
 }

@@ -30,20 +30,21 @@ use kernel::prelude::*;
 impl Send<'_> {
     /// Makes the move of the current inode wait for `parent_ino`.
     fn add_pending_dir_move(&mut self, parent_ino: u64, is_orphan: bool) -> Result {
-        let inode = self.inode.as_ref().ok_or(EINVAL)?;
+        let inode = self.position.inode.as_ref().ok_or(EINVAL)?;
         let dir = (inode.ino, inode.generation());
         let mut touched = KVec::new();
-        for holder in self.recorded_refs.deleted_parents() {
+        for holder in self.names.recorded_refs.deleted_parents() {
             touched.push(holder, GFP_KERNEL)?;
         }
-        for holder in self.recorded_refs.new_parents() {
+        for holder in self.names.recorded_refs.new_parents() {
             touched.push(holder, GFP_KERNEL)?;
         }
         let waiting = WaitingDirMove {
             is_orphan,
             rmdir: None,
         };
-        self.dir_moves
+        self.names
+            .dir_moves
             .add(parent_ino, PendingDirMove { dir, touched }, waiting)
     }
 
@@ -55,20 +56,20 @@ impl Send<'_> {
         name: &[u8],
         is_orphan: bool,
     ) -> Result<bool> {
-        if self.dir_moves.is_empty() {
+        if self.names.dir_moves.is_empty() {
             return Ok(false);
         }
-        let found = self.entry_in(Snapshot::Parent, dir, name)?;
+        let found = self.snapshots.entry_in(Snapshot::Parent, dir, name)?;
         let Some(key) = found.filter(|key| key.typ == item_type::INODE_ITEM) else {
             return Ok(false);
         };
         let ino = key.objectid;
-        let before = self.generation_in(Snapshot::Parent, ino)?;
-        let after = self.inode_in(Snapshot::Sent, ino)?;
+        let before = self.snapshots.generation_in(Snapshot::Parent, ino)?;
+        let after = self.snapshots.inode_in(Snapshot::Sent, ino)?;
         if after.is_none_or(|inode| inode.generation.get() != before) {
             return Ok(false);
         }
-        if self.dir_moves.is_orphan_if_waiting_for_move(ino) != Some(false) {
+        if self.names.dir_moves.is_orphan_if_waiting_for_move(ino) != Some(false) {
             return Ok(false);
         }
         self.add_pending_dir_move(ino, is_orphan)?;
@@ -82,7 +83,7 @@ impl Send<'_> {
         dir: Dir,
         is_orphan: bool,
     ) -> Result<bool> {
-        let inode = self.inode.as_ref().ok_or(EINVAL)?;
+        let inode = self.position.inode.as_ref().ok_or(EINVAL)?;
         let current = (inode.ino, inode.generation());
         let (mut ino, mut generation) = dir;
         let mut climb = Climb::new();
@@ -91,16 +92,23 @@ impl Send<'_> {
             climb.to(ino)?;
             // A directory that waits itself matters only where the current one was above it, or
             // else two could wait for each other.
-            if self.dir_moves.is_waiting_for_move(ino) && self.was_above(current, ino)? {
+            if self.names.dir_moves.is_waiting_for_move(ino)
+                && self.snapshots.was_above(current, ino)?
+            {
                 self.add_pending_dir_move(ino, is_orphan)?;
                 return Ok(true);
             }
-            let after = self.name_in(Snapshot::Sent, ino, &mut name)?;
-            let Some(before) = self.first_name_in(Snapshot::Parent, ino, &mut old_name)? else {
+            let after = self.snapshots.name_in(Snapshot::Sent, ino, &mut name)?;
+            let Some(before) =
+                self.snapshots
+                    .first_name_in(Snapshot::Parent, ino, &mut old_name)?
+            else {
                 break;
             };
             let moved = before.0 != after.0 || old_name.as_bytes() != name.as_bytes();
-            if ino > current.0 && moved && self.generation_in(Snapshot::Parent, ino)? == generation
+            if ino > current.0
+                && moved
+                && self.snapshots.generation_in(Snapshot::Parent, ino)? == generation
             {
                 self.add_pending_dir_move(ino, is_orphan)?;
                 return Ok(true);
@@ -112,12 +120,12 @@ impl Send<'_> {
 
     /// Makes the moves that waited for the current inode, and those that waited for these.
     pub(in crate::send) fn apply_children_dir_moves(&mut self) -> Result {
-        if self.dir_moves.is_empty() {
+        if self.names.dir_moves.is_empty() {
             return Ok(());
         }
-        let current = self.inode.as_ref().ok_or(EINVAL)?.ino;
+        let current = self.position.inode.as_ref().ok_or(EINVAL)?.ino;
         let mut queue = KVVec::new();
-        self.dir_moves.take_pending(current, &mut queue)?;
+        self.names.dir_moves.take_pending(current, &mut queue)?;
         let mut next = 0usize;
         // Moves that had to be put off since the last one that was made.
         let mut put_off = 0usize;
@@ -132,12 +140,20 @@ impl Send<'_> {
                 put_off = 0;
             } else {
                 put_off = put_off.saturating_add(1);
-                if put_off > self.dir_moves.count().saturating_mul(4).saturating_add(4) {
-                    self.inconsistent_snapshot_error(dir.0, "directories that wait for each other");
+                if put_off
+                    > self
+                        .names
+                        .dir_moves
+                        .count()
+                        .saturating_mul(4)
+                        .saturating_add(4)
+                {
+                    self.snapshots
+                        .inconsistent_snapshot_error(dir.0, "directories that wait for each other");
                     return Err(EUCLEAN);
                 }
             }
-            self.dir_moves.take_pending(dir.0, &mut queue)?;
+            self.names.dir_moves.take_pending(dir.0, &mut queue)?;
             crate::platform::yield_now();
         }
         Ok(())
@@ -145,11 +161,11 @@ impl Send<'_> {
 
     /// Makes a move, unless it has to wait for yet another directory. Returns whether it was made.
     fn apply_dir_move(&mut self, pending: PendingDirMove) -> Result<bool> {
-        let progress = self.progress;
-        let mut from = core::mem::replace(&mut self.other, FsPath::empty());
+        let progress = self.position.progress;
+        let mut from = core::mem::replace(&mut self.names.other, FsPath::empty());
         let result = self.apply_dir_move_from(pending, &mut from);
-        self.other = from;
-        self.progress = progress;
+        self.names.other = from;
+        self.position.progress = progress;
         result
     }
 
@@ -158,46 +174,49 @@ impl Send<'_> {
     #[inline(never)]
     fn apply_dir_move_from(&mut self, pending: PendingDirMove, from: &mut FsPath) -> Result<bool> {
         let (ino, generation) = pending.dir;
-        let waiting = self.dir_moves.take(ino).ok_or(EINVAL)?;
+        let waiting = self.names.dir_moves.take(ino).ok_or(EINVAL)?;
         if waiting.is_orphan {
             let name = self.gen_unique_name(ino, generation)?;
             from.set(name.as_bytes())?;
         } else {
             let mut name = NameBuf::empty();
-            let (parent, made) = self.name_in(Snapshot::Parent, ino, &mut name)?;
+            let (parent, made) = self.snapshots.name_in(Snapshot::Parent, ino, &mut name)?;
             self.get_cur_path(parent, made, from)?;
             from.push(name.as_bytes())?;
         }
-        let current = self.inode.as_ref().ok_or(EINVAL)?.ino;
-        self.progress = current.saturating_add(1);
+        let current = self.position.inode.as_ref().ok_or(EINVAL)?.ino;
+        self.position.progress = current.saturating_add(1);
         if let Some(parent_ino) = self.path_loop(ino, generation)? {
             if parent_ino == ino {
-                self.inconsistent_snapshot_error(ino, "a directory in itself");
+                self.snapshots
+                    .inconsistent_snapshot_error(ino, "a directory in itself");
                 return Err(EUCLEAN);
             }
-            self.dir_moves.add(parent_ino, pending, waiting)?;
+            self.names.dir_moves.add(parent_ino, pending, waiting)?;
             return Ok(false);
         }
-        let mut to = core::mem::replace(&mut self.spare, FsPath::empty());
+        let mut to = core::mem::replace(&mut self.names.spare, FsPath::empty());
         let result = self.get_cur_path(ino, generation, &mut to).and_then(|()| {
             super::process_recorded_refs::send_rename(
-                &mut self.stream,
+                &mut self.output.stream,
                 from.as_bytes(),
                 to.as_bytes(),
             )
         });
-        self.spare = to;
+        self.names.spare = to;
         result?;
         if let Some((dir, made)) = waiting.rmdir {
-            if self.delayed_rmdirs.is_waiting_for_rm(dir, made) && self.can_rmdir(dir, made)? {
+            if self.names.delayed_rmdirs.is_waiting_for_rm(dir, made)
+                && self.can_rmdir(dir, made)?
+            {
                 self.get_cur_path(dir, made, from)?;
-                super::process_recorded_refs::send_rmdir(&mut self.stream, from.as_bytes())?;
+                super::process_recorded_refs::send_rmdir(&mut self.output.stream, from.as_bytes())?;
             }
         }
-        self.utimes.touch((ino, generation))?;
+        self.output.utimes.touch((ino, generation))?;
         for (dir, made) in pending.touched.iter().copied() {
             if self.is_in_sent(dir)? {
-                self.utimes.touch((dir, made))?;
+                self.output.utimes.touch((dir, made))?;
             }
         }
         Ok(true)

@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Paths in a full send: what an inode is called at the point that the stream has reached.
 //!
-//! Inodes are sent in the order of their numbers, and those below [`Send::progress`] have their
-//! names. A path goes through the first name of each directory up to the top; a
-//! directory that has not got its name yet is found at the top under its orphan name. So a path
-//! either is final, or holds until the one such directory on it is reached.
+//! Inodes are sent in the order of their numbers, and those below `Position::progress` have their
+//! names. A path goes through the first name of each directory up to the top; a directory that has
+//! not got its name yet is found at the top under its orphan name. So a path either is final, or
+//! holds until the one such directory on it is reached.
 
-use super::path::{first_name, is_name, push_name, FsPath, NameBuf};
+use super::path::{first_name, push_name, FsPath, NameBuf};
 use crate::format::inode::InodeItem;
 use crate::format::{self, item_type, objectid, Key};
-use crate::fs_err;
 use crate::send::context::Send;
 use kernel::prelude::*;
 
 impl Send<'_> {
-    /// Puts the path of inode `ino` into `path`, and answers up to which `progress` it holds.
+    /// Puts the path of inode `ino` into `path`, and returns up to which `progress` it holds.
     ///
     /// # Errors
     ///
@@ -23,15 +22,16 @@ impl Send<'_> {
     pub(in crate::send) fn path_of(&mut self, ino: u64, path: &mut FsPath) -> Result<u64> {
         path.clear();
         // From the inode up, the names that are not known yet, back to front.
-        let mut above = core::mem::replace(&mut self.components, KVec::new());
+        let mut above = core::mem::replace(&mut self.names.components, KVec::new());
         above.clear();
         let result = self.climb(ino, path, &mut above).and_then(|until| {
             path.push_names(&above)?;
             Ok(until)
         });
-        self.components = above;
+        self.names.components = above;
         if result == Err(ENAMETOOLONG) {
-            self.inconsistent_snapshot_error(ino, "a path of more than 4095 bytes or without end");
+            self.snapshots
+                .inconsistent_snapshot_error(ino, "a path of more than 4095 bytes or without end");
         }
         result
     }
@@ -40,14 +40,17 @@ impl Send<'_> {
     /// `path`. The names passed are appended to `names`, each with its length after it.
     fn climb(&mut self, mut ino: u64, path: &mut FsPath, names: &mut KVec<u8>) -> Result<u64> {
         while ino != objectid::FIRST_FREE {
-            if let Some(dir) = self.dirs.get(ino, self.progress) {
+            if let Some(dir) = self.names.dirs.get(ino, self.position.progress) {
                 path.set(&dir.path)?;
                 return Ok(dir.until);
             }
-            if ino >= self.progress {
+            if ino >= self.position.progress {
                 let inode = self.existing(ino)?;
                 let generation = inode.generation.get();
-                let name = self.orphans.name(&mut self.finder, ino, generation)?;
+                let name =
+                    self.names
+                        .orphans
+                        .name(&mut self.snapshots.sent_inodes, ino, generation)?;
                 path.push(name.as_bytes())?;
                 return Ok(ino);
             }
@@ -61,14 +64,14 @@ impl Send<'_> {
 
     /// As [`Send::path_of`] for a directory that is going to be asked for again.
     pub(in crate::send) fn path_of_dir(&mut self, ino: u64, path: &mut FsPath) -> Result<u64> {
-        if let Some(dir) = self.dirs.get(ino, self.progress) {
+        if let Some(dir) = self.names.dirs.get(ino, self.position.progress) {
             path.set(&dir.path)?;
             return Ok(dir.until);
         }
         let until = self.path_of(ino, path)?;
         if ino != objectid::FIRST_FREE {
             let inode = self.existing(ino)?;
-            self.dirs.put(ino, until, &inode, path.as_bytes());
+            self.names.dirs.put(ino, until, &inode, path.as_bytes());
         }
         Ok(until)
     }
@@ -79,21 +82,25 @@ impl Send<'_> {
     ///
     /// `ENOENT` if there is none or it has no names any more.
     pub(in crate::send) fn existing(&mut self, ino: u64) -> Result<InodeItem> {
-        if let Some(dir) = self.dirs.get(ino, 0) {
+        if let Some(dir) = self.names.dirs.get(ino, 0) {
             return Ok(dir.inode);
         }
-        let inode = match self
-            .finder
-            .exact(&Key::new(ino, item_type::INODE_ITEM, 0))?
-        {
-            Some(data) => format::read::<InodeItem>(data)?,
-            None => {
-                self.inconsistent_snapshot_error(ino, "reference without inode item");
-                return Err(ENOENT);
-            }
-        };
+        let inode =
+            match self
+                .snapshots
+                .sent_inodes
+                .exact(&Key::new(ino, item_type::INODE_ITEM, 0))?
+            {
+                Some(data) => format::read::<InodeItem>(data)?,
+                None => {
+                    self.snapshots
+                        .inconsistent_snapshot_error(ino, "reference without inode item");
+                    return Err(ENOENT);
+                }
+            };
         if inode.nlink.get() == 0 {
-            self.inconsistent_snapshot_error(ino, "reference and a link count of zero");
+            self.snapshots
+                .inconsistent_snapshot_error(ino, "reference and a link count of zero");
             return Err(ENOENT);
         }
         Ok(inode)
@@ -101,42 +108,21 @@ impl Send<'_> {
 
     /// Puts the first name of an inode into `name`, and returns the directory that it is in.
     fn first_name(&mut self, ino: u64, name: &mut NameBuf) -> Result<u64> {
-        let Some(parent) = first_name(&mut self.finder, ino, name)? else {
-            self.inconsistent_snapshot_error(ino, "no reference");
+        let Some(parent) = first_name(&mut self.snapshots.sent_inodes, ino, name)? else {
+            self.snapshots
+                .inconsistent_snapshot_error(ino, "no reference");
             return Err(ENOENT);
         };
-        self.check_name(ino, name.as_bytes())?;
+        self.snapshots.check_name(ino, name.as_bytes())?;
         Ok(parent)
-    }
-
-    /// # Errors
-    ///
-    /// `EUCLEAN` for a name that no directory entry can have: a receiver would go astray with it.
-    pub(in crate::send) fn check_name(&self, ino: u64, name: &[u8]) -> Result {
-        if is_name(name) {
-            return Ok(());
-        }
-        self.inconsistent_snapshot_error(ino, "a name that no entry can have");
-        Err(EUCLEAN)
     }
 
     /// Names the inode at which damage ended the send, if it was that.
     pub(in crate::send) fn report_inconsistent_snapshot(&self, error: Error) {
         if [EUCLEAN, ENOENT, EEXIST, E2BIG].contains(&error) {
-            let ino = self.inode.as_ref().map_or(0, |inode| inode.ino);
-            self.inconsistent_snapshot_error(ino, "what ended the send");
+            let ino = self.position.inode.as_ref().map_or(0, |inode| inode.ino);
+            self.snapshots
+                .inconsistent_snapshot_error(ino, "what ended the send");
         }
-    }
-
-    /// Tells the administrator what is wrong with the subvolume.
-    pub(in crate::send) fn inconsistent_snapshot_error(&self, ino: u64, what: &str) {
-        fs_err!(
-            self.session.fs(),
-            "Send: inconsistent snapshot, found {} for inode {}, send root is {}, parent root is {}",
-            what,
-            ino,
-            self.root.id,
-            self.parent.as_ref().map_or(0, |parent| parent.root.id)
-        );
     }
 }

@@ -3,9 +3,9 @@
 //! (`get_cur_inode_state`, `will_overwrite_ref` and `did_overwrite_ref` in the C driver).
 //!
 //! An inode is known by number and generation. Inodes are processed in the order of their numbers:
-//! those below [`Send::progress`] are as in the subvolume being sent, the others as in the parent.
-//! A name of the parent may be taken by then, though, by an inode that was processed earlier and
-//! has this name now; the inode that had it before got an orphan name at that point.
+//! those below `Position::progress` are as in the subvolume being sent, the others as in the
+//! parent. A name of the parent may be taken by then, though, by an inode that was processed
+//! earlier and has this name now; the inode that had it before got an orphan name at that point.
 //!
 //! An example: directories 257 and 258, of generation 7, exchange their names.
 //!
@@ -59,9 +59,15 @@ impl Send<'_> {
         let named = |inode: crate::format::inode::InodeItem| {
             (inode.nlink.get() != 0).then_some(inode.generation.get())
         };
-        let sent = self.inode_in(Snapshot::Sent, ino)?.and_then(named);
-        let parent = self.inode_in(Snapshot::Parent, ino)?.and_then(named);
-        let done = ino < self.progress;
+        let sent = self
+            .snapshots
+            .inode_in(Snapshot::Sent, ino)?
+            .and_then(named);
+        let parent = self
+            .snapshots
+            .inode_in(Snapshot::Parent, ino)?
+            .and_then(named);
+        let done = ino < self.position.progress;
         let state = match (sent == Some(generation), parent == Some(generation)) {
             (true, true) => InodeState::NoChange,
             (true, false) if done => InodeState::DidCreate,
@@ -112,13 +118,16 @@ impl Send<'_> {
                 return Ok(None);
             }
         }
-        let Some(ino) = self.entry_inode_in(Snapshot::Parent, dir, name)? else {
+        let Some(ino) = self.snapshots.entry_inode_in(Snapshot::Parent, dir, name)? else {
             return Ok(None);
         };
-        if ino <= self.progress && !self.dir_moves.is_waiting_for_move(ino) {
+        if ino <= self.position.progress && !self.names.dir_moves.is_waiting_for_move(ino) {
             return Ok(None);
         }
-        let inode = self.inode_in(Snapshot::Parent, ino)?.ok_or(ENOENT)?;
+        let inode = self
+            .snapshots
+            .inode_in(Snapshot::Parent, ino)?
+            .ok_or(ENOENT)?;
         Ok(Some(OverwrittenInode {
             ino,
             generation: inode.generation.get(),
@@ -140,22 +149,23 @@ impl Send<'_> {
                 _ => return Ok(false),
             }
         }
-        let Some(new_ino) = self.entry_inode_in(Snapshot::Sent, dir, name)? else {
+        let Some(new_ino) = self.snapshots.entry_inode_in(Snapshot::Sent, dir, name)? else {
             return Ok(false);
         };
-        if new_ino == ino && self.generation_in(Snapshot::Sent, new_ino)? == generation {
+        if new_ino == ino && self.snapshots.generation_in(Snapshot::Sent, new_ino)? == generation {
             return Ok(false);
         }
-        if new_ino < self.progress {
+        if new_ino < self.position.progress {
             return Ok(true);
         }
         match self
+            .position
             .inode
             .as_ref()
             .map(|current| (current.ino, current.generation()))
         {
             Some((current, made)) if ino != current && new_ino == current => {
-                Ok(self.generation_in(Snapshot::Sent, new_ino)? == made)
+                Ok(self.snapshots.generation_in(Snapshot::Sent, new_ino)? == made)
             }
             _ => Ok(false),
         }
@@ -164,13 +174,13 @@ impl Send<'_> {
     /// Whether the first name that the current inode had was taken, so that it has an orphan name
     /// now.
     pub(in crate::send) fn did_overwrite_first_ref(&mut self) -> Result<bool> {
-        let current = self.inode.as_ref().ok_or(EINVAL)?;
+        let current = self.position.inode.as_ref().ok_or(EINVAL)?;
         if current.fate == Fate::New {
             return Ok(false);
         }
         let (ino, generation) = (current.ino, current.generation());
         let mut name = NameBuf::empty();
-        let dir = self.name_in(Snapshot::Parent, ino, &mut name)?;
+        let dir = self.snapshots.name_in(Snapshot::Parent, ino, &mut name)?;
         self.did_overwrite_ref(dir, (ino, generation), name.as_bytes())
     }
 }

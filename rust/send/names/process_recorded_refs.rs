@@ -88,35 +88,40 @@ impl Send<'_> {
     }
 
     fn record_ref(&mut self, side: Side, dir: u64, name: &[u8]) -> Result {
-        let ino = self.inode.as_ref().ok_or(EINVAL)?.ino;
-        self.check_name(ino, name)?;
+        let ino = self.position.inode.as_ref().ok_or(EINVAL)?.ino;
+        self.snapshots.check_name(ino, name)?;
         let (snapshot, other) = match side {
             Side::New => (Snapshot::Sent, Side::Deleted),
             Side::Deleted => (Snapshot::Parent, Side::New),
         };
-        let generation = self.generation_in(snapshot, dir)?;
-        if self.recorded_refs.cancel(other, dir, generation, name) {
+        let generation = self.snapshots.generation_in(snapshot, dir)?;
+        if self
+            .names
+            .recorded_refs
+            .cancel(other, dir, generation, name)
+        {
             return Ok(());
         }
-        let mut above = core::mem::replace(&mut self.other, FsPath::empty());
+        let mut above = core::mem::replace(&mut self.names.other, FsPath::empty());
         let result = self
             .get_cur_path(dir, generation, &mut above)
             .and_then(|()| {
-                self.recorded_refs
+                self.names
+                    .recorded_refs
                     .add(side, (dir, generation), &above, name)
             });
-        self.other = above;
+        self.names.other = above;
         result
     }
 
     /// Takes note of all names that the current inode has in a snapshot.
     pub(in crate::send) fn record_all_refs(&mut self, side: Side) -> Result {
-        let ino = self.inode.as_ref().ok_or(EINVAL)?.ino;
+        let ino = self.position.inode.as_ref().ok_or(EINVAL)?.ino;
         let root = match side {
-            Side::New => self.root,
-            Side::Deleted => self.parent.as_ref().ok_or(EINVAL)?.root,
+            Side::New => self.snapshots.root,
+            Side::Deleted => self.snapshots.parent.as_ref().ok_or(EINVAL)?.root,
         };
-        let mut cursor = Cursor::new(self.session, root.id);
+        let mut cursor = Cursor::new(self.snapshots.session, root.id);
         cursor.seek(&Key::new(ino, item_type::INODE_REF, 0))?;
         while let Some((key, data)) = cursor.item() {
             if key.objectid != ino || key.typ > item_type::INODE_EXTREF {
@@ -132,13 +137,13 @@ impl Send<'_> {
     /// wait.
     pub(in crate::send) fn process_recorded_refs(&mut self) -> Result<bool> {
         let result = self.process_new_and_deleted_refs();
-        self.recorded_refs.clear();
-        self.early.inode_done();
+        self.names.recorded_refs.clear();
+        self.names.early.inode_done();
         result
     }
 
     fn process_new_and_deleted_refs(&mut self) -> Result<bool> {
-        let inode = self.inode.as_ref().ok_or(EINVAL)?;
+        let inode = self.position.inode.as_ref().ok_or(EINVAL)?;
         let mut work = RecordedRefsWork {
             ino: inode.ino,
             generation: inode.generation(),
@@ -154,7 +159,7 @@ impl Send<'_> {
         };
         if work.ino <= objectid::FIRST_FREE {
             fs_err!(
-                self.session.fs(),
+                self.snapshots.session.fs(),
                 "send: unexpected inode {} with names",
                 work.ino
             );
@@ -167,17 +172,19 @@ impl Send<'_> {
         } else {
             self.get_cur_path(work.ino, work.generation, &mut work.path)?;
         }
-        let mut next = self.recorded_refs.first(Side::New);
+        let mut next = self.names.recorded_refs.first(Side::New);
         while let Some(index) = next {
             self.orphanize_conflicting(&mut work, index)?;
             next = self
+                .names
                 .recorded_refs
                 .at_or_after(Side::New, index.saturating_add(1));
         }
-        next = self.recorded_refs.first(Side::New);
+        next = self.names.recorded_refs.first(Side::New);
         while let Some(index) = next {
             self.add_new_ref(&mut work, index)?;
             next = self
+                .names
                 .recorded_refs
                 .at_or_after(Side::New, index.saturating_add(1));
         }
@@ -188,48 +195,54 @@ impl Send<'_> {
 
     /// Gives a link the path that its directory has now.
     fn update_ref_path(&mut self, side: Side, index: usize) -> Result {
-        let recorded = self.recorded_refs.get(side, index)?;
+        let recorded = self.names.recorded_refs.get(side, index)?;
         let (dir, generation) = (recorded.dir, recorded.generation);
-        let mut above = core::mem::replace(&mut self.other, FsPath::empty());
+        let mut above = core::mem::replace(&mut self.names.other, FsPath::empty());
         let result = self
             .get_cur_path(dir, generation, &mut above)
-            .and_then(|()| self.recorded_refs.set_path(side, index, &above));
-        self.other = above;
+            .and_then(|()| self.names.recorded_refs.set_path(side, index, &above));
+        self.names.other = above;
         result
     }
 
     /// Takes a new name away from an inode that has it still.
     #[inline(never)]
     fn orphanize_conflicting(&mut self, work: &mut RecordedRefsWork, index: usize) -> Result {
-        let recorded = self.recorded_refs.get(Side::New, index)?;
+        let recorded = self.names.recorded_refs.get(Side::New, index)?;
         let (dir, made) = (recorded.dir, recorded.generation);
         if self.get_inode_state(dir, made)?.state == InodeState::WillCreate {
             return Ok(());
         }
-        let name = self.recorded_refs.name_at(Side::New, index)?;
+        let name = self.names.recorded_refs.name_at(Side::New, index)?;
         let name = name.as_bytes();
         let Some(holder) = self.will_overwrite_ref(dir, made, name)? else {
             return Ok(());
         };
-        let first = self.is_first_name_in(Snapshot::Parent, holder.ino, dir, name)?;
+        let first = self
+            .snapshots
+            .is_first_name_in(Snapshot::Parent, holder.ino, dir, name)?;
         if work.orphaned_dir {
             self.update_ref_path(Side::New, index)?;
         }
         let path = self
+            .names
             .recorded_refs
-            .path(self.recorded_refs.get(Side::New, index)?);
+            .path(self.names.recorded_refs.get(Side::New, index)?);
         if !first {
-            return send_unlink(&mut self.stream, path);
+            return send_unlink(&mut self.output.stream, path);
         }
         let mut from = FsPath::empty();
         from.set(path)?;
         self.orphanize_inode(holder.ino, holder.generation, from.as_bytes())?;
         work.orphaned_dir |= mode::kind(holder.mode) == mode::DIR;
-        self.dir_moves.orphaned(holder.ino);
-        self.names.remove(holder.ino, holder.generation);
-        if self.was_above((holder.ino, holder.generation), work.ino)? {
+        self.names.dir_moves.orphaned(holder.ino);
+        self.names.cache.remove(holder.ino, holder.generation);
+        if self
+            .snapshots
+            .was_above((holder.ino, holder.generation), work.ino)?
+        {
             work.orphaned_above = true;
-            self.path_known = false;
+            self.position.path_known = false;
             self.get_cur_path(work.ino, work.generation, &mut work.path)?;
         }
         Ok(())
@@ -238,11 +251,11 @@ impl Send<'_> {
     /// Moves an inode from `path` to its orphan name.
     fn orphanize_inode(&mut self, ino: u64, generation: u64, path: &[u8]) -> Result {
         let name = self.gen_unique_name(ino, generation)?;
-        send_rename(&mut self.stream, path, name.as_bytes())?;
-        let current = self.inode.as_ref().ok_or(EINVAL)?;
+        send_rename(&mut self.output.stream, path, name.as_bytes())?;
+        let current = self.position.inode.as_ref().ok_or(EINVAL)?;
         if (current.ino, current.generation()) == (ino, generation) {
-            self.path.set(name.as_bytes())?;
-            self.path_known = true;
+            self.position.path.set(name.as_bytes())?;
+            self.position.path_known = true;
         }
         Ok(())
     }
@@ -250,17 +263,20 @@ impl Send<'_> {
     /// Gives the current inode a new name.
     #[inline(never)]
     fn add_new_ref(&mut self, work: &mut RecordedRefsWork, index: usize) -> Result {
-        let recorded = self.recorded_refs.get(Side::New, index)?;
+        let recorded = self.names.recorded_refs.get(Side::New, index)?;
         let (dir, made) = (recorded.dir, recorded.generation);
         if self.get_inode_state(dir, made)?.state == InodeState::WillCreate
             && !self.was_created_early(dir)?
         {
-            let item = self.inode_in(Snapshot::Sent, dir)?.ok_or(ENOENT)?;
+            let item = self
+                .snapshots
+                .inode_in(Snapshot::Sent, dir)?
+                .ok_or(ENOENT)?;
             self.create(None, dir, &item)?;
-            self.early.add(dir, work.ino)?;
+            self.names.early.add(dir, work.ino)?;
         }
         if work.is_dir {
-            let name = self.recorded_refs.name_at(Side::New, index)?;
+            let name = self.names.recorded_refs.name_at(Side::New, index)?;
             work.waits |= self.wait_for_dest_dir_move(dir, name.as_bytes(), work.is_orphan)?;
             if !work.waits {
                 work.waits = self.wait_for_parent_move((dir, made), work.is_orphan)?;
@@ -275,9 +291,11 @@ impl Send<'_> {
                     self.update_ref_path(Side::New, index)?;
                 }
                 let path = self
+                    .names
                     .recorded_refs
-                    .path(self.recorded_refs.get(Side::New, index)?);
-                self.stream
+                    .path(self.names.recorded_refs.get(Side::New, index)?);
+                self.output
+                    .stream
                     .command(Command::Link)?
                     .bytes(Attr::Path, path)?
                     .bytes(Attr::PathLink, work.path.as_bytes())?
@@ -289,12 +307,13 @@ impl Send<'_> {
 
     fn rename_current(&mut self, work: &mut RecordedRefsWork, index: usize) -> Result {
         let path = self
+            .names
             .recorded_refs
-            .path(self.recorded_refs.get(Side::New, index)?);
-        send_rename(&mut self.stream, work.path.as_bytes(), path)?;
+            .path(self.names.recorded_refs.get(Side::New, index)?);
+        send_rename(&mut self.output.stream, work.path.as_bytes(), path)?;
         work.path.set(path)?;
-        self.path.set(path)?;
-        self.path_known = true;
+        self.position.path.set(path)?;
+        self.position.path_known = true;
         Ok(())
     }
 
@@ -304,7 +323,7 @@ impl Send<'_> {
         if work.is_dir {
             if work.fate == Fate::Deleted {
                 if self.can_rmdir(work.ino, work.generation)? {
-                    send_rmdir(&mut self.stream, work.path.as_bytes())?;
+                    send_rmdir(&mut self.output.stream, work.path.as_bytes())?;
                 } else if !work.is_orphan {
                     let path = core::mem::replace(&mut work.path, FsPath::empty());
                     self.orphanize_inode(work.ino, work.generation, path.as_bytes())?;
@@ -312,12 +331,13 @@ impl Send<'_> {
                 }
             }
             // A directory that was moved has one old name.
-            let mut next = self.recorded_refs.first(Side::Deleted);
+            let mut next = self.names.recorded_refs.first(Side::Deleted);
             while let Some(index) = next {
-                let recorded = self.recorded_refs.get(Side::Deleted, index)?;
+                let recorded = self.names.recorded_refs.get(Side::Deleted, index)?;
                 work.add_check_dir(recorded.dir, recorded.generation)?;
                 next = match work.fate {
                     Fate::Deleted => self
+                        .names
                         .recorded_refs
                         .at_or_after(Side::Deleted, index.saturating_add(1)),
                     _ => None,
@@ -325,32 +345,34 @@ impl Send<'_> {
             }
             return Ok(());
         }
-        let mut next = self.recorded_refs.first(Side::Deleted);
+        let mut next = self.names.recorded_refs.first(Side::Deleted);
         while let Some(index) = next {
-            let recorded = self.recorded_refs.get(Side::Deleted, index)?;
+            let recorded = self.names.recorded_refs.get(Side::Deleted, index)?;
             let dir = (recorded.dir, recorded.generation);
-            let name = self.recorded_refs.name_at(Side::Deleted, index)?;
+            let name = self.names.recorded_refs.name_at(Side::Deleted, index)?;
             if !self.did_overwrite_ref(dir, (work.ino, work.generation), name.as_bytes())? {
                 if work.orphaned_above {
                     self.update_ref_path(Side::Deleted, index)?;
                 }
                 let path = self
+                    .names
                     .recorded_refs
-                    .path(self.recorded_refs.get(Side::Deleted, index)?);
-                send_unlink(&mut self.stream, path)?;
-                if self.path_known && self.path.as_bytes() == path {
-                    self.path_known = false;
+                    .path(self.names.recorded_refs.get(Side::Deleted, index)?);
+                send_unlink(&mut self.output.stream, path)?;
+                if self.position.path_known && self.position.path.as_bytes() == path {
+                    self.position.path_known = false;
                 }
             }
             work.add_check_dir(dir.0, dir.1)?;
             next = self
+                .names
                 .recorded_refs
                 .at_or_after(Side::Deleted, index.saturating_add(1));
         }
         // An inode whose first name was taken, and that gets no other, may still have further
         // names.
         if work.is_orphan {
-            send_unlink(&mut self.stream, work.path.as_bytes())?;
+            send_unlink(&mut self.output.stream, work.path.as_bytes())?;
         }
         Ok(())
     }
@@ -365,11 +387,13 @@ impl Send<'_> {
                 continue;
             }
             match self.get_inode_state(dir, made)?.state {
-                InodeState::DidCreate | InodeState::NoChange => self.utimes.touch((dir, made))?,
+                InodeState::DidCreate | InodeState::NoChange => {
+                    self.output.utimes.touch((dir, made))?
+                }
                 InodeState::DidDelete => {
                     if self.can_rmdir(dir, made)? {
                         self.get_cur_path(dir, made, &mut work.path)?;
-                        send_rmdir(&mut self.stream, work.path.as_bytes())?;
+                        send_rmdir(&mut self.output.stream, work.path.as_bytes())?;
                     }
                 }
                 InodeState::WillCreate | InodeState::WillDelete => {}
