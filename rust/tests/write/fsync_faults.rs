@@ -11,9 +11,8 @@ use kernel::prelude::*;
 use rbtrfs_engine::log;
 use rbtrfs_engine::subvol::write::InodeId;
 use rbtrfs_engine::volume::Fs;
-use rbtrfs_testdev::{FaultDevice, MemDevice, Op, RecordingDevice};
+use rbtrfs_testdev::{FaultDevice, Op, RecordingDevice};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::Mutex;
 
 const STEPS: usize = 60;
 const SEED: u64 = 3;
