@@ -53,4 +53,5 @@ pub mod state;
 pub mod subvol;
 pub mod trans;
 pub mod tree;
+pub mod trim;
 pub mod volume;

@@ -39,6 +39,7 @@ pub mod state;
 pub mod subvol;
 pub mod trans;
 pub mod tree;
+pub mod trim;
 #[expect(unsafe_code)]
 mod vfs;
 pub mod volume;

@@ -66,7 +66,7 @@ u64 rbtrfs_bdev_size(struct block_device *bdev);
 bool rbtrfs_bdev_read_only(struct block_device *bdev);
 void rbtrfs_bdev_sync(struct block_device *bdev);
 void rbtrfs_bdev_invalidate(struct block_device *bdev, u64 offset, u64 len);
-bool rbtrfs_bdev_can_discard(struct block_device *bdev);
+u32 rbtrfs_bdev_discard_granularity(struct block_device *bdev);
 struct bio *rbtrfs_bio_alloc(struct block_device *bdev, unsigned int vecs, u32 opf, u64 sector);
 size_t rbtrfs_bio_add(struct bio *bio, void *data, size_t len);
 int rbtrfs_bio_errno(struct bio *bio);

@@ -132,9 +132,10 @@ void rbtrfs_bdev_invalidate(struct block_device *bdev, u64 offset, u64 len)
 					      (offset + len - 1) >> PAGE_SHIFT);
 }
 
-bool rbtrfs_bdev_can_discard(struct block_device *bdev)
+/* 0 if the device cannot discard. */
+u32 rbtrfs_bdev_discard_granularity(struct block_device *bdev)
 {
-	return bdev_max_discard_sectors(bdev) != 0;
+	return bdev_max_discard_sectors(bdev) ? bdev_discard_granularity(bdev) : 0;
 }
 
 struct bio *rbtrfs_bio_alloc(struct block_device *bdev, unsigned int vecs, u32 opf, u64 sector)

@@ -93,6 +93,12 @@ pub trait BlockDevice: Send + Sync {
     /// Makes durable all writes that had ended before this began.
     fn flush(&self) -> Result;
 
+    /// The unit of [`Self::discard`], in bytes: it makes nothing of what is smaller. `None` if the
+    /// device cannot discard.
+    fn discard_granularity(&self) -> Option<u64> {
+        None
+    }
+
     /// Tells the device that a range is not in use.
     ///
     /// # Errors

@@ -212,6 +212,10 @@ impl BlockDevice for CountedDevice {
         self.note(Stat::Flush, self.inner.flush())
     }
 
+    fn discard_granularity(&self) -> Option<u64> {
+        self.inner.discard_granularity()
+    }
+
     fn discard(&self, offset: u64, len: u64) -> Result {
         self.inner.discard(offset, len)
     }

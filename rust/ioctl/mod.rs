@@ -20,6 +20,7 @@ mod subvol_info;
 mod subvol_modify;
 mod sync;
 mod tree_search;
+mod trim;
 
 use crate::vfs::{OpenFile, UserArg};
 use kernel::prelude::*;
@@ -99,12 +100,15 @@ const SUBVOL_SYNC_WAIT: u32 = write::<subvol_modify::WaitArgs>(65);
 const GETVERSION: u32 = 0x8008_7601;
 /// The same for a 32-bit program.
 const GETVERSION_32: u32 = 0x8004_7601;
+/// `_IOWR('X', 121, struct fstrim_range)`.
+const FITRIM: u32 = 0xc018_5879;
 /// `_IOR('X', 125, __u32)`, as XFS numbers it.
 const SHUTDOWN: u32 = 0x8004_587d;
 
 // The numbers of `linux/btrfs.h`, as user space has them compiled in.
 const _: () = {
     assert!(SCRUB == 0xc400_941b && SCRUB_PROGRESS == 0xc400_941d);
+    assert!(size_of::<trim::Range>() == 24);
     assert!(SEND == 0x4048_9426 && SEND_32 == 0x4044_9426);
     assert!(BALANCE_V2 == 0xc400_9420 && BALANCE_CTL == 0x4004_9421);
     assert!(BALANCE_PROGRESS == 0x8400_9422 && SYNC == 0x9408);
@@ -168,6 +172,7 @@ pub(crate) fn dispatch(file: &OpenFile<'_>, cmd: u32, arg: UserArg, compat: bool
         GETVERSION => arg.write(&file.generation()),
         GETVERSION_32 if compat => arg.write(&file.generation()),
         SYNC => sync::sync(file),
+        FITRIM => trim::trim(file, arg),
         SHUTDOWN => shutdown::shutdown(file, arg),
         START_SYNC => sync::start(file, arg),
         WAIT_SYNC => sync::wait(file, arg),

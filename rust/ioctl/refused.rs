@@ -28,8 +28,6 @@ const QUOTA_RESCAN_WAIT: u32 = none(46);
 const DEV_REPLACE: u32 = sized(3, 53, 2600);
 const SET_FEATURES: u32 = sized(1, 57, 48);
 const RM_DEV_V2: u32 = write::<VolArgs>(58);
-/// `_IOWR('X', 121, struct fstrim_range)`.
-const FITRIM: u32 = 0xc018_5879;
 
 const _: () = {
     assert!(DEV_REPLACE == 0xca28_9435);
@@ -51,7 +49,7 @@ pub(super) fn dispatch(file: &OpenFile<'_>, cmd: u32, arg: UserArg) -> Result {
         }
         QUOTA_CTL | QGROUP_ASSIGN | QGROUP_CREATE | QGROUP_LIMIT | QUOTA_RESCAN
         | QUOTA_RESCAN_STATUS | QUOTA_RESCAN_WAIT | DEV_REPLACE | ADD_DEV | RM_DEV | RM_DEV_V2
-        | SET_FEATURES | FITRIM => {
+        | SET_FEATURES => {
             if !capable_sys_admin() {
                 return Err(EPERM);
             }
@@ -73,7 +71,6 @@ fn administer(file: &OpenFile<'_>, cmd: u32, arg: UserArg) -> Result {
         ADD_DEV => Err(unsupported(file, "adding a device")),
         RM_DEV | RM_DEV_V2 => Err(unsupported(file, "removing a device")),
         SET_FEATURES => set_features(file, arg),
-        FITRIM => Err(EOPNOTSUPP),
         _ => Err(ENOTTY),
     }
 }

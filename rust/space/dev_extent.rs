@@ -12,6 +12,7 @@ use zerocopy::FromZeros as _;
 use super::extent_set::Extent;
 use super::space_info::{SpaceContext, Volume};
 use crate::format::chunk::{DevExtent, DevItem};
+use crate::format::superblock::{COPIES, SUPERBLOCK_SIZE};
 use crate::format::{self, item_type, objectid, tree_id, Key};
 use crate::tree::edit;
 use crate::tree::Cursor;
@@ -26,9 +27,17 @@ pub struct DevRange {
     pub physical: Extent,
     /// The chunk's logical start, in bytes.
     pub chunk: u64,
-    /// The transaction that removed the chunk.
+    /// The transaction that removed the chunk; [`HOLE`] for a range that is in no chunk, and only
+    /// for a while not to be allocated.
     removed: Option<u64>,
 }
+
+/// In place of the transaction that removed a chunk: there is none, and none releases the range.
+const HOLE: u64 = u64::MAX;
+
+/// The part of what is free that may be taken out of use at a time, without a reservation: one of
+/// so many.
+pub(super) const SHARE: u64 = 16;
 
 /// All ranges of the one device, by physical address.
 #[derive(Debug, Default)]
@@ -149,6 +158,7 @@ impl DevExtents {
     pub fn logical_end(&self) -> u64 {
         self.ranges
             .iter()
+            .filter(|r| r.removed != Some(HOLE))
             .map(|r| r.chunk.saturating_add(r.physical.len))
             .max()
             .unwrap_or(0)
@@ -175,6 +185,61 @@ impl DevExtents {
             start = start.max(used_end);
         }
         best
+    }
+
+    /// Takes the first range at the physical address `from` or after it that is in no chunk out of
+    /// use, or the first `most` bytes of it, and returns it. Superblocks are part of none.
+    ///
+    /// That is a small part of all such ranges, so that who needs a chunk meanwhile finds space.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn take_hole(&mut self, from: u64, most: u64) -> Result<Option<Extent>> {
+        let mut start = from.max(RESERVED);
+        loop {
+            let used = self
+                .at(start)
+                .map(|range| range.physical)
+                .or_else(|| superblock_at(start));
+            let Some(used) = used else {
+                break;
+            };
+            start = used.end();
+        }
+        let next = self.ranges.partition_point(|r| r.physical.start < start);
+        let next = self.ranges.get(next).map(|r| r.physical.start);
+        let superblock = COPIES.into_iter().find(|copy| *copy >= start);
+        let end = [next, superblock].into_iter().flatten().min();
+        let end = end.map_or(self.end(), |end| end.min(self.end()));
+        let share = (self.unallocated() / SHARE).max(RESERVED);
+        let len = end.saturating_sub(start).min(most).min(share);
+        if len == 0 {
+            return Ok(None);
+        }
+        let physical = Extent::new(start, len)?;
+        self.insert_range(DevRange {
+            physical,
+            chunk: 0,
+            removed: Some(HOLE),
+        })?;
+        Ok(Some(physical))
+    }
+
+    /// The bytes of the device that may be allocated and are in no chunk.
+    fn unallocated(&self) -> u64 {
+        let in_chunks = self
+            .ranges
+            .iter()
+            .fold(0u64, |sum, r| sum.saturating_add(r.physical.len));
+        let end = self.end().saturating_sub(RESERVED);
+        end.saturating_sub(in_chunks)
+    }
+
+    /// Gives back what [`Self::take_hole`] took.
+    pub(crate) fn give_back_hole(&mut self, physical: u64) {
+        self.ranges
+            .retain(|r| r.physical.start != physical || r.removed != Some(HOLE));
     }
 
     /// Adds a range.
@@ -209,7 +274,8 @@ impl DevExtents {
 
     /// Drops the ranges of a chunk that was never used.
     pub(crate) fn forget(&mut self, chunk: u64) {
-        self.ranges.retain(|r| r.chunk != chunk);
+        self.ranges
+            .retain(|r| r.chunk != chunk || r.removed == Some(HOLE));
     }
 
     /// Marks the ranges of a chunk as removed by transaction `transid`.
@@ -238,7 +304,7 @@ impl DevExtents {
     /// `ENOMEM`.
     pub(super) fn chunk_starts(&self) -> Result<KVVec<u64>> {
         let mut starts = KVVec::with_capacity(self.ranges.len(), GFP_KERNEL)?;
-        for range in self.ranges.iter() {
+        for range in self.ranges.iter().filter(|r| r.removed != Some(HOLE)) {
             starts.push(range.chunk, GFP_KERNEL)?;
         }
         crate::sort::sort(&mut starts);
@@ -254,12 +320,22 @@ impl DevExtents {
     pub fn keep_removed(&mut self, old: &DevExtents, committed: u64) -> Result {
         self.limit = old.limit;
         for range in old.ranges.iter() {
-            if range.removed.is_some_and(|removed| removed <= committed) {
+            let is_kept = |removed| removed <= committed || removed == HOLE;
+            if range.removed.is_some_and(is_kept) {
                 self.insert_range(*range)?;
             }
         }
         Ok(())
     }
+}
+
+/// The copy of the superblock that has the physical address.
+fn superblock_at(physical: u64) -> Option<Extent> {
+    let mut copies = COPIES.into_iter().map(|start| Extent {
+        start,
+        len: SUPERBLOCK_SIZE as u64,
+    });
+    copies.find(|copy| copy.start <= physical && physical < copy.end())
 }
 
 /// Writes the `DEV_EXTENT` item of a range.

@@ -9,6 +9,7 @@ use kernel::prelude::*;
 
 use super::block_group::{copies, Kind};
 use super::chunk_alloc;
+use super::dev_extent;
 use super::extent_set::{Extent, ExtentSet};
 use super::free_space_load;
 use super::space_info::{Space, Volume};
@@ -291,6 +292,56 @@ impl Space {
             group.free = Some(free);
         }
         Ok(())
+    }
+
+    /// Takes the first free extent of at least `least` bytes between two logical addresses out of
+    /// the free space, or the first `most` bytes of it. Read-only block groups have none, and block
+    /// groups of a kind of which nothing can be spared: `spare` says how much can, in bytes.
+    ///
+    /// # Errors
+    ///
+    /// Those of reading; `ENOMEM`.
+    pub(super) fn take_free<V: Volume>(
+        &mut self,
+        vol: &V,
+        (from, end): (u64, u64),
+        least: u64,
+        most: u64,
+        spare: impl Fn(&Space, Kind) -> u64,
+    ) -> Result<Option<Extent>> {
+        let first = self.groups.partition_point(|group| group.end() <= from);
+        for index in first..self.groups.len() {
+            let group = self.groups.get(index).ok_or(EINVAL)?;
+            if group.start >= end {
+                break;
+            }
+            // What is reserved finds its place all the while, and others find the most of the rest.
+            let share = spare(self, group.kind()) / dev_extent::SHARE;
+            let most = most.min(share - share % self.sectorsize);
+            if group.is_read_only() || most < u64::from(self.sectorsize) {
+                continue;
+            }
+            let (from, end) = (from.max(group.start), end.min(group.end()));
+            self.load_free(vol, index)?;
+            let group = self.groups.get_mut(index).ok_or(EINVAL)?;
+            let free = group.free.as_mut().ok_or(EINVAL)?;
+            let mut at = from;
+            while let Some(extent) = free.first_long(at, least) {
+                let start = extent.start.max(from);
+                if start >= end {
+                    break;
+                }
+                let len = extent.end().min(end).saturating_sub(start);
+                if len >= least && len > 0 {
+                    let extent = Extent::new(start, len.min(most))?;
+                    free.remove(extent)?;
+                    group.reserved = group.reserved.saturating_add(extent.len);
+                    return Ok(Some(extent));
+                }
+                at = extent.end();
+            }
+        }
+        Ok(None)
     }
 
     /// Makes a chunk of at least `least` bytes in memory and returns its logical start. Its items

@@ -6,10 +6,11 @@
 //! an operation puts the extent into the trees. Power that fails in between leaves the space free.
 //! Such space is in no transaction: it outlives commits, and transactions that are given up.
 
+use super::block_group::Kind;
 use super::extent_set::Extent;
 use super::ordered_space::{DeferredFree, FreeKind};
 use super::reservation::DataReservation;
-use super::space_info::SpaceContext;
+use super::space_info::{Space, SpaceContext};
 use crate::device::{Mirrors, WriteIo};
 use crate::extent::delayed_ref::NewExtent;
 use crate::extent::refs::RefKind;
@@ -67,6 +68,57 @@ impl Fs {
             deferred_free: Some(deferred_free),
             nocow_epoch: None,
         })
+    }
+
+    /// Takes the first free space of at least `least` bytes between two logical addresses, or the
+    /// first `most` bytes of it, out of use, as if data were on its way there. Block groups that
+    /// are being emptied have none, nor is anything taken that is reserved or that commits need.
+    /// Takes the writer's mutex.
+    ///
+    /// # Errors
+    ///
+    /// `EROFS`; those of reading; `ENOMEM`.
+    pub fn take_free(
+        &self,
+        between: (u64, u64),
+        least: u64,
+        most: u64,
+    ) -> Result<Option<OrderedExtent>> {
+        let deferred_free = DeferredFree::new()?;
+        let mut trans = self.enter()?;
+        let bytes_may_use = self.reservations.lock().bytes_may_use();
+        let queued = trans.queued(trans.space().totals(Kind::Metadata).used);
+        let spare = |space: &Space, kind| {
+            let totals = space.totals(kind);
+            let queued = if kind == Kind::Metadata { queued } else { 0 };
+            totals
+                .available
+                .saturating_sub(space.global_reserve(kind))
+                .saturating_sub(bytes_may_use.of_kind(kind, totals.used))
+                .saturating_sub(queued)
+        };
+        let (space, base) = trans.allocator();
+        let taken = space.take_free(base, between, least, most, spare);
+        let taken = taken.and_then(|extent| {
+            let Some(extent) = extent else {
+                return Ok(None);
+            };
+            match space.set_ordered(extent) {
+                Ok(()) => Ok(Some((extent, deferred_free))),
+                Err(error) => {
+                    space.free_or_defer(deferred_free, extent, FreeKind::Allocated);
+                    Err(error)
+                }
+            }
+        });
+        trans.leave();
+        Ok(taken?.map(|(extent, deferred_free)| OrderedExtent {
+            fs: self.clone(),
+            start: extent.start,
+            len: extent.len,
+            deferred_free: Some(deferred_free),
+            nocow_epoch: None,
+        }))
     }
 
     /// Makes space that a file has, and that nothing was written to yet, a place for data. `find`

@@ -377,7 +377,7 @@ impl Transaction<'_> {
 
     /// The bytes of metadata that running what is queued may take, of which `used` bytes are in
     /// use.
-    fn queued(&self, used: u64) -> u64 {
+    pub(crate) fn queued(&self, used: u64) -> u64 {
         let nodesize = u64::from(self.fs.geometry.nodesize);
         (self.refs.len() as u64).saturating_mul(nodesize).min(used)
     }

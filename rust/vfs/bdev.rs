@@ -400,9 +400,14 @@ impl BlockDevice for Bdev {
         to_result(unsafe { bindings::blkdev_issue_flush(self.bdev.as_ptr()) })
     }
 
-    fn discard(&self, offset: u64, len: u64) -> Result {
+    fn discard_granularity(&self) -> Option<u64> {
         // SAFETY: The device is open, by the type invariant.
-        if !unsafe { bindings::rbtrfs_bdev_can_discard(self.bdev.as_ptr()) } {
+        let bytes = unsafe { bindings::rbtrfs_bdev_discard_granularity(self.bdev.as_ptr()) };
+        (bytes != 0).then_some(bytes.into())
+    }
+
+    fn discard(&self, offset: u64, len: u64) -> Result {
+        if self.discard_granularity().is_none() {
             return Err(EOPNOTSUPP);
         }
         let end = offset.checked_add(len).ok_or(EINVAL)?;

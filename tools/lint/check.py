@@ -17,7 +17,8 @@ WIDTH = 100
 
 # From the bottom to the top. A folder of rust/ imports from itself and from those before it.
 FLOORS = ["format", "device", "tree", "state", "mount", "space", "extent", "trans", "volume",
-          "backref", "subvol", "log", "send", "balance", "resize", "scrub", "os", "ioctl", "vfs"]
+          "backref", "subvol", "log", "send", "balance", "resize", "scrub", "trim",
+          "os", "ioctl", "vfs"]
 
 # (importing folder, imported folder): why it is so.
 EXCEPTIONS = {

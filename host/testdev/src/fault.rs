@@ -189,6 +189,10 @@ impl BlockDevice for FaultDevice {
         self.inner.flush()
     }
 
+    fn discard_granularity(&self) -> Option<u64> {
+        self.inner.discard_granularity()
+    }
+
     fn discard(&self, offset: u64, len: u64) -> Result {
         self.inner.discard(offset, len)
     }

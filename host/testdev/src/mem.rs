@@ -183,6 +183,10 @@ impl BlockDevice for MemDevice {
         Ok(())
     }
 
+    fn discard_granularity(&self) -> Option<u64> {
+        Some(BLOCK as u64)
+    }
+
     fn discard(&self, offset: u64, len: u64) -> Result {
         crate::check(offset, len as usize, self.size)?;
         let mut blocks = self.blocks.write().unwrap();

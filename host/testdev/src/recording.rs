@@ -131,6 +131,10 @@ impl BlockDevice for RecordingDevice {
         Ok(())
     }
 
+    fn discard_granularity(&self) -> Option<u64> {
+        self.now.discard_granularity()
+    }
+
     fn discard(&self, offset: u64, len: u64) -> Result {
         self.now.discard(offset, len)?;
         self.record(Event::Discard { offset, len });
