@@ -61,14 +61,25 @@ impl CompressionMethod {
         }
     }
 
-    /// The nearest level that the method has; 0 stands for the usual one
-    /// (`btrfs_compress_set_level`).
-    pub fn level(self, level: i32) -> i32 {
-        let (lowest, highest, usual) = match self {
+    /// The lowest level, the highest, and the usual one.
+    const fn levels(self) -> (i32, i32, i32) {
+        match self {
             Zlib => (1, 9, 3),
             Lzo => (0, 1, 1),
             Zstd => (-15, 15, 3),
-        };
+        }
+    }
+
+    /// Whether the method has a level (`btrfs_compress_level_valid`).
+    pub fn has_level(self, level: i32) -> bool {
+        let (lowest, highest, _) = self.levels();
+        (lowest..=highest).contains(&level)
+    }
+
+    /// The nearest level that the method has; 0 stands for the usual one
+    /// (`btrfs_compress_set_level`).
+    pub fn level(self, level: i32) -> i32 {
+        let (lowest, highest, usual) = self.levels();
         if level == 0 {
             usual
         } else {

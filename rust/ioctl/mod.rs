@@ -7,6 +7,7 @@
 
 mod balance;
 mod btrfs_control;
+mod defrag;
 mod encoded;
 mod info;
 mod logical;
@@ -57,6 +58,8 @@ const RESIZE: u32 = write::<subvol_modify::VolArgs>(3);
 const SYNC: u32 = none(8);
 const SUBVOL_CREATE: u32 = write::<subvol_modify::VolArgs>(14);
 const SNAP_DESTROY: u32 = write::<subvol_modify::VolArgs>(15);
+const DEFRAG: u32 = write::<subvol_modify::VolArgs>(2);
+const DEFRAG_RANGE: u32 = write::<defrag::RangeArgs>(16);
 const TREE_SEARCH: u32 = both::<tree_search::Args>(17);
 const TREE_SEARCH_V2: u32 = both::<tree_search::ArgsV2>(17);
 const INO_LOOKUP: u32 = both::<lookup::Args>(18);
@@ -109,6 +112,7 @@ const SHUTDOWN: u32 = 0x8004_587d;
 const _: () = {
     assert!(SCRUB == 0xc400_941b && SCRUB_PROGRESS == 0xc400_941d);
     assert!(size_of::<trim::Range>() == 24);
+    assert!(DEFRAG_RANGE == 0x4030_9410);
     assert!(SEND == 0x4048_9426 && SEND_32 == 0x4044_9426);
     assert!(BALANCE_V2 == 0xc400_9420 && BALANCE_CTL == 0x4004_9421);
     assert!(BALANCE_PROGRESS == 0x8400_9422 && SYNC == 0x9408);
@@ -172,6 +176,8 @@ pub(crate) fn dispatch(file: &OpenFile<'_>, cmd: u32, arg: UserArg, compat: bool
         GETVERSION => arg.write(&file.generation()),
         GETVERSION_32 if compat => arg.write(&file.generation()),
         SYNC => sync::sync(file),
+        DEFRAG => defrag::all(file),
+        DEFRAG_RANGE => defrag::range(file, arg),
         FITRIM => trim::trim(file, arg),
         SHUTDOWN => shutdown::shutdown(file, arg),
         START_SYNC => sync::start(file, arg),

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Commands about what this driver cannot do yet: quotas, replacing and adding devices,
-//! defragmenting.
+//! Commands about what this driver cannot do yet: quotas, replacing and adding devices.
 //!
 //! Each returns what the C driver returns on a volume where the feature was never used, so that a
 //! program that only asks, or turns off what is off, goes on as there. What would begin to use the
@@ -14,10 +13,8 @@ use crate::vfs::{capable_sys_admin, OpenFile, UserArg};
 use kernel::prelude::*;
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-const DEFRAG: u32 = write::<VolArgs>(2);
 const ADD_DEV: u32 = write::<VolArgs>(10);
 const RM_DEV: u32 = write::<VolArgs>(11);
-const DEFRAG_RANGE: u32 = sized(1, 16, 48);
 const QUOTA_CTL: u32 = sized(3, 40, 16);
 const QGROUP_ASSIGN: u32 = sized(1, 41, 24);
 const QGROUP_CREATE: u32 = sized(1, 42, 16);
@@ -43,10 +40,6 @@ const _: () = {
 /// which there are none; `EOPNOTSUPP`.
 pub(super) fn dispatch(file: &OpenFile<'_>, cmd: u32, arg: UserArg) -> Result {
     match cmd {
-        DEFRAG | DEFRAG_RANGE => {
-            drop(file.want_write()?);
-            Err(unsupported(file, "defragmenting"))
-        }
         QUOTA_CTL | QGROUP_ASSIGN | QGROUP_CREATE | QGROUP_LIMIT | QUOTA_RESCAN
         | QUOTA_RESCAN_STATUS | QUOTA_RESCAN_WAIT | DEV_REPLACE | ADD_DEV | RM_DEV | RM_DEV_V2
         | SET_FEATURES => {
@@ -75,7 +68,7 @@ fn administer(file: &OpenFile<'_>, cmd: u32, arg: UserArg) -> Result {
     }
 }
 
-fn unsupported(file: &OpenFile<'_>, what: &str) -> Error {
+pub(super) fn unsupported(file: &OpenFile<'_>, what: &str) -> Error {
     fs_warn!(file.fs(), "{} is not supported yet, nothing was done", what);
     EOPNOTSUPP
 }

@@ -10,6 +10,7 @@ pub mod compress;
 pub mod csum;
 pub mod data;
 pub mod decompress;
+pub mod defrag;
 pub mod dir;
 pub mod encoded;
 pub mod fiemap;

@@ -17,6 +17,7 @@ use super::{attributes, stub, xattr};
 use crate::bindings;
 use crate::format::inode::inode_flags;
 use crate::platform::NofsScope;
+use crate::subvol::defrag::Recompress;
 use crate::trans::{RunningView, View};
 use crate::tree::TreeRoot;
 use crate::volume::Fs;
@@ -46,6 +47,8 @@ pub(super) struct InodeInfo {
     pub(super) changed: Atomic<u64>,
     /// Whether its contents are being replaced: one of the states of `replace.rs`.
     pub(super) replacing: Atomic<u32>,
+    /// How a defragmentation that runs compresses its data, as [`Recompress::to_bits`] says it.
+    pub(super) recompress: Atomic<u32>,
     /// Of a regular file: a box that `destroy_inode` frees.
     pub(super) reserved: *mut Delalloc,
 }
@@ -62,6 +65,7 @@ impl InodeInfo {
             disk_size: Atomic::new(0),
             changed: Atomic::new(0),
             replacing: Atomic::new(0),
+            recompress: Atomic::new(0),
             reserved: core::ptr::null_mut(),
         }
     }
@@ -220,6 +224,16 @@ impl Inode {
         self.info()
             .flags
             .store(flags | inode_flags::NOCOMPRESS, Relaxed);
+    }
+
+    /// How a defragmentation that runs compresses the file's data.
+    pub(super) fn recompress(&self) -> Recompress {
+        Recompress::from_bits(self.info().recompress.load(Relaxed))
+    }
+
+    /// See [`Self::recompress`].
+    pub(super) fn set_recompress(&self, how: Recompress) {
+        self.info().recompress.store(how.to_bits(), Relaxed);
     }
 
     /// Takes new `BTRFS_INODE_*` flags over.

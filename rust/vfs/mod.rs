@@ -23,6 +23,7 @@ mod before_commit;
 mod cleaner;
 mod committer;
 mod control_device;
+mod defrag;
 mod delalloc;
 mod device_number;
 mod dir;
@@ -69,6 +70,7 @@ mod writers;
 mod xattr;
 
 pub(crate) use control_device::Devices;
+pub(crate) use defrag::DefragArgs;
 pub(crate) use filesystem::Registration;
 pub(crate) use ioctl::{
     capable_dac_read_search, capable_sys_admin, with_current, zeroed_box, FileSink, OpenFile,

@@ -168,7 +168,7 @@ unsafe extern "C" fn begin(
     length: i64,
     flags: kernel::ffi::c_uint,
     map: *mut bindings::iomap,
-    _source: *mut bindings::iomap,
+    source: *mut bindings::iomap,
 ) -> kernel::ffi::c_int {
     from_result(|| {
         // SAFETY: iomap passes an inode that its caller holds.
@@ -185,6 +185,15 @@ unsafe extern "C" fn begin(
         map.offset = offset;
         map.length = end.saturating_sub(start);
         map.type_ = bindings::IOMAP_MAPPED as u16;
+        if flags & bindings::IOMAP_UNSHARE != 0 {
+            // Whoever shares it or not, all of it becomes dirty. iomap wants to be told where from.
+            map.flags |= bindings::IOMAP_F_SHARED as u16;
+            // SAFETY: iomap passes a second mapping to be filled in.
+            let source = unsafe { &mut *source };
+            source.offset = map.offset;
+            source.length = map.length;
+            source.type_ = map.type_;
+        }
         if flags & DIRTIES != 0 {
             let dirtying = inode.subvolume().writers().begin()?;
             if flags & bindings::IOMAP_ZERO != 0 && reads_as_zeros(inode, start, end)? {
@@ -325,6 +334,26 @@ pub(super) fn zero_range(inode: Exclusive<'_>, from: u64, to: u64) -> Result {
             OPERATIONS.as_ptr(),
             WRITE_OPERATIONS.as_ptr(),
             core::ptr::null_mut(),
+        )
+    })
+}
+
+/// Reads a part of a file into the page cache, and makes it dirty as it is.
+///
+/// # Errors
+///
+/// `ENOSPC`, `EROFS`, and what reading gives.
+pub(super) fn dirty_again(inode: Exclusive<'_>, from: u64, to: u64) -> Result {
+    let pos = i64::try_from(from).map_err(|_| EFBIG)?;
+    let len = i64::try_from(to.saturating_sub(from)).map_err(|_| EFBIG)?;
+    // SAFETY: The inode is locked, and is a regular file as the callers see to.
+    to_result(unsafe {
+        bindings::iomap_file_unshare(
+            inode.as_ptr(),
+            pos,
+            len,
+            OPERATIONS.as_ptr(),
+            WRITE_OPERATIONS.as_ptr(),
         )
     })
 }

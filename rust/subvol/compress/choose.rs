@@ -26,6 +26,11 @@ pub struct Chosen {
 /// compressed data always has checksums (`btrfs_inode_can_compress`).
 const NEVER: u64 = inode_flags::NODATACOW | inode_flags::NODATASUM;
 
+/// Whether data of a file with these [`inode_flags`] may be compressed at all.
+pub fn can_compress(flags: u64) -> bool {
+    flags & NEVER == 0
+}
+
 /// How data of a file with these [`inode_flags`] is compressed, if it is. Takes the writer's mutex
 /// if the file may have a property and its subvolume was changed since the last commit.
 ///
@@ -33,7 +38,7 @@ const NEVER: u64 = inode_flags::NODATACOW | inode_flags::NODATASUM;
 ///
 /// Those of reading the property.
 pub fn choose(fs: &Fs, id: InodeId, flags: u64, mount: Option<Compress>) -> Result<Option<Chosen>> {
-    if flags & NEVER != 0 {
+    if !can_compress(flags) {
         return Ok(None);
     }
     let is_forced = mount.is_some_and(|mount| mount.is_forced);

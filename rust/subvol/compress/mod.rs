@@ -14,7 +14,7 @@ mod lzo;
 #[cfg(test)]
 mod tests;
 
-pub use choose::{choose, Chosen};
+pub use choose::{can_compress, choose, Chosen};
 pub use heuristic::Heuristic;
 
 use crate::format::file_extent::MAX_COMPRESSED;

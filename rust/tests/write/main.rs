@@ -5,6 +5,7 @@
 mod basic;
 mod compressed;
 mod cuts;
+mod defrag;
 mod encoded;
 mod faults;
 mod fiemap;

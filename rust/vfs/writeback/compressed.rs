@@ -11,7 +11,7 @@ use super::batch::Batch;
 use crate::format::file_extent::MAX_COMPRESSED;
 use crate::format::inode::inode_flags;
 use crate::format::CompressionMethod;
-use crate::subvol::compress::{choose, Compressed, Compressor};
+use crate::subvol::compress::{can_compress, choose, Compressed, Compressor};
 use crate::subvol::write::{NewInline, MAX_INLINE};
 use kernel::prelude::*;
 
@@ -47,7 +47,9 @@ impl Planned {
 #[inline(never)]
 pub(super) fn compressor(inode: &Inode) -> Option<KBox<Compressor>> {
     let mount = inode.super_block().volume().settings().compress;
-    let chosen = choose(inode.fs(), id(inode), inode.info().flags(), mount).ok()??;
+    let flags = inode.info().flags();
+    let chosen = choose(inode.fs(), id(inode), flags, mount).ok()?;
+    let chosen = inode.recompress().choose(chosen, can_compress(flags))?;
     let new = Compressor::new(chosen, inode.fs().geometry.sectorsize).ok()?;
     KBox::new(new, GFP_KERNEL | __GFP_NOWARN).ok()
 }
