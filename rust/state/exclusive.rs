@@ -3,7 +3,7 @@
 
 use kernel::prelude::*;
 
-use super::{Exclusive, State};
+use super::{Exclusive, FsFlags, State};
 
 /// An exclusive operation other than balance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +77,7 @@ impl State {
         operation: Operation,
     ) -> core::result::Result<ExclusiveToken<'_>, Refusal> {
         let mut inner = self.inner.lock();
-        if inner.closing {
+        if inner.flags.has(FsFlags::CLOSING) {
             return Err(Refusal::Error(EINVAL));
         }
         if !matches!(inner.exclusive, Exclusive::None) {

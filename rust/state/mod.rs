@@ -17,6 +17,7 @@ use kernel::sync::{new_condvar, new_mutex, CondVar, Mutex};
 
 mod balance;
 mod exclusive;
+mod flags;
 mod log;
 mod ratelimit;
 mod relocation;
@@ -38,9 +39,10 @@ pub use send::SendToken;
 pub use send_balance::SendBalance;
 
 use balance::Balance;
+use flags::FsFlags;
 use ratelimit::RateLimit;
 use scrub::RunningScrub;
-use send::RunningSend;
+use send::Sends;
 
 /// What owns the volume's one exclusive operation.
 enum Exclusive {
@@ -51,15 +53,12 @@ enum Exclusive {
 
 /// Everything that [`State`]'s mutex protects.
 struct FsState {
-    /// A relocation is under way: extents move, and in exclusive mode no send may begin
-    /// (`BALANCE_RUNNING`).
-    balance_running: bool,
+    /// Among them `BALANCE_RUNNING`.
+    flags: FsFlags,
     /// Whether sends and relocations exclude each other.
     send_balance: SendBalance,
-    /// The sends under way; their number is `send_in_progress`.
-    sends: KVec<RunningSend>,
-    /// The identity of the next send.
-    next_send: u64,
+    /// The sends under way, with their number, `send_in_progress`.
+    sends: Sends,
     exclusive: Exclusive,
     /// Somebody asked the exclusive operation, one other than balance, to end.
     exclusive_canceled: bool,
@@ -69,8 +68,6 @@ struct FsState {
     next_scrub: u64,
     /// The identity of the next balance.
     next_balance: u64,
-    /// The volume is being unmounted: nothing new may start.
-    closing: bool,
     send_refused: RateLimit,
     relocation_refused: RateLimit,
 }
@@ -90,16 +87,14 @@ impl State {
     /// `ENOMEM`.
     pub fn new() -> Result<State> {
         let fresh = FsState {
-            balance_running: false,
+            flags: FsFlags::NONE,
             send_balance: SendBalance::default(),
-            sends: KVec::new(),
-            next_send: 0,
+            sends: Sends::new(),
             exclusive: Exclusive::None,
             exclusive_canceled: false,
             scrub: None,
             next_scrub: 0,
             next_balance: 0,
-            closing: false,
             send_refused: RateLimit::new(),
             relocation_refused: RateLimit::new(),
         };
@@ -110,21 +105,20 @@ impl State {
     }
 
     /// The number of sends under way.
-    pub fn send_in_progress(&self) -> usize {
-        self.inner.lock().sends.len()
+    pub fn send_in_progress(&self) -> u32 {
+        self.inner.lock().sends.send_in_progress()
     }
 
     /// Whether a relocation is under way (`BALANCE_RUNNING`).
     pub fn relocation_running(&self) -> bool {
-        self.inner.lock().balance_running
+        self.inner.lock().flags.has(FsFlags::BALANCE_RUNNING)
     }
 
     /// The number of sends that use subvolume `root` as what they send, as parent or as clone
     /// source. While it is not zero the subvolume must not be deleted or made writable (`EPERM`)
     /// nor be deduplicated into (`EAGAIN`).
     pub fn sends_of(&self, root: u64) -> usize {
-        let inner = self.inner.lock();
-        inner.sends.iter().filter(|send| send.uses(root)).count()
+        self.inner.lock().sends.of(root)
     }
 
     /// The exclusive operation, as sysfs shows it.
@@ -141,11 +135,11 @@ impl State {
     /// the mount resumed; any other holds the mount busy) is paused. Returns when it has.
     pub fn close(&self) {
         let mut inner = self.inner.lock();
-        inner.closing = true;
+        inner.flags.set(FsFlags::CLOSING);
         if let Exclusive::Balance(balance) = &mut inner.exclusive {
             balance.request_pause();
         }
-        while inner.balance_running {
+        while inner.flags.has(FsFlags::BALANCE_RUNNING) {
             self.changed.wait(&mut inner);
         }
     }

@@ -4,11 +4,11 @@
 use kernel::prelude::*;
 
 use super::balance::OnDrop;
-use super::{Exclusive, FsState, Log, SendBalance, State};
+use super::{Exclusive, FsFlags, FsState, Log, SendBalance, State};
 
 /// Why a relocation may not begin now.
 pub(super) enum NotNow {
-    Sends(usize),
+    Sends(u32),
     Relocation,
     Closing,
 }
@@ -16,16 +16,17 @@ pub(super) enum NotNow {
 impl FsState {
     /// Decides whether a relocation may begin, and if so marks it as running.
     pub(super) fn start_relocation(&mut self) -> core::result::Result<(), NotNow> {
-        if self.closing {
+        if self.flags.has(FsFlags::CLOSING) {
             return Err(NotNow::Closing);
         }
-        if self.balance_running {
+        if self.flags.has(FsFlags::BALANCE_RUNNING) {
             return Err(NotNow::Relocation);
         }
-        if !self.sends.is_empty() && self.send_balance == SendBalance::Exclusive {
-            return Err(NotNow::Sends(self.sends.len()));
+        let send_in_progress = self.sends.send_in_progress();
+        if send_in_progress > 0 && self.send_balance == SendBalance::Exclusive {
+            return Err(NotNow::Sends(send_in_progress));
         }
-        self.balance_running = true;
+        self.flags.set(FsFlags::BALANCE_RUNNING);
         Ok(())
     }
 }
@@ -83,7 +84,7 @@ pub struct RelocationToken<'a> {
 impl Drop for RelocationToken<'_> {
     fn drop(&mut self) {
         let mut inner = self.state.inner.lock();
-        inner.balance_running = false;
+        inner.flags.clear(FsFlags::BALANCE_RUNNING);
         match self.on_drop {
             OnDrop::KeepExclusive => {}
             OnDrop::Forget => inner.exclusive = Exclusive::None,

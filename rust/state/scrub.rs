@@ -5,6 +5,7 @@
 use kernel::prelude::*;
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use super::flags::FsFlags;
 use super::State;
 
 /// What a scrub has counted: `struct btrfs_scrub_progress`.
@@ -61,7 +62,7 @@ impl State {
     /// `EINPROGRESS` while another one runs, `EAGAIN` while the volume is being unmounted.
     pub fn begin_scrub(&self, start: u64) -> Result<ScrubToken<'_>> {
         let mut inner = self.inner.lock();
-        if inner.closing {
+        if inner.flags.has(FsFlags::CLOSING) {
             return Err(EAGAIN);
         }
         if inner.scrub.is_some() {

@@ -4,10 +4,10 @@
 use kernel::prelude::*;
 use kernel::sync::MutexGuard;
 
-use super::{FsState, Log, SendBalance, State};
+use super::{FsFlags, FsState, Log, SendBalance, State};
 
 /// One send under way and the subvolumes that it reads.
-pub(super) struct RunningSend {
+struct RunningSend {
     id: u64,
     root: u64,
     /// Parent and clone sources, sorted.
@@ -15,8 +15,59 @@ pub(super) struct RunningSend {
 }
 
 impl RunningSend {
-    pub(super) fn uses(&self, root: u64) -> bool {
+    fn uses(&self, root: u64) -> bool {
         self.root == root || self.sources.binary_search(&root).is_ok()
+    }
+}
+
+/// The sends under way: how many, and of which subvolumes. Both change together, here alone.
+pub(super) struct Sends {
+    send_in_progress: u32,
+    list: KVec<RunningSend>,
+    /// The identity of the next send.
+    next: u64,
+}
+
+impl Sends {
+    pub(super) const fn new() -> Self {
+        Sends {
+            send_in_progress: 0,
+            list: KVec::new(),
+            next: 0,
+        }
+    }
+
+    /// The number of sends under way (`fs_info->send_in_progress`).
+    pub(super) fn send_in_progress(&self) -> u32 {
+        self.send_in_progress
+    }
+
+    /// The number of sends that use subvolume `root`.
+    pub(super) fn of(&self, root: u64) -> usize {
+        self.list.iter().filter(|send| send.uses(root)).count()
+    }
+
+    /// Adds a send of subvolume `root`, for which the list has space. Returns its identity.
+    fn begin(&mut self, root: u64) -> Result<u64> {
+        let id = self.next;
+        let send = RunningSend {
+            id,
+            root,
+            sources: KVec::new(),
+        };
+        let count = self.send_in_progress.checked_add(1).ok_or(ENOMEM)?;
+        self.list.push_within_capacity(send).map_err(|_| ENOMEM)?;
+        self.send_in_progress = count;
+        self.next = id.wrapping_add(1);
+        Ok(id)
+    }
+
+    /// Removes a send. What is returned is memory to be freed, with the state unlocked.
+    fn end(&mut self, id: u64) -> Option<impl Sized> {
+        let at = self.list.iter().position(|send| send.id == id)?;
+        let ended = self.list.remove(at).ok()?;
+        self.send_in_progress = self.send_in_progress.saturating_sub(1);
+        Some(ended)
     }
 }
 
@@ -29,7 +80,8 @@ impl State {
     /// In exclusive mode `EAGAIN`, with a rate-limited warning, while a relocation runs. `ENOMEM`.
     pub fn begin_send(&self, log: &dyn Log, root: u64) -> Result<SendToken<'_>> {
         let mut inner = self.lock_with_memory_for_send()?;
-        if inner.balance_running && inner.send_balance == SendBalance::Exclusive {
+        let balance_running = inner.flags.has(FsFlags::BALANCE_RUNNING);
+        if balance_running && inner.send_balance == SendBalance::Exclusive {
             let warn = inner.send_refused.admit();
             drop(inner);
             if warn {
@@ -39,14 +91,7 @@ impl State {
             }
             return Err(EAGAIN);
         }
-        let id = inner.next_send;
-        inner.next_send = id.wrapping_add(1);
-        let send = RunningSend {
-            id,
-            root,
-            sources: KVec::new(),
-        };
-        inner.sends.push_within_capacity(send).map_err(|_| ENOMEM)?;
+        let id = inner.sends.begin(root)?;
         Ok(SendToken { state: self, id })
     }
 
@@ -56,16 +101,17 @@ impl State {
         let mut spare = KVec::new();
         loop {
             let mut inner = self.inner.lock();
-            let wanted = inner.sends.len().saturating_add(1);
-            if wanted <= inner.sends.capacity() {
+            let list = &mut inner.sends.list;
+            let wanted = list.len().saturating_add(1);
+            if wanted <= list.capacity() {
                 return Ok(inner);
             }
             if wanted <= spare.capacity() {
-                for send in inner.sends.drain_all() {
+                for send in list.drain_all() {
                     // Cannot fail: the space was measured above.
                     let _ = spare.push_within_capacity(send);
                 }
-                core::mem::swap(&mut inner.sends, &mut spare);
+                core::mem::swap(list, &mut spare);
                 return Ok(inner);
             }
             drop(inner);
@@ -87,7 +133,8 @@ impl SendToken<'_> {
     pub fn set_sources(&self, mut sources: KVec<u64>) {
         crate::sort::sort(&mut sources);
         let mut inner = self.state.inner.lock();
-        if let Some(send) = inner.sends.iter_mut().find(|send| send.id == self.id) {
+        let mut list = inner.sends.list.iter_mut();
+        if let Some(send) = list.find(|send| send.id == self.id) {
             core::mem::swap(&mut send.sources, &mut sources);
         }
         // Unlocked before the list that was there is freed.
@@ -98,11 +145,7 @@ impl SendToken<'_> {
 impl Drop for SendToken<'_> {
     fn drop(&mut self) {
         let mut inner = self.state.inner.lock();
-        let ended = inner
-            .sends
-            .iter()
-            .position(|send| send.id == self.id)
-            .map(|at| inner.sends.remove(at));
+        let ended = inner.sends.end(self.id);
         drop(inner);
         drop(ended);
     }

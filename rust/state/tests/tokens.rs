@@ -136,11 +136,11 @@ fn many_sends_come_and_go() {
     let mut sends = Vec::new();
     for n in 0..100 {
         sends.push(state.begin_send(&lines, n).unwrap());
-        assert_eq!(state.send_in_progress(), sends.len());
+        assert_eq!(state.send_in_progress() as usize, sends.len());
     }
     while !sends.is_empty() {
         drop(sends.swap_remove(sends.len() / 2));
-        assert_eq!(state.send_in_progress(), sends.len());
+        assert_eq!(state.send_in_progress() as usize, sends.len());
     }
 }
 
