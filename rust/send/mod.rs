@@ -41,7 +41,7 @@ pub use sink::Sink;
 use crate::format::tree_id;
 use crate::trans::Reader;
 use crate::tree::{NodePtr, Nodes};
-use crate::volume::ReadSession;
+use crate::volume::{ReadSession, Stamp};
 use context::Send;
 use data::clone_sources::CloneSources;
 use kernel::prelude::*;
@@ -144,7 +144,8 @@ fn start<'a>(
 ) -> Result<KBox<Send<'a>>> {
     let sendable = |id| session.read(|reader| Sendable::new(reader, id));
     let sent = sendable(args.root)?;
-    let mut clones = CloneSources::new();
+    let begun = session.read(|reader| Ok(Stamp::of_snapshots(reader)))?;
+    let mut clones = CloneSources::new(begun);
     for id in args.clones {
         clones.add(session, &sendable(*id)?)?;
     }

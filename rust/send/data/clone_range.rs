@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Sending an extent as clones of what a source has of it, and as data where it has something else.
 
+use super::clones::CloneFrom;
 use crate::format::file_extent::FileExtent;
 use crate::format::inode::InodeItem;
 use crate::format::{self, item_type, BlockSize, Key};
@@ -23,14 +24,13 @@ impl Send<'_> {
         format::read(source.finder.exact(&key)?.ok_or(ENOENT)?)
     }
 
-    /// Whether an extent that ends at `end` in the current inode can be cloned from the candidate
-    /// in `source`. An end within a sector can be cloned only from the end of a file to the end of
-    /// a file, and makes the file as short as is needed for that at the receiver.
+    /// Whether an extent that ends at `end` in the current inode can be cloned from `from`. An end
+    /// within a sector can be cloned only from the end of a file to the end of a file.
     pub(in crate::send) fn may_clone_to(
         &mut self,
         end: u64,
         extent: &Extent<'_>,
-        index: usize,
+        from: &CloneFrom,
     ) -> Result<bool> {
         if self.snapshots.session.fs().geometry.is_sector_aligned(end) {
             return Ok(true);
@@ -43,18 +43,9 @@ impl Send<'_> {
         if end != size {
             return Ok(false);
         }
-        let source = self.output.clones.sources.get(index).ok_or(EINVAL)?;
-        let best = source.best.ok_or(EINVAL)?;
-        let source_size = self.source_inode(index, best.ino)?.size.get();
+        let source_size = self.source_inode(from.source, from.place.ino)?.size.get();
         let len = end.saturating_sub(extent.offset);
-        if best.offset.checked_add(len) != Some(source_size) {
-            return Ok(false);
-        }
-        // The file may still be longer at the receiver, so that this would not be its end.
-        if self.snapshots.parent.is_some() {
-            self.send_truncate(extent.offset)?;
-        }
-        Ok(true)
+        Ok(from.place.offset.checked_add(len) == Some(source_size))
     }
 
     /// Sends a CLONE of `len` bytes from `from` of the source to `offset` of the current inode.
@@ -141,20 +132,79 @@ impl Range {
     }
 }
 
-impl Send<'_> {
-    /// Sends the part of the current inode in `extent` that ends at `end`: clones what the
-    /// candidate in source `index` shares of it, and writes the rest.
+/// A piece of the current inode.
+enum Piece<'s> {
+    /// Has the data at `from` of the source.
+    Clone { source: &'s SourceFile, from: u64 },
+    /// Has data that nothing is known to share.
+    Data,
+}
+
+/// Takes the pieces of the current inode one after the other: what it is, where it starts, and its
+/// length, in bytes.
+type Pieces<'p, 'a> = dyn FnMut(&mut Send<'a>, &mut Here, Piece<'_>, u64, u64) -> Result + 'p;
+
+impl<'a> Send<'a> {
+    /// Sends the part of the current inode in `extent` that ends at `end`: clones what is shared
+    /// with `from`, and writes the rest.
     pub(in crate::send) fn clone_range(
         &mut self,
         here: &mut Here,
         extent: &Extent<'_>,
         regular: &Regular,
         end: u64,
-        index: usize,
+        from: &CloneFrom,
     ) -> Result {
-        let source = self.output.clones.sources.get(index).ok_or(EINVAL)?;
-        let best = source.best.ok_or(EINVAL)?;
-        let root = source.root;
+        // The file may still be longer at the receiver, so that this would not be its end.
+        if self.snapshots.parent.is_some()
+            && !self.snapshots.session.fs().geometry.is_sector_aligned(end)
+        {
+            self.send_truncate(extent.offset)?;
+        }
+        let each =
+            &mut |send: &mut Self, here: &mut Here, piece: Piece<'_>, offset, len| match piece {
+                Piece::Clone { source, from } => send.send_clone(source, from, offset, len),
+                Piece::Data => send.send_data(here, extent, offset, len),
+            };
+        self.split(here, extent, regular, end, from, each)
+    }
+
+    /// How many bytes [`Self::clone_range`] would clone.
+    pub(in crate::send) fn cloned_from(
+        &mut self,
+        here: &mut Here,
+        extent: &Extent<'_>,
+        regular: &Regular,
+        end: u64,
+        from: &CloneFrom,
+    ) -> Result<u64> {
+        let mut cloned = 0u64;
+        if !self.may_clone_to(end, extent, from)? {
+            return Ok(cloned);
+        }
+        let each = &mut |_: &mut Self, _: &mut Here, piece: Piece<'_>, _, len| {
+            if let Piece::Clone { .. } = piece {
+                cloned = cloned.saturating_add(len);
+            }
+            Ok(())
+        };
+        self.split(here, extent, regular, end, from, each)?;
+        Ok(cloned)
+    }
+
+    /// Splits the part of the current inode in `extent` that ends at `end` into what is shared with
+    /// `from` and the rest.
+    fn split(
+        &mut self,
+        here: &mut Here,
+        extent: &Extent<'_>,
+        regular: &Regular,
+        end: u64,
+        from: &CloneFrom,
+        each: &mut Pieces<'_, 'a>,
+    ) -> Result {
+        let (index, best) = (from.source, from.place);
+        let root = self.output.clones.sources.get(index).ok_or(EINVAL)?.root;
         let mut range = Range {
             offset: extent.offset,
             len: end.saturating_sub(extent.offset),
@@ -164,7 +214,7 @@ impl Send<'_> {
         // A receiver may have this sector inline, and inline data cannot be cloned to just
         // anywhere.
         if range.from == 0 && range.len == u64::from(self.snapshots.sectorsize) {
-            return self.send_data(here, extent, range.offset, range.len);
+            return each(self, here, Piece::Data, range.offset, range.len);
         }
         let source_size = self.source_inode(index, best.ino)?.size.get();
         let mut cursor = Cursor::new(self.snapshots.session, root.id);
@@ -195,7 +245,7 @@ impl Send<'_> {
                 is_current: root.id == self.snapshots.root.id,
             };
             let bytenr = here.extent()?;
-            if !self.clone_step(here, extent, bytenr, &source, found, &mut range)? {
+            if !self.clone_step(here, bytenr, &source, found, &mut range, each)? {
                 break;
             }
             cursor.next()?;
@@ -203,18 +253,18 @@ impl Send<'_> {
         if range.len == 0 {
             return Ok(());
         }
-        self.send_data(here, extent, range.offset, range.len)
+        each(self, here, Piece::Data, range.offset, range.len)
     }
 
     /// Goes over one file extent of the source; returns whether the next one may have more.
     fn clone_step(
         &mut self,
         here: &mut Here,
-        extent: &Extent<'_>,
         disk_bytenr: u64,
         source: &SourceFile,
         found: SourceExtent,
         range: &mut Range,
+        each: &mut Pieces<'_, 'a>,
     ) -> Result<bool> {
         let found_end = found.offset.checked_add(found.len).ok_or(EUCLEAN)?;
         if found_end <= range.from {
@@ -223,7 +273,7 @@ impl Send<'_> {
         if found.offset > range.from {
             // The source has a hole here.
             let hole = found.offset.saturating_sub(range.from).min(range.len);
-            self.send_data(here, extent, range.offset, hole)?;
+            each(self, here, Piece::Data, range.offset, hole)?;
             range.advance(hole)?;
             if range.len == 0 {
                 return Ok(false);
@@ -248,12 +298,12 @@ impl Send<'_> {
         }
         let len = len.min(range.len);
         if shared.is_some() && data_offset == range.data_offset {
-            self.clone_piece(here, extent, source, range, len)?;
+            self.clone_piece(here, source, range, len, each)?;
         } else if crossed && len < range.len {
             // The source ends here: the rest goes as one piece.
             return Ok(false);
         } else {
-            self.send_data(here, extent, range.offset, len)?;
+            each(self, here, Piece::Data, range.offset, len)?;
         }
         range.advance(len)?;
         if range.len == 0 {
@@ -270,28 +320,35 @@ impl Send<'_> {
     fn clone_piece(
         &mut self,
         here: &mut Here,
-        extent: &Extent<'_>,
         source: &SourceFile,
         range: &Range,
         len: u64,
+        each: &mut Pieces<'_, 'a>,
     ) -> Result {
+        let from = range.from;
         let size = self
             .position
             .inode
             .as_ref()
             .map_or(0, |inode| inode.item.size.get());
-        let source_end = range.from.checked_add(len).ok_or(EUCLEAN)?;
+        let source_end = from.checked_add(len).ok_or(EUCLEAN)?;
         let end = range.offset.checked_add(len).ok_or(EUCLEAN)?;
         let ends_within = source_end == source.size && source_end % MAX_SECTOR != 0 && end < size;
         if !ends_within {
-            return self.send_clone(source, range.from, range.offset, len);
+            return each(self, here, Piece::Clone { source, from }, range.offset, len);
         }
         let whole = len.saturating_sub(len % MAX_SECTOR);
         if whole > 0 {
-            self.send_clone(source, range.from, range.offset, whole)?;
+            each(
+                self,
+                here,
+                Piece::Clone { source, from },
+                range.offset,
+                whole,
+            )?;
         }
         let rest = range.offset.checked_add(whole).ok_or(EUCLEAN)?;
-        self.send_data(here, extent, rest, len.saturating_sub(whole))
+        each(self, here, Piece::Data, rest, len.saturating_sub(whole))
     }
 }
 

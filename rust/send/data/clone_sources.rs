@@ -30,16 +30,20 @@ pub(in crate::send) struct CloneSources<'a> {
     pub(super) cache: RootsCache,
     /// Commits in which the leaves in the cache are where they are known to be.
     pub(super) stamp: Stamp,
+    /// The commit that the send began with: nothing was relocated since if it is `stamp`.
+    pub(super) begun: Stamp,
     pub(super) warnings: u32,
 }
 
 impl<'a> CloneSources<'a> {
-    pub(in crate::send) const fn new() -> Self {
+    /// No sources, of a send that begins in a commit of the stamp `begun`.
+    pub(in crate::send) const fn new(begun: Stamp) -> Self {
         CloneSources {
             sources: KVec::new(),
             extents: ExtentFinder::new(),
             cache: RootsCache::new(),
             stamp: Stamp::NONE,
+            begun,
             warnings: 0,
         }
     }

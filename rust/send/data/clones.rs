@@ -4,7 +4,9 @@
 //! Sources are the subvolume being sent, as far as it has been sent, and those that the caller says
 //! the receiver has. Which of several candidates is taken decides what the stream looks like, and
 //! follows the C driver: the first that covers the whole extent, in the order in which
-//! [`super::clone_candidates`] finds them, or else the largest.
+//! [`super::clone_candidates`] finds them, or else the largest. That order follows the addresses of
+//! leaves. So after a relocation it may lead to a place of which less can be cloned than of the one
+//! before, and the place of which most can be cloned is taken.
 
 use super::clone_candidates::{Candidates, Search};
 use super::clone_sources::Source;
@@ -13,6 +15,7 @@ use crate::backref::data_ref::DataRef;
 use crate::backref::leaves::Place;
 use crate::format::compression;
 use crate::fs_warn;
+use crate::platform;
 use crate::send::context::Send;
 use crate::send::cursor::Here;
 use crate::send::read_ahead;
@@ -22,6 +25,14 @@ use kernel::prelude::*;
 
 /// Warnings of one send about sources that cannot be looked up.
 const MAX_WARNINGS: u32 = 10;
+
+/// What an extent is cloned from.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::send) struct CloneFrom {
+    /// The index of the source.
+    pub(in crate::send) source: usize,
+    pub(in crate::send) place: Place,
+}
 
 /// Decides which of the places that share an extent can be cloned from.
 struct Judge<'s, 'a> {
@@ -34,6 +45,11 @@ struct Judge<'s, 'a> {
     len: u64,
     /// Where the file ends at the receiver so far, in bytes.
     next_write: u64,
+    /// Takes every place that can be cloned from, if all are asked for, in place of the best one of
+    /// each source.
+    all: Option<&'s mut KVec<CloneFrom>>,
+    /// Whether there was memory for all.
+    result: Result,
 }
 
 impl Candidates for Judge<'_, '_> {
@@ -55,6 +71,14 @@ impl Candidates for Judge<'_, '_> {
             if candidate.ino > self.ino || behind {
                 return false;
             }
+        }
+        if let Some(all) = &mut self.all {
+            let from = CloneFrom {
+                source: at,
+                place: *candidate,
+            };
+            self.result = all.push(from, GFP_KERNEL).map_err(Error::from);
+            return self.result.is_err();
         }
         let Some(source) = self.sources.get_mut(at) else {
             return false;
@@ -81,8 +105,8 @@ impl Candidates for Judge<'_, '_> {
 }
 
 impl Send<'_> {
-    /// Looks for something to clone the current inode's `extent` from: the index of the source,
-    /// whose `best` it is. The item at `here` is that of the extent.
+    /// Looks for something to clone the current inode's `extent` from. The item at `here` is that
+    /// of the extent.
     ///
     /// # Errors
     ///
@@ -92,22 +116,88 @@ impl Send<'_> {
         here: &mut Here,
         extent: &Extent<'_>,
         regular: &Regular,
-    ) -> Result<Option<usize>> {
+    ) -> Result<Option<CloneFrom>> {
+        let session = self.snapshots.session;
+        let first = session.read(|reader| {
+            here.renew(reader, self.snapshots.root.id)?;
+            self.find_clone_in(reader, here, extent, regular, None)
+        })?;
+        match first {
+            Some(first) if here.stamp != self.output.clones.begun => {
+                let most = self.most_cloned(here, extent, regular, first)?;
+                Ok(Some(most))
+            }
+            _ => Ok(first),
+        }
+    }
+
+    /// Of all that `extent` can be cloned from, that of which most is cloned; `first` if that is as
+    /// good.
+    #[cold]
+    #[inline(never)]
+    fn most_cloned(
+        &mut self,
+        here: &mut Here,
+        extent: &Extent<'_>,
+        regular: &Regular,
+        first: CloneFrom,
+    ) -> Result<CloneFrom> {
+        let size = self
+            .position
+            .inode
+            .as_ref()
+            .map_or(0, |inode| inode.item.size.get());
+        let end = extent.end().min(size);
+        let wanted = end.saturating_sub(extent.offset);
+        let mut most = first;
+        let mut cloned = self.cloned_or_none(here, extent, regular, end, &first)?;
+        if cloned >= wanted {
+            return Ok(most);
+        }
+        let mut all = KVec::new();
         let session = self.snapshots.session;
         session.read(|reader| {
             here.renew(reader, self.snapshots.root.id)?;
-            self.find_clone_in(reader, here, extent, regular)
-        })
+            self.find_clone_in(reader, here, extent, regular, Some(&mut all))
+        })?;
+        for from in all.iter() {
+            let more = self.cloned_or_none(here, extent, regular, end, from)?;
+            if more > cloned {
+                (most, cloned) = (*from, more);
+            }
+            if cloned >= wanted {
+                break;
+            }
+            platform::yield_now();
+        }
+        Ok(most)
     }
 
-    /// All that is looked up for it is of one commit.
+    /// How many bytes would be cloned from `from`: none if it cannot be read.
+    fn cloned_or_none(
+        &mut self,
+        here: &mut Here,
+        extent: &Extent<'_>,
+        regular: &Regular,
+        end: u64,
+        from: &CloneFrom,
+    ) -> Result<u64> {
+        match self.cloned_from(here, extent, regular, end, from) {
+            Err(error) if error != ENOMEM && error != EINTR => Ok(0),
+            cloned => cloned,
+        }
+    }
+
+    /// See [`Self::find_clone`]: all that is looked up for it is of one commit. With `all`, puts
+    /// all that there is there, and returns nothing.
     fn find_clone_in(
         &mut self,
         reader: &Reader,
         here: &Here,
         extent: &Extent<'_>,
         regular: &Regular,
-    ) -> Result<Option<usize>> {
+        all: Option<&mut KVec<CloneFrom>>,
+    ) -> Result<Option<CloneFrom>> {
         let bytenr = here.extent()?;
         let Some(inode) = &self.position.inode else {
             return Ok(None);
@@ -132,6 +222,8 @@ impl Send<'_> {
             offset: extent.offset,
             len: extent.len.min(left),
             next_write: inode.next_write,
+            all,
+            result: Ok(()),
         };
         let mut search = Search {
             reader,
@@ -147,7 +239,7 @@ impl Send<'_> {
                 extent.offset.wrapping_sub(regular.extent_offset),
             ),
         };
-        match search.run(&mut judge) {
+        match search.run(&mut judge).and(judge.result) {
             Ok(()) => {}
             Err(error) if error == ENOMEM || error == EINTR => return Err(error),
             Err(error) => {
@@ -175,7 +267,10 @@ impl Send<'_> {
             };
             if best.num_bytes > most {
                 most = best.num_bytes;
-                chosen = Some(index);
+                chosen = Some(CloneFrom {
+                    source: index,
+                    place: best,
+                });
                 if most >= wanted {
                     break;
                 }

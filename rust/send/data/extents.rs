@@ -66,12 +66,12 @@ impl Send<'_> {
         let clone = match extent.kind {
             Kind::Regular(regular) | Kind::Prealloc(regular) => self
                 .find_clone(here, extent, &regular)?
-                .map(|source| (source, regular)),
+                .map(|from| (from, regular)),
             Kind::Hole | Kind::Inline(_) => None,
         };
         match clone {
-            Some((source, regular)) if self.may_clone_to(end, extent, source)? => {
-                self.clone_range(here, extent, &regular, end, source)?;
+            Some((from, regular)) if self.may_clone_to(end, extent, &from)? => {
+                self.clone_range(here, extent, &regular, end, &from)?;
             }
             _ => {
                 let len = end.saturating_sub(extent.offset);

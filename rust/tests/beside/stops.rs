@@ -84,6 +84,11 @@ impl Turns {
         (!waiting.is_empty()).then_some(waiting)
     }
 
+    /// Lets all sends run to their ends once the value is dropped, even by a panic.
+    pub fn scheduled(&self) -> Scheduled<'_> {
+        Scheduled(self)
+    }
+
     /// Lets a send run up to its next step.
     pub fn give(&self, number: usize) {
         self.sends.lock().unwrap()[number] = Turn::Running;
@@ -100,6 +105,19 @@ impl Turns {
         self.changed.notify_all();
         let waits = |sends: &mut Vec<Turn>| sends[number] == Turn::Waiting;
         drop(self.changed.wait_while(sends, waits).unwrap());
+    }
+}
+
+/// See [`Turns::scheduled`].
+pub struct Scheduled<'t>(&'t Turns);
+
+impl Drop for Scheduled<'_> {
+    fn drop(&mut self) {
+        while let Some(waiting) = self.0.waiting() {
+            for number in waiting {
+                self.0.give(number);
+            }
+        }
     }
 }
 
