@@ -208,3 +208,28 @@ fn a_power_cut_finds_all_that_it_needs() {
     let cuts = every_cut(&device, 4, |_, image| proved.assert_holds(image));
     println!("{cuts} cuts, {} states", proved.checked());
 }
+
+#[test]
+fn what_is_reserved_stays() {
+    let (_scratch, _device, fs) = volume("trim-reserved", KINDS[0]);
+    // Nearly all that is free is promised to a writer.
+    let mut reservation = fs.reserve_data(4096).unwrap();
+    for step in [1 << 24, 1 << 20, 1 << 16, 4096] {
+        while let Ok(more) = fs.reserve_data(step) {
+            reservation.merge(more);
+        }
+    }
+    assert!(reservation.bytes() > 1 << 24);
+    // All that can be taken is, and the writer gets its space all the same.
+    let mut taken = Vec::new();
+    while let Some(piece) = fs.take_free((0, u64::MAX), 0, u64::MAX).unwrap() {
+        taken.push(piece);
+    }
+    let mut written = Vec::new();
+    while reservation.bytes() != 0 {
+        let want = reservation.bytes();
+        written.push(fs.alloc_data(Some(&mut reservation), want).unwrap());
+    }
+    drop((taken, written));
+    cow_everything(&fs);
+}
