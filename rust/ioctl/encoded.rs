@@ -47,6 +47,9 @@ const _: () = assert!(size_of::<Args>() == 128 && RESULT == 32);
 /// The most elements of an `iov` (`UIO_MAXIOV`).
 const MOST_VECTORS: u64 = 1024;
 
+/// What is copied out of a hole at a time.
+static ZEROS: [u8; 4096] = [0; 4096];
+
 /// The most bytes that are read or written at once (`MAX_RW_COUNT`).
 const MOST_BYTES: u64 = i32::MAX as u64 & !4095;
 
@@ -100,13 +103,21 @@ impl UserVectors {
         Ok(copied)
     }
 
-    /// Copies `bytes` out, which are no more than there is space for.
-    fn copy_out(&self, mut bytes: &[u8]) -> Result {
+    /// Copies `bytes` out, and so many zeros after them, which are no more than there is space for.
+    fn copy_out(&self, mut bytes: &[u8], mut zeros: u64) -> Result {
         for one in self.all.iter() {
             let len = bytes.len().min(one.len as usize);
             let (part, after) = bytes.split_at_checked(len).ok_or(EFAULT)?;
             UserArg::new(one.base).write_slice(part)?;
             bytes = after;
+            let mut at = len as u64;
+            while zeros != 0 && at < one.len {
+                let len = zeros.min(one.len.saturating_sub(at)).min(ZEROS.len() as u64);
+                let part = ZEROS.get(..len as usize).ok_or(EFAULT)?;
+                UserArg::new(one.base).add(at)?.write_slice(part)?;
+                at = at.saturating_add(len);
+                zeros = zeros.saturating_sub(len);
+            }
         }
         Ok(())
     }
@@ -132,7 +143,7 @@ pub(super) fn read(file: &OpenFile<'_>, arg: UserArg) -> Result<isize> {
     }
     let offset = u64::try_from(args.offset).map_err(|_| EINVAL)?;
     let mut result = Encoding::default();
-    let mut bytes = KVVec::new();
+    let (mut bytes, mut zeros) = (KVVec::new(), 0);
     if let Some(read) = file.read_encoded(offset, vectors.bytes)? {
         let EncodedRead {
             len,
@@ -148,11 +159,11 @@ pub(super) fn read(file: &OpenFile<'_>, arg: UserArg) -> Result<isize> {
             compression: method.map_or(0, number),
             ..result
         };
-        bytes = read.bytes;
+        (bytes, zeros) = (read.bytes, read.zeros);
     }
-    vectors.copy_out(&bytes)?;
+    vectors.copy_out(&bytes, zeros)?;
     arg.add(RESULT)?.write(&result)?;
-    Ok(bytes.len() as isize)
+    Ok((bytes.len() as u64).saturating_add(zeros) as isize)
 }
 
 /// Writes data that is compressed already, and returns how many bytes were.
@@ -191,6 +202,10 @@ pub(super) fn write(file: &OpenFile<'_>, arg: UserArg) -> Result<isize> {
         return Ok(0);
     }
     let offset = u64::try_from(args.offset).map_err(|_| EINVAL)?;
+    // As for any write (`rw_verify_area`).
+    if args.offset.checked_add_unsigned(len).is_none() {
+        return Err(EINVAL);
+    }
     let _permission = file.want_write()?;
     let method = CompressionMethod::ALL
         .into_iter()

@@ -26,6 +26,8 @@ pub struct EncodedRead {
     pub method: Option<CompressionMethod>,
     /// The bytes as they are stored.
     pub bytes: KVVec<u8>,
+    /// How many zeros follow those: of a hole, which has no bytes.
+    pub zeros: u64,
 }
 
 /// Reads what a file of `size` bytes has at `offset`, as it is stored, up to the end of its extent:
@@ -47,7 +49,9 @@ pub fn read_encoded(
     }
     let sectorsize = fs.geometry.sectorsize;
     let start = offset.saturating_sub(offset % sectorsize);
-    let end = start.checked_add(MAX_COMPRESSED).ok_or(EFBIG)?;
+    // The rest of a hole is read at once, other data as far as it is compressed at once.
+    let end = start.saturating_add(MAX_COMPRESSED);
+    let hole_end = start.saturating_add(most.max(MAX_COMPRESSED));
     let view = fs.running_view(owner.tree)?;
     let root = view.tree_root(owner.tree)?;
     let mut found = None;
@@ -57,7 +61,7 @@ pub fn read_encoded(
         root,
         owner.ino,
         sectorsize,
-        (start, end),
+        (start, hole_end),
         &mut |extent| {
             if let Kind::Inline(data) = extent.kind {
                 inline.extend_from_slice(data.data, GFP_KERNEL)?;
@@ -81,6 +85,7 @@ pub fn read_encoded(
         unencoded_offset: 0,
         method: None,
         bytes,
+        zeros: 0,
     };
     let take = len.min(most);
     let read = match stored {
@@ -100,12 +105,15 @@ pub fn read_encoded(
                 unencoded_offset: offset,
                 method,
                 bytes: inline,
+                zeros: 0,
             }
         }
-        Stored::Nothing => {
-            let take = take.min(MAX_COMPRESSED) as usize;
-            plain(KVVec::from_elem(0, take, GFP_KERNEL)?)
-        }
+        Stored::Nothing => EncodedRead {
+            len: take,
+            unencoded_len: take,
+            zeros: take,
+            ..plain(KVVec::new())
+        },
         Stored::Extent(extent) => match CompressionMethod::of_extent(extent.compression) {
             Some(method) => {
                 if extent.disk_num_bytes > most {
@@ -118,6 +126,7 @@ pub fn read_encoded(
                     unencoded_offset: extent.extent_offset.saturating_add(into),
                     method: Some(method),
                     bytes: data::read_extent(view, owner, &extent, offset)?,
+                    zeros: 0,
                 }
             }
             None => {
