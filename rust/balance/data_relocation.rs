@@ -311,7 +311,8 @@ fn copy_checksums(
     let sectorsize = reader.fs().geometry.sectorsize;
     let mut sums = KVec::new();
     let root = reader.root(tree_id::CSUM)?;
-    csum::lookup(reader, root, sectorsize, from, extent.num_bytes, &mut sums)?;
+    let geometry = &reader.fs().geometry;
+    csum::lookup(reader, root, geometry, from, extent.num_bytes, &mut sums)?;
     let mut run: KVec<u8> = KVec::new();
     let mut at = extent.to;
     let mut start = at;
@@ -321,7 +322,7 @@ fn copy_checksums(
                 if run.is_empty() {
                     start = at;
                 }
-                run.extend_from_slice(&sum.to_le_bytes(), GFP_KERNEL)?;
+                run.extend_from_slice(sum.bytes(), GFP_KERNEL)?;
             }
             None if !run.is_empty() => {
                 csum_tree::insert_csums(trans, start, &run)?;

@@ -7,6 +7,7 @@
 #ifndef RBTRFS_BINDINGS_HELPER_H
 #define RBTRFS_BINDINGS_HELPER_H
 
+#include <crypto/sha2.h>
 #include <linux/bio.h>
 #include <linux/blkdev.h>
 #include <linux/dcache.h>
@@ -33,6 +34,7 @@
 #include <linux/workqueue.h>
 #include <linux/writeback.h>
 #include <linux/xattr.h>
+#include <linux/xxhash.h>
 #include <linux/zlib.h>
 #include <linux/zstd.h>
 
@@ -60,6 +62,7 @@ struct workqueue_struct *rbtrfs_workqueue_create(const char *name, unsigned int 
 bool rbtrfs_may_log(void);
 u64 rbtrfs_memory_size(void);
 u32 rbtrfs_crc32c(u32 seed, const void *data, size_t len);
+void rbtrfs_blake2b(const u8 *data, size_t len, u8 *out, size_t out_len);
 
 /* Block devices. */
 u64 rbtrfs_bdev_size(struct block_device *bdev);

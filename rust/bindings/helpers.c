@@ -5,6 +5,7 @@
  * into Rust; what is more than one call here is so because it needs a macro or an inline function
  * in the middle.
  */
+#include <crypto/blake2b.h>
 #include <linux/module.h>
 #include <linux/backing-dev.h>
 #include <linux/sched/mm.h>
@@ -105,6 +106,11 @@ u64 rbtrfs_memory_size(void)
 u32 rbtrfs_crc32c(u32 seed, const void *data, size_t len)
 {
 	return crc32c(seed, data, len);
+}
+
+void rbtrfs_blake2b(const u8 *data, size_t len, u8 *out, size_t out_len)
+{
+	blake2b(NULL, 0, data, len, out, out_len);
 }
 
 u64 rbtrfs_bdev_size(struct block_device *bdev)

@@ -4,20 +4,19 @@
 use super::chunk::ChunkLimits;
 use super::features::{self, compat_ro_names, incompat_names};
 use super::BlockDevice;
-use crate::format::crc::checksum;
+use crate::format::checksum::CSUM_FIELD;
 use crate::format::header::MAX_LEVEL;
 use crate::format::superblock::{
-    compat_ro, incompat, super_flags, RootBackup, SuperBlock, BACKUP_ROOTS, COPIES,
-    CSUM_TYPE_CRC32C, MAGIC, SUPERBLOCK_SIZE,
+    compat_ro, incompat, super_flags, RootBackup, SuperBlock, BACKUP_ROOTS, COPIES, MAGIC,
+    SUPERBLOCK_SIZE,
 };
-use crate::format::BlockSize;
+use crate::format::{BlockSize, Checksum, ChecksumType};
 use crate::{fs_err, fs_warn};
 use core::fmt;
 use core::ops::{Deref, DerefMut};
 use kernel::prelude::*;
 use zerocopy::{transmute_mut, transmute_ref};
 
-const CSUM_SIZE: usize = 32;
 const MIN_NODESIZE: u32 = 4096;
 const MAX_NODESIZE: u32 = 65536;
 const SECTORSIZE: u32 = 4096;
@@ -63,23 +62,26 @@ impl SuperBuf {
         self.0.as_slice()
     }
 
-    fn computed_csum(&self) -> u32 {
-        self.bytes().get(CSUM_SIZE..).map_or(0, checksum)
+    /// The checksum that this should have, if its type is known.
+    fn computed_csum(&self) -> Option<Checksum> {
+        let kind = ChecksumType::new(self.csum_type.get())?;
+        Some(kind.of(self.bytes().get(CSUM_FIELD..)?))
     }
 
     fn has_good_csum(&self) -> bool {
-        self.csum_type.get() == CSUM_TYPE_CRC32C
-            && self.csum.get(..4) == Some(&self.computed_csum().to_le_bytes())
+        ChecksumType::new(self.csum_type.get())
+            .is_some_and(|kind| self.computed_csum() == Some(kind.stored(&self.csum)))
     }
 
     /// Makes this the copy at `physical` and computes the checksum.
-    fn seal(&mut self, physical: u64) {
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the type of the checksum is not known.
+    fn seal(&mut self, physical: u64) -> Result {
         self.bytenr = physical.into();
-        self.csum = [0; CSUM_SIZE];
-        let csum = self.computed_csum().to_le_bytes();
-        if let Some(place) = self.csum.get_mut(..csum.len()) {
-            place.copy_from_slice(&csum);
-        }
+        self.csum = *self.computed_csum().ok_or(EINVAL)?.field();
+        Ok(())
     }
 
     /// Puts the roots of a commit in the place of the oldest backup, or of the one that has the
@@ -191,15 +193,10 @@ pub fn read_newest(device: &dyn BlockDevice, ignore_flags: bool) -> Result<Super
                 }
             }
             Ok(Copy::Damaged { csum_type }) if index == 0 => {
-                if csum_type == CSUM_TYPE_CRC32C {
+                if ChecksumType::new(csum_type).is_some() {
                     fs_err!(device, "superblock checksum mismatch");
                 } else {
-                    fs_err!(
-                        device,
-                        "unsupported checksum algorithm: {} ({})",
-                        csum_type,
-                        csum_name(csum_type)
-                    );
+                    fs_err!(device, "unsupported checksum algorithm: {}", csum_type);
                 }
                 failure = Some(EINVAL);
             }
@@ -294,17 +291,6 @@ pub fn check_copies(
         bad.push((physical, fault), GFP_KERNEL)?;
     }
     Ok(bad)
-}
-
-/// The name of a checksum type.
-pub fn csum_name(csum_type: u16) -> &'static str {
-    match csum_type {
-        0 => "crc32c",
-        1 => "xxhash64",
-        2 => "sha256",
-        3 => "blake2b",
-        _ => "unknown",
-    }
 }
 
 /// Checks all that can be checked of a superblock alone, whose features are supported; each fault
@@ -503,7 +489,7 @@ fn check_device(device: &dyn BlockDevice, sb: &SuperBlock) -> Result {
 /// That of writing.
 pub fn write_primary(device: &dyn BlockDevice, sb: &mut SuperBuf) -> Result {
     let physical = COPIES[0];
-    sb.seal(physical);
+    sb.seal(physical)?;
     device.write_fua(physical, sb.bytes())
 }
 
@@ -518,7 +504,7 @@ pub fn write_copies(device: &dyn BlockDevice, sb: &mut SuperBuf) -> Result {
         if !exists(physical, device_bytes) {
             break;
         }
-        sb.seal(physical);
+        sb.seal(physical)?;
         match device.write_fua(physical, sb.bytes()) {
             Ok(()) => {}
             Err(e) if index == 0 => {

@@ -9,10 +9,7 @@ use kernel::prelude::*;
 use crate::format::header::{HEADER_SIZE, ITEM_SIZE};
 use crate::format::{item_type, objectid, tree_id, Key};
 use crate::tree::edit::{self, EditContext};
-use crate::tree::Cursor;
-
-/// The size of a crc32c checksum in bytes.
-pub const CSUM_SIZE: usize = 4;
+use crate::tree::{Cursor, Geometry};
 
 const TREE: u64 = tree_id::CSUM;
 /// C btrfs caps the checksums in an item at this, whatever the node size.
@@ -23,11 +20,12 @@ const fn csum_key(logical: u64) -> Key {
 }
 
 /// The most checksums in one item: two items must fit into a leaf.
-fn max_sums(nodesize: usize) -> usize {
-    nodesize
+fn max_sums(geometry: &Geometry) -> usize {
+    usize::from(geometry.nodesize)
         .saturating_sub(HEADER_SIZE)
         .saturating_sub(2 * ITEM_SIZE)
-        .saturating_div(CSUM_SIZE)
+        .checked_div(geometry.checksum.size())
+        .unwrap_or(0)
         .saturating_sub(1)
         .min(MAX_SUMS)
 }
@@ -60,10 +58,11 @@ fn item_at<C: EditContext>(cx: &C, tree: u64, logical: u64) -> Result<Option<Ite
     if !key.is(objectid::EXTENT_CSUM, item_type::EXTENT_CSUM) {
         return Ok(None);
     }
-    if data.is_empty() || data.len() % CSUM_SIZE != 0 {
+    let csum_size = geometry.checksum.size();
+    if data.is_empty() || data.len() % csum_size != 0 {
         return Err(EUCLEAN);
     }
-    let sums = data.len() / CSUM_SIZE;
+    let sums = data.len() / csum_size;
     let len = sectorsize.checked_mul(sums as u64).ok_or(EUCLEAN)?;
     let end = key.offset.checked_add(len).ok_or(EUCLEAN)?;
     let leaf = cursor.node_at(0).ok_or(EUCLEAN)?;
@@ -90,7 +89,7 @@ fn next_start<C: EditContext>(cx: &C, tree: u64, logical: u64) -> Result<u64> {
     Ok(next.map_or(u64::MAX, |(key, _)| key.offset))
 }
 
-/// Writes the checksums of the sectors from `logical` on, [`CSUM_SIZE`] bytes each. Checksums that
+/// Writes the checksums of the sectors from `logical` on, as they are on disk. Checksums that
 /// are there already are overwritten; others go after the item that ends at `logical`, as far as
 /// that and its leaf have space, and into new items.
 ///
@@ -113,24 +112,24 @@ pub(crate) fn insert_csums_in<C: EditContext>(
     logical: u64,
     sums: &[u8],
 ) -> Result {
-    let sectorsize = cx.geometry().sectorsize;
-    let most = max_sums(cx.geometry().nodesize.into());
-    if logical % sectorsize != 0 || sums.len() % CSUM_SIZE != 0 {
+    let (sectorsize, csum_size) = (cx.geometry().sectorsize, cx.geometry().checksum.size());
+    let most = max_sums(cx.geometry());
+    if logical % sectorsize != 0 || sums.len() % csum_size != 0 {
         return Err(EINVAL);
     }
     let mut at = logical;
     let mut rest = sums;
     while !rest.is_empty() {
-        let left = rest.len() / CSUM_SIZE;
+        let left = rest.len() / csum_size;
         let item = item_at(cx, tree, at)?;
         let count = match item {
             Some(item) if item.end > at => {
                 let skip = at.saturating_sub(item.start) / sectorsize;
                 let skip = usize::try_from(skip).map_err(|_| EUCLEAN)?;
                 let count = item.sums.saturating_sub(skip).min(left);
-                let new = bytes(rest, count)?;
+                let new = bytes(rest, count, csum_size)?;
                 edit::update_in_place(cx, tree, &csum_key(item.start), |data: &mut [u8]| {
-                    let from = skip.saturating_mul(CSUM_SIZE);
+                    let from = skip.saturating_mul(csum_size);
                     let to = from.saturating_add(new.len());
                     data.get_mut(from..to).ok_or(EUCLEAN)?.copy_from_slice(new);
                     Ok(())
@@ -143,20 +142,20 @@ pub(crate) fn insert_csums_in<C: EditContext>(
                 let before = found.filter(|item| item.end == at);
                 let extend = before.map_or(0, |item| {
                     most.saturating_sub(item.sums)
-                        .min(item.space_left / CSUM_SIZE)
+                        .min(item.space_left / csum_size)
                         .min(count)
                 });
                 match before {
                     Some(item) if extend != 0 => {
                         let key = csum_key(item.start);
                         let mut data = edit::get(cx, tree, &key)?.ok_or(EUCLEAN)?;
-                        data.extend_from_slice(bytes(rest, extend)?, GFP_KERNEL)?;
+                        data.extend_from_slice(bytes(rest, extend, csum_size)?, GFP_KERNEL)?;
                         edit::replace(cx, tree, &key, &data)?;
                         extend
                     }
                     _ => {
                         let count = count.min(most);
-                        edit::insert(cx, tree, &csum_key(at), bytes(rest, count)?)?;
+                        edit::insert(cx, tree, &csum_key(at), bytes(rest, count, csum_size)?)?;
                         count
                     }
                 }
@@ -165,7 +164,7 @@ pub(crate) fn insert_csums_in<C: EditContext>(
         if count == 0 {
             return Err(EUCLEAN);
         }
-        rest = rest.get(count.saturating_mul(CSUM_SIZE)..).ok_or(EINVAL)?;
+        rest = rest.get(count.saturating_mul(csum_size)..).ok_or(EINVAL)?;
         at = u64::from(sectorsize)
             .checked_mul(count as u64)
             .and_then(|len| at.checked_add(len))
@@ -182,7 +181,7 @@ pub(crate) fn insert_csums_in<C: EditContext>(
 /// `EINVAL` unless both are multiples of the sector size and the end does not overflow; `EUCLEAN`
 /// for corrupt items; those of changing the tree.
 pub fn delete_csums<C: EditContext>(cx: &mut C, start: u64, len: u64) -> Result {
-    let sectorsize = cx.geometry().sectorsize;
+    let (sectorsize, csum_size) = (cx.geometry().sectorsize, cx.geometry().checksum.size());
     let end = start.checked_add(len).ok_or(EINVAL)?;
     if (start | len) % sectorsize != 0 {
         return Err(EINVAL);
@@ -207,12 +206,12 @@ pub fn delete_csums<C: EditContext>(cx: &mut C, start: u64, len: u64) -> Result 
             KVec::new()
         };
         if head != 0 {
-            edit::replace(cx, TREE, &key, bytes(&data, head)?)?;
+            edit::replace(cx, TREE, &key, bytes(&data, head, csum_size)?)?;
         } else {
             edit::delete(cx, TREE, &key)?;
         }
         if cut < item.sums {
-            let tail = data.get(cut.saturating_mul(CSUM_SIZE)..).ok_or(EUCLEAN)?;
+            let tail = data.get(cut.saturating_mul(csum_size)..).ok_or(EUCLEAN)?;
             edit::insert(cx, TREE, &csum_key(end), tail)?;
         }
         below = item.start;
@@ -221,6 +220,6 @@ pub fn delete_csums<C: EditContext>(cx: &mut C, start: u64, len: u64) -> Result 
 }
 
 /// The first `count` checksums.
-fn bytes(sums: &[u8], count: usize) -> Result<&[u8]> {
-    sums.get(..count.saturating_mul(CSUM_SIZE)).ok_or(EUCLEAN)
+fn bytes(sums: &[u8], count: usize, csum_size: usize) -> Result<&[u8]> {
+    sums.get(..count.saturating_mul(csum_size)).ok_or(EUCLEAN)
 }

@@ -383,11 +383,12 @@ pub fn encode_keyed(r: &CountedRef) -> Result<KVec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::BlockSize;
+    use crate::format::{BlockSize, ChecksumType};
 
     const GEOMETRY: &Geometry = &Geometry {
         nodesize: BlockSize::new(16384).unwrap(),
         sectorsize: BlockSize::new(4096).unwrap(),
+        checksum: ChecksumType::Crc32c,
         fsid: [0; 16],
         chunk_tree_uuid: [0; 16],
     };

@@ -1,20 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The three uses of crc32c in the format: checksums, name hashes, and reference hashes.
+//! The three uses of crc32c in the format: checksums, where a volume has those, name hashes, and
+//! reference hashes.
 
 use crate::platform::crc32c;
 
 /// The checksum of a block or a data sector: crc32c with initial and final inversion.
 pub fn checksum(data: &[u8]) -> u32 {
     !crc32c(!0, data)
-}
-
-/// A checksum as messages print it: its bytes in their order on disk, as the C driver does.
-pub struct Printed(pub u32);
-
-impl core::fmt::Display for Printed {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(f, "{:#010x}", self.0.swap_bytes())
-    }
 }
 
 /// The hash of a directory entry's or an extended attribute's name: a `DIR_ITEM`'s key offset.

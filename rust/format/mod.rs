@@ -9,6 +9,7 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 pub mod balance;
 pub mod block_size;
+pub mod checksum;
 pub mod chunk;
 pub mod compression_method;
 pub mod crc;
@@ -24,6 +25,7 @@ pub mod root;
 pub mod superblock;
 
 pub use block_size::BlockSize;
+pub use checksum::{Checksum, ChecksumType};
 pub use compression_method::CompressionMethod;
 pub use file_extent::compression;
 pub use key::{DiskKey, Key};

@@ -17,8 +17,6 @@ pub const BACKUP_ROOTS: usize = 4;
 pub const SYS_CHUNK_ARRAY_SIZE: usize = 2048;
 /// The size in bytes of a label, with its final zero.
 pub const LABEL_SIZE: usize = 256;
-/// The checksum type crc32c.
-pub const CSUM_TYPE_CRC32C: u16 = 0;
 
 /// Superblock flags.
 pub mod super_flags {
@@ -188,7 +186,7 @@ pub struct SuperBlock {
     pub compat_ro_flags: U64,
     /// [`incompat`].
     pub incompat_flags: U64,
-    /// [`CSUM_TYPE_CRC32C`] or another.
+    /// The number of a [`ChecksumType`](super::ChecksumType).
     pub csum_type: U16,
     /// Level of the root tree's root.
     pub root_level: u8,

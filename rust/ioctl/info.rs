@@ -117,8 +117,7 @@ pub(super) fn fs_info(file: &OpenFile<'_>, arg: UserArg) -> Result {
     info.flags = asked & (WITH_CSUM | WITH_GENERATION | WITH_METADATA_UUID);
     if asked & WITH_CSUM != 0 {
         info.csum_type = superblock.csum_type.get();
-        // crc32c, the only kind that is mounted.
-        info.csum_size = 4;
+        info.csum_size = file.fs().geometry.checksum.size() as u16;
     }
     if asked & WITH_GENERATION != 0 {
         info.generation = reader.generation();

@@ -60,7 +60,7 @@ pub(super) fn replay(target: &mut Target<'_, '_>, key: &Key, data: &[u8]) -> Res
 /// Copies the checksums that the log has of the data of a part of a file. What the checksum tree
 /// had is replaced, since other parts may refer to the same data.
 fn copy_checksums(target: &mut Target<'_, '_>, regular: &Regular, len: u64) -> Result {
-    let sectorsize = target.trans.fs().geometry.sectorsize;
+    let geometry = &target.trans.fs().geometry;
     let (start, len) = if regular.compression == compression::NONE {
         let skip = regular.extent_offset;
         (regular.disk_bytenr.checked_add(skip).ok_or(EUCLEAN)?, len)
@@ -71,7 +71,7 @@ fn copy_checksums(target: &mut Target<'_, '_>, regular: &Regular, len: u64) -> R
     lookup(
         target.nodes,
         target.log.root,
-        sectorsize,
+        geometry,
         start,
         len,
         &mut sums,
@@ -80,9 +80,9 @@ fn copy_checksums(target: &mut Target<'_, '_>, regular: &Regular, len: u64) -> R
     for run in sums.chunk_by(|a, b| a.is_some() == b.is_some()) {
         let mut bytes = KVec::with_capacity(size_of_val(run), GFP_KERNEL)?;
         for sum in run.iter().flatten() {
-            bytes.extend_from_slice(&sum.to_le_bytes(), GFP_KERNEL)?;
+            bytes.extend_from_slice(sum.bytes(), GFP_KERNEL)?;
         }
-        let run_len = u64::from(sectorsize).saturating_mul(run.len() as u64);
+        let run_len = u64::from(geometry.sectorsize).saturating_mul(run.len() as u64);
         if !bytes.is_empty() {
             delete_csums(target.trans, at, run_len)?;
             insert_csums(target.trans, at, &bytes)?;

@@ -6,8 +6,7 @@ use super::repair::{self, Bad, Cause};
 use super::stripe::{Window, STRIPE};
 use super::ScrubArgs;
 use crate::device::ReadIo;
-use crate::format::crc::checksum;
-use crate::format::tree_id;
+use crate::format::{tree_id, Checksum};
 use crate::state::ScrubProgress;
 use crate::subvol::csum;
 use crate::trans::Reader;
@@ -50,7 +49,7 @@ pub(super) enum UnitKind {
     /// A tree block, and what the extent tree says of it.
     Block(NodePtr),
     /// A sector of file data, with its checksum if it has one.
-    Sector(Option<u32>),
+    Sector(Option<Checksum>),
 }
 
 /// A copy of a chunk, as one commit has it.
@@ -81,7 +80,9 @@ impl Unit {
                 let proved = verify(copy, ptr, &limits, Check::All);
                 Ok(proved.map(|_| ()).map_err(Cause::Block))
             }
-            UnitKind::Sector(Some(sum)) if checksum(bytes) != *sum => Ok(Err(Cause::Checksum)),
+            UnitKind::Sector(Some(sum)) if reader.fs().geometry.checksum.of(bytes) != *sum => {
+                Ok(Err(Cause::Checksum))
+            }
             UnitKind::Sector(_) => Ok(Ok(())),
         }
     }
@@ -319,7 +320,7 @@ fn runs(allocated: &Allocated) -> Result<KVec<core::ops::Range<u64>>> {
 struct Sums {
     start: u64,
     sectorsize: u64,
-    sums: KVec<Option<u32>>,
+    sums: KVec<Option<Checksum>>,
 }
 
 impl Sums {
@@ -345,12 +346,13 @@ impl Sums {
                 }
             })?;
             sums.start = part.start;
-            csum::lookup(reader, root, sectorsize, part.start, len, &mut sums.sums)?;
+            let geometry = &reader.fs().geometry;
+            csum::lookup(reader, root, geometry, part.start, len, &mut sums.sums)?;
         }
         Ok(sums)
     }
 
-    fn get(&self, logical: u64) -> Option<u32> {
+    fn get(&self, logical: u64) -> Option<Checksum> {
         let at = logical.checked_sub(self.start)? / self.sectorsize;
         self.sums.get(at as usize).copied().flatten()
     }

@@ -5,6 +5,7 @@ use super::data::checksum::{append_sector, SECTOR};
 use super::proto::{Attr, Command, Version, COMMAND_HEAD, MAGIC};
 use super::sink::Sink;
 use crate::format::inode::Timespec;
+use crate::format::Checksum;
 use crate::platform::{crc32c, signal_pending};
 use crate::volume::ReadSession;
 use kernel::prelude::*;
@@ -188,7 +189,7 @@ impl Builder<'_, '_> {
 
     /// Finishes a command by its file data. `sums` are the checksums of whole sectors from the
     /// start of `data` on, as far as they are known; they must be right.
-    pub(super) fn data(mut self, data: &[u8], sums: &[Option<u32>]) -> Result {
+    pub(super) fn data(mut self, data: &[u8], sums: &[Option<Checksum>]) -> Result {
         let kind = (Attr::Data as u16).to_le_bytes();
         if self.stream.version == Version::V1 {
             let len = u16::try_from(data.len()).map_err(|_| EOVERFLOW)?;
@@ -242,14 +243,15 @@ fn set_crc(command: &mut [u8], crc: u32) -> Result {
 }
 
 /// Moves `crc` on by `data`, from the sectors' checksums where they are known.
-fn crc_of_data(mut crc: u32, data: &[u8], sums: &[Option<u32>]) -> u32 {
+fn crc_of_data(mut crc: u32, data: &[u8], sums: &[Option<Checksum>]) -> u32 {
     if sums.is_empty() {
         return crc32c(crc, data);
     }
     let mut sums = sums.iter();
     for sector in data.chunks(SECTOR) {
-        crc = match sums.next() {
-            Some(Some(sum)) if sector.len() == SECTOR => append_sector(crc, *sum),
+        let known = sums.next().copied().flatten();
+        crc = match known.and_then(|sum| sum.crc32c()) {
+            Some(sum) if sector.len() == SECTOR => append_sector(crc, sum),
             _ => crc32c(crc, sector),
         };
     }

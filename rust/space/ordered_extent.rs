@@ -14,11 +14,10 @@ use super::space_info::{Space, SpaceContext};
 use crate::device::{Mirrors, WriteIo};
 use crate::extent::delayed_ref::NewExtent;
 use crate::extent::refs::RefKind;
-use crate::format::crc::checksum;
-use crate::format::BlockSize;
 use crate::platform::NofsScope;
 use crate::trans::epoch::EpochGuard;
 use crate::trans::transaction::Transaction;
+use crate::tree::Geometry;
 use crate::volume::fs::Fs;
 use kernel::prelude::*;
 
@@ -295,9 +294,9 @@ impl OrderedExtent {
 /// # Errors
 ///
 /// `ENOMEM`.
-pub fn push_checksums(data: &[u8], sectorsize: BlockSize, sums: &mut KVVec<u8>) -> Result {
-    for sector in data.chunks(sectorsize.into()) {
-        sums.extend_from_slice(&checksum(sector).to_le_bytes(), GFP_KERNEL)?;
+pub fn push_checksums(data: &[u8], geometry: &Geometry, sums: &mut KVVec<u8>) -> Result {
+    for sector in data.chunks(geometry.sectorsize.into()) {
+        sums.extend_from_slice(geometry.checksum.of(sector).bytes(), GFP_KERNEL)?;
     }
     Ok(())
 }

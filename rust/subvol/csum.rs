@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Data checksums: one crc32c a sector, in long items of the checksum tree.
+//! Data checksums: one a sector, in long items of the checksum tree.
 
-use crate::format::{item_type, objectid, BlockSize, Key};
-use crate::tree::{Cursor, Nodes, TreeRoot};
+use crate::format::{item_type, objectid, Checksum, Key};
+use crate::tree::{Cursor, Geometry, Nodes, TreeRoot};
 use kernel::prelude::*;
-
-/// The size of a checksum in bytes.
-pub const CSUM_SIZE: usize = 4;
 
 /// Appends the checksums of the sectors of `logical..logical + len` to `sums`, `None` where there
 /// is none.
 ///
-/// `logical` and `len` are multiples of `sectorsize`, in bytes.
+/// `logical` and `len` are multiples of the sector size, in bytes.
 ///
 /// # Errors
 ///
@@ -19,11 +16,12 @@ pub const CSUM_SIZE: usize = 4;
 pub fn lookup<S: Nodes>(
     nodes: &S,
     root: TreeRoot,
-    sectorsize: BlockSize,
+    geometry: &Geometry,
     logical: u64,
     len: u64,
-    sums: &mut KVec<Option<u32>>,
+    sums: &mut KVec<Option<Checksum>>,
 ) -> Result {
+    let (sectorsize, kind) = (geometry.sectorsize, geometry.checksum);
     let sector = u64::from(sectorsize);
     let end = logical.checked_add(len).ok_or(EINVAL)?;
     let mut at = logical;
@@ -45,12 +43,12 @@ pub fn lookup<S: Nodes>(
             }
             break;
         }
-        let count = (data.len() / CSUM_SIZE) as u64;
+        let count = (data.len() / kind.size()) as u64;
         let covered = count
             .checked_mul(sector)
             .and_then(|bytes| bytes.checked_add(key.offset))
             .ok_or(EUCLEAN)?;
-        if data.len() % CSUM_SIZE != 0 || key.offset % sectorsize != 0 {
+        if data.len() % kind.size() != 0 || key.offset % sectorsize != 0 {
             return Err(EUCLEAN);
         }
         while at < end && at < key.offset {
@@ -58,12 +56,11 @@ pub fn lookup<S: Nodes>(
             at = at.saturating_add(sector);
         }
         let first = at.saturating_sub(key.offset) / sectorsize;
-        for sum in data.chunks_exact(CSUM_SIZE).skip(first as usize) {
+        for sum in data.chunks_exact(kind.size()).skip(first as usize) {
             if at >= end || at >= covered {
                 break;
             }
-            let sum = sum.try_into().map_err(|_| EUCLEAN)?;
-            sums.push(Some(u32::from_le_bytes(sum)), GFP_KERNEL)?;
+            sums.push(Some(kind.stored(sum)), GFP_KERNEL)?;
             at = at.saturating_add(sector);
         }
         if !cursor.next()? {

@@ -13,12 +13,11 @@ use crate::device::corrected::Corrected;
 use crate::device::stats::Stat;
 use crate::device::ReadIo;
 use crate::format::compression;
-use crate::format::crc::{checksum, Printed};
 use crate::format::inode::inode_flags;
-use crate::format::{tree_id, BlockSize};
+use crate::format::{tree_id, BlockSize, Checksum, ChecksumType};
 use crate::fs_warn;
 use crate::trans::{Reader, RunningView, View};
-use crate::tree::TreeRoot;
+use crate::tree::{Geometry, TreeRoot};
 use crate::volume::Fs;
 use kernel::prelude::*;
 
@@ -84,7 +83,7 @@ fn read_with_sums(
     reader: &Reader,
     owner: &Owner,
     pieces: &mut [Piece<'_>],
-    sums: Option<&[&[Option<u32>]]>,
+    sums: Option<&[&[Option<Checksum>]]>,
 ) -> Result {
     let mut failed = KVec::with_capacity(pieces.len(), GFP_KERNEL)?;
     {
@@ -143,15 +142,15 @@ pub(super) fn read_extent(
 }
 
 /// The checksums of consecutive sectors, as far as there are any.
-type Sums = KVec<Option<u32>>;
+type Sums = KVec<Option<Checksum>>;
 
 /// The checksums of what is at `logical`, none for data that has none.
 fn look_up<V: View>(view: &V, owner: &Owner, logical: u64, len: u64) -> Result<Sums> {
     let mut sums = KVec::new();
     if owner.checksums != Checksums::None {
         let root = view.tree_root(tree_id::CSUM)?;
-        let sectorsize = view.volume().geometry.sectorsize;
-        csum::lookup(view, root, sectorsize, logical, len, &mut sums)?;
+        let geometry = &view.volume().geometry;
+        csum::lookup(view, root, geometry, logical, len, &mut sums)?;
     }
     Ok(sums)
 }
@@ -162,9 +161,13 @@ fn check_piece(
     owner: &Owner,
     piece: &mut Piece<'_>,
     failed: bool,
-    sums: &[Option<u32>],
+    sums: &[Option<Checksum>],
 ) -> Result {
-    let sectorsize = reader.fs().geometry.sectorsize;
+    let Geometry {
+        sectorsize,
+        checksum,
+        ..
+    } = reader.fs().geometry;
     let mut at = 0u64;
     for (index, sector) in piece.buf.chunks_mut(sectorsize.into()).enumerate() {
         let sum = sums.get(index).copied().flatten();
@@ -173,9 +176,10 @@ fn check_piece(
             file_offset: piece.file_offset.saturating_add(at),
             // A sector without a checksum, of a file that has them, cannot be told good from bad.
             sum: match owner.checksums {
-                Checksums::Always => Some(sum.unwrap_or(0)),
+                Checksums::Always => Some(sum.unwrap_or(checksum.stored(&[]))),
                 _ => sum,
             },
+            kind: checksum,
         };
         if failed || !place.matches(sector) {
             place.recover(reader, owner, sector, failed)?;
@@ -189,12 +193,13 @@ fn check_piece(
 struct Sector {
     logical: u64,
     file_offset: u64,
-    sum: Option<u32>,
+    sum: Option<Checksum>,
+    kind: ChecksumType,
 }
 
 impl Sector {
     fn matches(&self, sector: &[u8]) -> bool {
-        self.sum.is_none_or(|sum| checksum(sector) == sum)
+        self.sum.is_none_or(|sum| self.kind.of(sector) == sum)
     }
 
     /// Reports bad data, and counts it.
@@ -208,8 +213,8 @@ impl Sector {
                 owner.ino,
                 self.file_offset,
                 self.logical,
-                Printed(checksum(sector)),
-                Printed(self.sum.unwrap_or(0)),
+                self.kind.of(sector),
+                self.sum.unwrap_or(self.kind.stored(&[])),
                 mirror
             );
         }
@@ -460,7 +465,7 @@ impl Plan {
         let sectorsize = reader.fs().geometry.sectorsize;
         let count = self.direct.len().saturating_add(self.packed.len());
         let mut pieces = KVec::with_capacity(count, GFP_KERNEL)?;
-        let mut sums: KVec<&[Option<u32>]> = KVec::new();
+        let mut sums: KVec<&[Option<Checksum>]> = KVec::new();
         let mut known = self.sums.iter().flatten();
         let mut taker = buf.take();
         for run in self.direct.iter() {

@@ -248,7 +248,7 @@ pub fn write_encoded(
     padded.resize(whole as usize, 0, GFP_KERNEL)?;
     extent.write(0, &padded)?;
     let mut sums = KVVec::new();
-    push_checksums(&padded, sectorsize, &mut sums)?;
+    push_checksums(&padded, &fs.geometry, &mut sums)?;
     let data = NewData {
         offset: new.offset,
         extent,

@@ -8,6 +8,7 @@ use rbtrfs_engine::device::{BlockDevice, Chunk, ChunkMap};
 use rbtrfs_engine::format::chunk::block_group_flags as flags;
 use rbtrfs_engine::format::crc::checksum;
 use rbtrfs_engine::format::header::{Header, Item, HEADER_FLAG_WRITTEN, HEADER_SIZE};
+use rbtrfs_engine::format::ChecksumType;
 use rbtrfs_engine::format::{item_type, tree_id, BlockSize, Key};
 use rbtrfs_engine::tree::check::Limits;
 use rbtrfs_engine::tree::{Geometry, NodeCache, NodePtr};
@@ -23,6 +24,7 @@ const LOGICAL: u64 = 1 << 30;
 const GEOMETRY: Geometry = Geometry {
     nodesize: BlockSize::new(NODESIZE as u32).unwrap(),
     sectorsize: BlockSize::new(4096).unwrap(),
+    checksum: ChecksumType::Crc32c,
     fsid: [7; 16],
     chunk_tree_uuid: [8; 16],
 };
@@ -30,7 +32,6 @@ const GEOMETRY: Geometry = Geometry {
 const LIMITS: Limits = Limits {
     geometry: GEOMETRY,
     incompat: 0,
-    csum_size: 4,
     newest: 6,
     writable: false,
 };

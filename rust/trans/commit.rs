@@ -90,8 +90,9 @@ impl Transaction<'_> {
         cow_to(self, tree_id::ROOT, &Key::MIN, top)?;
         self.settle()?;
         self.update_superblock()?;
+        let kind = self.fs.geometry.checksum;
         for node in self.dirty.iter_mut() {
-            node.seal()?;
+            node.seal(kind)?;
         }
         self.check_dirty_items(&self.dirty)?;
         let relocated = match self.relocates {

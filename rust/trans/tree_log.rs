@@ -288,7 +288,7 @@ impl LogEdit<'_, '_> {
         let root = EditContext::root(self, tree_id::TREE_LOG)?;
         let mut nodes = KVec::with_capacity(self.log.dirty.len(), GFP_KERNEL)?;
         for node in self.log.dirty.iter_mut() {
-            node.seal()?;
+            node.seal(fs.geometry.checksum)?;
         }
         self.trans.check_dirty_items(&self.log.dirty)?;
         while let Some(buf) = self.log.dirty.pop_first() {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The sizes and UUIDs that all nodes of a volume share.
 
-use crate::format::BlockSize;
+use crate::format::{BlockSize, ChecksumType};
 
 /// What does not change as long as a volume is mounted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,6 +10,8 @@ pub struct Geometry {
     pub nodesize: BlockSize,
     /// The size of a sector, the unit of data extents.
     pub sectorsize: BlockSize,
+    /// By what blocks and data are checked.
+    pub checksum: ChecksumType,
     /// The UUID in the header of every node: the metadata UUID.
     pub fsid: [u8; 16],
     /// The UUID of the chunk tree, in the header of every node.

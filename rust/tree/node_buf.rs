@@ -12,7 +12,7 @@
 
 use super::leaf_mut::item_head;
 use super::node::{Geometry, Node};
-use crate::format::crc;
+use crate::format::checksum::{ChecksumType, CSUM_FIELD};
 use crate::format::header::{
     Header, BACKREF_REV_SHIFT, HEADER_FLAG_RELOC, HEADER_FLAG_WRITTEN, HEADER_SIZE, ITEM_SIZE,
     KEY_PTR_SIZE, MAX_LEVEL, MIXED_BACKREF_REV,
@@ -107,13 +107,13 @@ impl NodeBuf {
     }
 
     /// Makes the block ready to be written: marks it as written, clears the bytes that nothing
-    /// uses, so that no stale metadata reaches the disk, and computes the checksum. Any later
-    /// change asks for another call.
+    /// uses, so that no stale metadata reaches the disk, and computes the checksum, which is of
+    /// type `kind`. Any later change asks for another call.
     ///
     /// # Errors
     ///
     /// `EUCLEAN` if the block is not what the mutators leave.
-    pub fn seal(&mut self) -> Result {
+    pub fn seal(&mut self, kind: ChecksumType) -> Result {
         let flags = self.node.flags() | HEADER_FLAG_WRITTEN;
         let unused_start = self.entry_offset(self.entries())?;
         let unused_end = if self.is_leaf() {
@@ -127,10 +127,8 @@ impl NodeBuf {
             .ok_or(EUCLEAN)?
             .fill(0);
         put(bytes, offset_of!(Header, flags), &U64::new(flags))?;
-        let mut csum = [0u8; 32];
-        let covered = bytes.get(csum.len()..).ok_or(EUCLEAN)?;
-        put(&mut csum, 0, &U32::new(crc::checksum(covered)))?;
-        put(bytes, offset_of!(Header, csum), &csum)
+        let csum = kind.of(bytes.get(CSUM_FIELD..).ok_or(EUCLEAN)?);
+        put(bytes, offset_of!(Header, csum), csum.field())
     }
 
     /// Sets flags in the header.
@@ -297,6 +295,7 @@ pub(super) mod tests {
         let geometry = Geometry {
             nodesize: BlockSize::new(nodesize).unwrap(),
             sectorsize: BlockSize::new(4096).unwrap(),
+            checksum: ChecksumType::Crc32c,
             fsid: [1; 16],
             chunk_tree_uuid: [2; 16],
         };
@@ -339,10 +338,10 @@ pub(super) mod tests {
         for _ in 0..8 {
             leaf.remove_item(1).unwrap();
         }
-        leaf.seal().unwrap();
+        leaf.seal(ChecksumType::Crc32c).unwrap();
         assert_eq!(leaf.flags(), HEADER_FLAG_WRITTEN | (1 << 56));
         let bytes = leaf.bytes();
-        assert_eq!(bytes[..4], crc::checksum(&bytes[32..]).to_le_bytes());
+        assert_eq!(bytes[..4], *ChecksumType::Crc32c.of(&bytes[32..]).bytes());
         assert!(bytes[4..32].iter().all(|byte| *byte == 0));
         let unused = HEADER_SIZE + 2 * ITEM_SIZE..4096 - 200;
         assert!(bytes[unused].iter().all(|byte| *byte == 0));
@@ -353,7 +352,7 @@ pub(super) mod tests {
     fn copy_changes_only_the_header() {
         let mut leaf = buf(0);
         leaf.insert_item(0, &Key::new(1, 2, 3), 50).unwrap().fill(7);
-        leaf.seal().unwrap();
+        leaf.seal(ChecksumType::Crc32c).unwrap();
         let copy = NodeBuf::copy_of(&leaf, 2 * BYTENR, 10, 256).unwrap();
         assert_eq!(copy.bytenr(), 2 * BYTENR);
         assert_eq!((copy.generation(), copy.owner()), (10, 256));
@@ -436,7 +435,7 @@ pub(super) mod tests {
                 let _ = a.set_ptr_key(slot, &key);
                 let _ = NodeBuf::move_entries(a, random(24), random(24), b, slot);
                 let _ = NodeBuf::move_entries(b, random(24), random(24), a, slot);
-                let _ = a.seal();
+                let _ = a.seal(ChecksumType::Crc32c);
             }
         }
     }

@@ -6,17 +6,15 @@
 
 use super::check::{check_items, ItemFault, Limits};
 use super::node::{Geometry, Node, NodePtr};
-use crate::format::crc::{checksum, Printed};
+use crate::format::checksum::CSUM_FIELD;
 use crate::format::header::{
     Header, Item, KeyPtr, BACKREF_REV_SHIFT, HEADER_FLAG_RELOC, HEADER_FLAG_WRITTEN, HEADER_SIZE,
     ITEM_SIZE, KEY_PTR_SIZE, MAX_LEVEL, MIXED_BACKREF_REV,
 };
-use crate::format::{tree_id, Key};
+use crate::format::{tree_id, Checksum, ChecksumType, Key};
 use core::fmt;
 use kernel::prelude::*;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
-
-const CSUM_SIZE: usize = 32;
 
 /// What is wrong with a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +24,7 @@ pub enum Fault {
     /// The header has another volume's UUID.
     Fsid,
     /// The checksum in the header, and that of the bytes; the level, which may help to guess.
-    Checksum(u32, u32, u8),
+    Checksum(Checksum, Checksum, u8),
     /// The level is not the one that the parent has.
     Level(u8),
     /// The generation is not the one that the parent has.
@@ -113,9 +111,7 @@ impl Report<'_> {
             Fault::Checksum(wanted, found, level) => write!(
                 f,
                 "checksum verify failed on logical {bytenr} mirror {mirror} \
-                 wanted {} found {} level {level}",
-                Printed(wanted),
-                Printed(found)
+                 wanted {wanted} found {found} level {level}"
             ),
             _ => Ok(()),
         }
@@ -216,7 +212,7 @@ pub fn verify(
     let header = node.header().ok_or(Fault::Nritems(0))?;
     check_written(header, ptr, &limits.geometry)?;
     if check == Check::All {
-        check_sum(&node, header)?;
+        check_sum(&node, header, limits.geometry.checksum)?;
     }
     check_parent(&node, ptr)?;
     check_layout(&node, header, &limits.geometry)?;
@@ -241,10 +237,9 @@ fn check_written(
 }
 
 /// Checks that none of the bytes changed since they were written.
-fn check_sum(node: &Node, header: &Header) -> core::result::Result<(), Fault> {
-    let [a, b, c, d, ..] = header.csum;
-    let wanted = u32::from_le_bytes([a, b, c, d]);
-    let found = node.bytes().get(CSUM_SIZE..).map_or(0, checksum);
+fn check_sum(node: &Node, header: &Header, kind: ChecksumType) -> core::result::Result<(), Fault> {
+    let wanted = kind.stored(&header.csum);
+    let found = kind.of(node.bytes().get(CSUM_FIELD..).unwrap_or(&[]));
     if wanted != found {
         return Err(Fault::Checksum(wanted, found, header.level));
     }

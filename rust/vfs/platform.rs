@@ -169,6 +169,30 @@ pub fn crc32c(seed: u32, data: &[u8]) -> u32 {
     unsafe { bindings::rbtrfs_crc32c(seed, data.as_ptr().cast(), data.len()) }
 }
 
+/// xxhash with 64 bits of `data`, with the seed 0.
+pub fn xxh64(data: &[u8]) -> u64 {
+    // SAFETY: The pointer and the length are those of a live slice.
+    unsafe { bindings::xxh64(data.as_ptr().cast(), data.len(), 0) }
+}
+
+/// SHA-256 of `data`.
+pub fn sha256(data: &[u8]) -> [u8; 32] {
+    let mut sum = [0; 32];
+    // SAFETY: The pointer and the length are those of a live slice, and a digest has 32 bytes.
+    unsafe { bindings::sha256(data.as_ptr(), data.len(), sum.as_mut_ptr()) };
+    sum
+}
+
+/// BLAKE2b with 256 bits of `data`, without a key.
+pub fn blake2b(data: &[u8]) -> [u8; 32] {
+    let mut sum = [0; 32];
+    // SAFETY: Both pointers are those of live memory of the lengths that go with them.
+    unsafe {
+        bindings::rbtrfs_blake2b(data.as_ptr(), data.len(), sum.as_mut_ptr(), sum.len());
+    }
+    sum
+}
+
 /// Decompresses a zlib stream into `dst` and returns the bytes produced; stops when `dst` is full.
 ///
 /// # Errors

@@ -27,7 +27,7 @@ impl core::fmt::Display for Uuid<'_> {
 pub(super) static ABILITIES: [Attribute; 6] = [
     Attribute::constant(c"acl", "1\n"),
     Attribute::constant(c"rmdir_subvol", "0\n"),
-    Attribute::constant(c"supported_checksums", "crc32c\n"),
+    Attribute::constant(c"supported_checksums", "crc32c xxhash64 sha256 blake2b\n"),
     Attribute::constant(c"send_stream_version", "2\n"),
     Attribute::constant(c"supported_sectorsizes", "4096\n"),
     Attribute::constant(
@@ -93,7 +93,10 @@ pub(super) static VOLUME: [Attribute; 16] = [
         writeln!(out, "{}", u32::from(fs.geometry.sectorsize))
     }),
     Attribute::constant(c"quota_override", "0\n"),
-    Attribute::constant(c"checksum", "crc32c (crc32c-lib)\n"),
+    Attribute::volume(c"checksum", |fs, _, out| {
+        let name = fs.geometry.checksum.name();
+        writeln!(out, "{name} ({name}-lib)")
+    }),
     Attribute::constant(c"temp_fsid", "0\n"),
     Attribute::volume(c"metadata_uuid", |_, sb, out| {
         // Volumes on which the two differ are not mounted.

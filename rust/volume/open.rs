@@ -10,10 +10,9 @@ use crate::device::chunk::{ChunkLimits, Origin};
 use crate::device::stats::{CountedDevice, DeviceStats};
 use crate::device::superblock::{read_newest, writing_forbidden};
 use crate::device::{BlockDevice, ChunkMap, SuperBuf};
-use crate::extent::csum_tree::CSUM_SIZE;
 use crate::format::chunk::DevItem;
 use crate::format::superblock::{compat_ro, super_flags, BACKUP_ROOTS};
-use crate::format::{item_type, objectid, read, tree_id, BlockSize, Key};
+use crate::format::{item_type, objectid, read, tree_id, BlockSize, ChecksumType, Key};
 use crate::space::reservation::SpaceReservations;
 use crate::state::State;
 use crate::trans::commit_roots::CommitRoots;
@@ -263,13 +262,13 @@ impl Opening {
         let geometry = Geometry {
             nodesize: BlockSize::new(superblock.nodesize.get()).ok_or(EINVAL)?,
             sectorsize: BlockSize::new(superblock.sectorsize.get()).ok_or(EINVAL)?,
+            checksum: ChecksumType::new(superblock.csum_type.get()).ok_or(EINVAL)?,
             fsid: superblock.fsid,
             chunk_tree_uuid: [0; 16],
         };
         let limits = Limits {
             geometry,
             incompat: superblock.incompat_flags.get(),
-            csum_size: CSUM_SIZE as u32,
             newest: superblock.generation.get().saturating_add(1),
             writable: !read_only,
         };

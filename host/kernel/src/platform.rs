@@ -9,6 +9,23 @@ pub fn crc32c(seed: u32, data: &[u8]) -> u32 {
     !crc32c::crc32c_append(!seed, data)
 }
 
+/// xxhash with 64 bits of `data`, with the seed 0.
+pub fn xxh64(data: &[u8]) -> u64 {
+    xxhash_rust::xxh64::xxh64(data, 0)
+}
+
+/// SHA-256 of `data`.
+pub fn sha256(data: &[u8]) -> [u8; 32] {
+    use sha2::Digest;
+    sha2::Sha256::digest(data).into()
+}
+
+/// BLAKE2b with 256 bits of `data`.
+pub fn blake2b(data: &[u8]) -> [u8; 32] {
+    use blake2::Digest;
+    blake2::Blake2b::<blake2::digest::consts::U32>::digest(data).into()
+}
+
 /// Decompresses a zlib stream until it ends or `dst` is full. Returns the bytes produced.
 pub fn inflate(src: &[u8], dst: &mut [u8]) -> Result<usize> {
     use miniz_oxide::inflate::core::{decompress, inflate_flags, DecompressorOxide};

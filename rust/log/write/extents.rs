@@ -141,7 +141,7 @@ impl Record<'_, '_, '_> {
     /// Logs those checksums of the data of a file extent that the log does not have.
     fn checksums(&mut self, tree: u64, regular: &Regular, len: u64) -> Result {
         let trans = &*self.edit.trans;
-        let sectorsize = trans.fs().geometry.sectorsize;
+        let geometry = &trans.fs().geometry;
         let (start, len) = if regular.compression == compression::NONE {
             let skip = regular.extent_offset;
             (regular.disk_bytenr.checked_add(skip).ok_or(EUCLEAN)?, len)
@@ -150,19 +150,20 @@ impl Record<'_, '_, '_> {
         };
         let (mut sums, mut logged) = (KVec::new(), KVec::new());
         let root = EditContext::root(trans, tree_id::CSUM)?;
-        lookup(trans, root, sectorsize, start, len, &mut sums)?;
+        lookup(trans, root, geometry, start, len, &mut sums)?;
         let root = EditContext::root(self.edit, tree)?;
-        lookup(self.edit, root, sectorsize, start, len, &mut logged)?;
+        lookup(self.edit, root, geometry, start, len, &mut logged)?;
+        let sectorsize = u64::from(geometry.sectorsize);
         let (mut at, mut run, mut bytes) = (start, start, KVec::new());
         for (sum, logged) in sums.iter().zip(&logged) {
             match (sum, logged) {
-                (Some(sum), None) => bytes.extend_from_slice(&sum.to_le_bytes(), GFP_KERNEL)?,
+                (Some(sum), None) => bytes.extend_from_slice(sum.bytes(), GFP_KERNEL)?,
                 _ => {
                     insert_csums_in(self.edit, tree, run, &bytes)?;
                     bytes.clear();
                 }
             }
-            at = at.saturating_add(sectorsize.into());
+            at = at.saturating_add(sectorsize);
             if bytes.is_empty() {
                 run = at;
             }

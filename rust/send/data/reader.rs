@@ -7,9 +7,8 @@
 
 use super::checksum::SECTOR;
 use crate::device::{ChunkMap, ReadIo};
-use crate::format::crc::checksum;
 use crate::format::file_extent::MAX_COMPRESSED;
-use crate::format::{self, compression, item_type, tree_id, BlockSize};
+use crate::format::{self, compression, item_type, tree_id, BlockSize, Checksum};
 use crate::send::cursor::Here;
 use crate::subvol::csum;
 use crate::subvol::data::{read_pieces, Checksums, Owner, Piece};
@@ -59,7 +58,7 @@ pub(in crate::send) struct DataReader<'a> {
     window: KVVec<u8>,
     segments: KVec<Segment>,
     /// The checksums of the window's sectors.
-    sums: KVec<Option<u32>>,
+    sums: KVec<Option<Checksum>>,
     /// Decompressed data.
     plain: KVVec<u8>,
     /// The extent that `plain` is from.
@@ -101,7 +100,7 @@ impl<'a> DataReader<'a> {
         here: &mut Here,
         owner: &Owner,
         part: Part,
-    ) -> Result<(&[u8], &[Option<u32>])> {
+    ) -> Result<(&[u8], &[Option<Checksum>])> {
         let session = self.session;
         let (at, known) = session.read(|reader| self.fetch(reader, here, owner, part))?;
         let bytes = format::slice(&self.window, at, part.size as usize)?;
@@ -203,10 +202,10 @@ impl<'a> DataReader<'a> {
         }
         self.read(&chunks)?;
         let root = reader.root(tree_id::CSUM)?;
-        let sector = self.sectorsize;
+        let geometry = &reader.fs().geometry;
         for segment in self.segments.iter() {
             let (at, len) = (segment.logical, segment.len);
-            csum::lookup(reader, root, sector, at, len, &mut self.sums)?;
+            csum::lookup(reader, root, geometry, at, len, &mut self.sums)?;
         }
         Ok(())
     }
@@ -302,7 +301,7 @@ impl<'a> DataReader<'a> {
         let sum = self.sums.get(place.index).copied().flatten();
         let good = match (owner.checksums, sum) {
             (Checksums::None, _) | (Checksums::WherePresent, None) => true,
-            (_, Some(sum)) => checksum(bytes) == sum,
+            (_, Some(sum)) => reader.fs().geometry.checksum.of(bytes) == sum,
             (Checksums::Always, None) => false,
         };
         if good && !failed {

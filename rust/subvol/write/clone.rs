@@ -159,7 +159,7 @@ fn copy_sector(fs: &Fs, range: &CloneRange, at: u64) -> Result<u64> {
     };
     let mut sums = KVVec::new();
     if has_sums {
-        push_checksums(&data, fs.geometry.sectorsize, &mut sums)?;
+        push_checksums(&data, &fs.geometry, &mut sums)?;
     }
     let end = offset.saturating_add(sectorsize);
     let new = NewData {

@@ -7,14 +7,14 @@ use super::extents::{
 };
 use super::nocow::Conversion;
 use super::{check_files, check_whole, mode, read_inode, write_inode, InodeId, FREEING};
-use crate::extent::csum_tree::{self, CSUM_SIZE};
+use crate::extent::csum_tree;
 use crate::format::file_extent::MAX_COMPRESSED;
 use crate::format::file_extent::TYPE_REG;
 use crate::format::inode::{inode_flags, InodeItem};
 use crate::format::{BlockSize, CompressionMethod};
 use crate::space::OrderedExtent;
 use crate::trans::Transaction;
-use crate::tree::EditContext;
+use crate::tree::{EditContext, Geometry};
 use crate::volume::Fs;
 use kernel::prelude::*;
 
@@ -166,11 +166,15 @@ impl Insertion {
         item: &InodeItem,
         new: &NewData,
     ) -> Result<Self> {
-        let sectorsize = trans.fs().geometry.sectorsize;
+        let Geometry {
+            sectorsize,
+            checksum,
+            ..
+        } = trans.fs().geometry;
         let len = new.extent.len();
         let end = new.offset.checked_add(new.num_bytes()).ok_or(EFBIG)?;
         let wanted = if item.flags.get() & inode_flags::NODATASUM == 0 {
-            (len / sectorsize).saturating_mul(CSUM_SIZE as u64)
+            (len / sectorsize).saturating_mul(checksum.size() as u64)
         } else {
             0
         };
@@ -241,8 +245,9 @@ impl Sums {
     /// Adds those of the sectors from `start` on. If they do not follow, what was there before is
     /// stored.
     fn add(&mut self, trans: &mut Transaction<'_>, start: u64, sums: &[u8]) -> Result {
-        let sectorsize = u64::from(trans.fs().geometry.sectorsize);
-        let sectors = (self.bytes.len() / CSUM_SIZE) as u64;
+        let geometry = &trans.fs().geometry;
+        let sectorsize = u64::from(geometry.sectorsize);
+        let sectors = (self.bytes.len() / geometry.checksum.size()) as u64;
         let end = self
             .start
             .saturating_add(sectors.saturating_mul(sectorsize));

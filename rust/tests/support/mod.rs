@@ -31,11 +31,11 @@ use zerocopy::{FromBytes, IntoBytes};
 /// Every kind of volume that can be written to.
 pub const KINDS: [&[&str]; 6] = [
     &[],
-    &["-n", "4096", "-m", "single"],
+    &["-n", "4096", "-m", "single", "--csum", "xxhash"],
     &["-n", "4096", "-O", "^skinny-metadata", "-m", "dup"],
     &["-n", "16384", "-d", "dup", "-m", "dup"],
-    &["-n", "16384", "-R", "^free-space-tree"],
-    &["-n", "65536", "-O", "^no-holes"],
+    &["-n", "16384", "-R", "^free-space-tree", "--csum", "blake2"],
+    &["-n", "65536", "-O", "^no-holes", "--csum", "sha256"],
 ];
 
 /// A folder of its own for one test; gone with it.

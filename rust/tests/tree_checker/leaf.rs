@@ -5,6 +5,7 @@ use kernel::prelude::*;
 use rbtrfs_engine::format::crc::checksum;
 use rbtrfs_engine::format::header::{Header, Item, HEADER_FLAG_WRITTEN, HEADER_SIZE};
 use rbtrfs_engine::format::superblock::incompat;
+use rbtrfs_engine::format::ChecksumType;
 use rbtrfs_engine::format::{BlockSize, Key};
 use rbtrfs_engine::tree::check::Limits;
 use rbtrfs_engine::tree::verify::{verify, Check, Report};
@@ -31,13 +32,13 @@ impl Leaf {
         let geometry = Geometry {
             nodesize: BlockSize::new(NODESIZE as u32).unwrap(),
             sectorsize: BlockSize::new(4096).unwrap(),
+            checksum: ChecksumType::Crc32c,
             fsid: [7; 16],
             chunk_tree_uuid: [8; 16],
         };
         let limits = Limits {
             geometry,
             incompat: incompat::SKINNY_METADATA,
-            csum_size: 4,
             newest: NEWEST,
             writable: true,
         };

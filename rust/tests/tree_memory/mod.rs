@@ -8,6 +8,7 @@ use kernel::alloc::flags::GFP_KERNEL;
 use kernel::alloc::KVVec;
 use kernel::error::code::*;
 use kernel::error::Result;
+use rbtrfs_engine::format::ChecksumType;
 use rbtrfs_engine::format::{BlockSize, Key};
 use rbtrfs_engine::tree::check::{check_tree, Limits, Summary};
 use rbtrfs_engine::tree::edit::EditContext;
@@ -88,7 +89,7 @@ impl Memory {
 
     pub fn commit(&mut self) {
         for (bytenr, mut buf) in self.dirty.drain() {
-            buf.seal().unwrap();
+            buf.seal(ChecksumType::Crc32c).unwrap();
             let bytes = buf.bytes().to_vec();
             let node = Arc::new(verified(&buf, &self.geometry));
             assert!(self
@@ -196,7 +197,6 @@ fn verified(buf: &NodeBuf, geometry: &Geometry) -> Node {
     let limits = Limits {
         geometry: *geometry,
         incompat: 0,
-        csum_size: 4,
         newest: u64::MAX,
         writable: true,
     };
@@ -207,6 +207,7 @@ fn geometry(nodesize: u32) -> Geometry {
     Geometry {
         nodesize: BlockSize::new(nodesize).unwrap(),
         sectorsize: BlockSize::new(4096).unwrap(),
+        checksum: ChecksumType::Crc32c,
         fsid: [7; 16],
         chunk_tree_uuid: [8; 16],
     }

@@ -224,7 +224,7 @@ fn what_makes_no_sense_is_refused() {
         let bytes = vec![0; 2 * SECTOR as usize];
         extent.write(0, &bytes).unwrap();
         let mut sums = KVVec::new();
-        push_checksums(&bytes, fs.geometry.sectorsize, &mut sums).unwrap();
+        push_checksums(&bytes, &fs.geometry, &mut sums).unwrap();
         let new = NewData {
             offset: 0,
             extent,

@@ -169,7 +169,7 @@ pub fn place(fs: &Fs, id: InodeId, pieces: &[(u64, &[u8])], size: u64) -> Result
             extent.write(0, piece)?;
             let mut sums = KVVec::new();
             if flags & inode_flags::NODATASUM == 0 {
-                push_checksums(piece, fs.geometry.sectorsize, &mut sums)?;
+                push_checksums(piece, &fs.geometry, &mut sums)?;
             }
             let offset = offset + at as u64;
             at += piece.len();
@@ -205,7 +205,7 @@ fn place_compressed(
     }
     extent.write(0, &made)?;
     let mut sums = KVVec::new();
-    push_checksums(&made, fs.geometry.sectorsize, &mut sums)?;
+    push_checksums(&made, &fs.geometry, &mut sums)?;
     Ok(Some(NewData {
         offset,
         size: size.min(offset + num_bytes),

@@ -120,7 +120,7 @@ fn reserve_and_write(name: &str, most: u64) {
     let id = id.unwrap();
     let sector = pattern(SECTOR as usize, 1);
     let mut sums = KVVec::new();
-    push_checksums(&sector, fs.geometry.sectorsize, &mut sums).unwrap();
+    push_checksums(&sector, &fs.geometry, &mut sums).unwrap();
     let mut at = total.min(16 * MIB);
     let mut waiting = vec![];
     let mut operations = 0;

@@ -10,7 +10,7 @@ pub(super) fn check(item: &Item<'_>) -> Checked {
     let what = "invalid objectid of a checksum item";
     equal(what, item.key.objectid, objectid::EXTENT_CSUM)?;
     item.sector_aligned("unaligned address of a checksum item", item.key.offset)?;
-    let csum_size = u64::from(item.limits.csum_size);
+    let csum_size = item.limits.geometry.checksum.size() as u64;
     aligned("unaligned size of a checksum item", item.size(), csum_size)?;
     let Some((previous, bytes)) = item.previous_of_kind() else {
         return Ok(());

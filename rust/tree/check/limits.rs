@@ -10,8 +10,6 @@ pub struct Limits {
     pub geometry: Geometry,
     /// The incompat features of the superblock.
     pub incompat: u64,
-    /// The size of the checksum of a data sector, in bytes.
-    pub csum_size: u32,
     /// The newest generation that an item may name: one above the superblock's, that of the running
     /// transaction and of log trees.
     pub newest: u64,

@@ -219,9 +219,9 @@ impl AllocatedBatch {
         let end = offset.saturating_add(len);
         let mut sums = KVVec::new();
         if inode.info().flags() & inode_flags::NODATASUM == 0 {
-            let sectorsize = inode.fs().geometry.sectorsize;
+            let geometry = &inode.fs().geometry;
             self.batch.for_each(run, (offset, end), &mut |_, bytes| {
-                push_checksums(bytes, sectorsize, &mut sums)
+                push_checksums(bytes, geometry, &mut sums)
             })?;
         }
         let data = NewData {
@@ -348,7 +348,7 @@ fn compressed_piece(
 ) -> Result<Piece> {
     let len = planned.end.saturating_sub(planned.start);
     let mut sums = KVVec::new();
-    push_checksums(&bytes, inode.fs().geometry.sectorsize, &mut sums)?;
+    push_checksums(&bytes, &inode.fs().geometry, &mut sums)?;
     let encoded = Some(Encoded {
         method,
         ram_bytes: len,

@@ -109,7 +109,7 @@ fn write_block(fs: &Fs, file: InodeId, block: usize) -> Result {
     let extent = fs.alloc_data(Some(&mut reservation), BLOCK as u64)?;
     extent.write(0, &data)?;
     let mut sums = KVVec::new();
-    push_checksums(&data, fs.geometry.sectorsize, &mut sums)?;
+    push_checksums(&data, &fs.geometry, &mut sums)?;
     let offset = (block * BLOCK) as u64;
     let new = NewData {
         offset,
