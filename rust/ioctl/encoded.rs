@@ -112,7 +112,9 @@ impl UserVectors {
             bytes = after;
             let mut at = len as u64;
             while zeros != 0 && at < one.len {
-                let len = zeros.min(one.len.saturating_sub(at)).min(ZEROS.len() as u64);
+                let len = zeros
+                    .min(one.len.saturating_sub(at))
+                    .min(ZEROS.len() as u64);
                 let part = ZEROS.get(..len as usize).ok_or(EFAULT)?;
                 UserArg::new(one.base).add(at)?.write_slice(part)?;
                 at = at.saturating_add(len);
