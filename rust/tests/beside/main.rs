@@ -5,6 +5,7 @@
 mod clones;
 #[path = "../balance/contents.rs"]
 mod contents;
+mod failures;
 #[path = "../write/files.rs"]
 mod files;
 mod judge;
