@@ -22,10 +22,14 @@ fn get(fs: &Fs, id: InodeId, offset: u64, most: u64) -> Result<Option<EncodedRea
 
 /// What was read, decompressed.
 fn decoded(fs: &Fs, read: &EncodedRead) -> Vec<u8> {
+    // Only a hole has zeros, and that has nothing else.
+    assert!(read.zeros == 0 || read.bytes.is_empty());
     let Some(method) = read.method else {
-        assert_eq!(read.len, read.bytes.len() as u64);
+        let mut data = read.bytes.to_vec();
+        data.resize(data.len() + read.zeros as usize, 0);
+        assert_eq!(read.len, data.len() as u64);
         assert_eq!((read.unencoded_len, read.unencoded_offset), (read.len, 0));
-        return read.bytes.to_vec();
+        return data;
     };
     let mut all = vec![0xee; read.unencoded_len as usize];
     decompress(
@@ -89,7 +93,7 @@ fn what_is_read_encoded_can_be_written() {
         let hole = get(&fs, id, 4 * SECTOR, PIECE).unwrap().unwrap();
         assert_eq!((hole.len, hole.method), (2 * SECTOR, None));
         let hole = get(&fs, id, 4 * SECTOR, 100).unwrap().unwrap();
-        assert_eq!(hole.bytes[..], [0; 100]);
+        assert_eq!((hole.zeros, hole.bytes.len()), (100, 0));
         assert!(get(&fs, id, len, PIECE).unwrap().is_none());
 
         // Small files go from tree to tree.
@@ -170,4 +174,26 @@ fn what_makes_no_sense_is_refused() {
         ..good
     };
     assert_eq!(inside.check_place(&fs, 0), Err(EINVAL));
+}
+
+/// The rest of a hole is read at once, as far as the caller has memory; what is stored is not.
+#[test]
+fn a_hole_is_read_to_its_end() {
+    let scratch = Scratch::new("encoded-hole");
+    let device = share(make_mem(&scratch, KINDS[0]));
+    let fs = open(&device).unwrap();
+    let id = file(&fs, ROOT, "file").unwrap();
+    fill(&fs, id, &pattern(5 * PIECE as usize, 1)).unwrap();
+    punch(&fs, id, PIECE, 4 * PIECE, now()).unwrap();
+    let lens = |offset, most| {
+        let read = get(&fs, id, offset, most).unwrap().unwrap();
+        (read.len, read.zeros, read.bytes.len() as u64)
+    };
+    assert_eq!(lens(PIECE, 8 * PIECE), (3 * PIECE, 3 * PIECE, 0));
+    assert_eq!(
+        lens(PIECE + 100, 8 * PIECE),
+        (3 * PIECE - 100, 3 * PIECE - 100, 0)
+    );
+    assert_eq!(lens(PIECE, 2 * PIECE), (2 * PIECE, 2 * PIECE, 0));
+    assert_eq!(lens(0, 8 * PIECE), (PIECE, 0, PIECE));
 }
