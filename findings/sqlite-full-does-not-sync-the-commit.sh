@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
-# SQLite commits with a rollback journal by unlinking the journal. With synchronous=FULL, the default,
-# it does not ask for the directory to be synced after that unlink; only synchronous=EXTRA does.
+# SQLite commits with a rollback journal by unlinking the journal. With synchronous=FULL, the
+# default, it does not ask for the directory to be synced after that; only synchronous=EXTRA does.
 #
 # Expected: once COMMIT has returned under FULL, a power cut does not undo it.
 # Seen: the unlink is left to the filesystem. One that brings to disk just what fsync was called for

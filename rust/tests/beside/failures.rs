@@ -91,8 +91,8 @@ fn extents(fs: &Fs, tree: u64) -> BTreeSet<u64> {
     found
 }
 
-/// Relocates some of what the block groups of tree blocks have, and no more, so that these stay, and
-/// what was freed in them is used again; or all data. Then uses what is free.
+/// Relocates some of what the block groups of tree blocks have, and no more, so that these stay,
+/// and what was freed in them is used again; or all data. Then uses what is free.
 fn move_and_reuse(fs: &Fs, kinds: u64, round: u64) {
     let few = kinds == bg::METADATA;
     let left = AtomicU64::new(if few { 20 * (round + 1) } else { u64::MAX });
