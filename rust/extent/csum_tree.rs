@@ -58,11 +58,11 @@ fn item_at<C: EditContext>(cx: &C, tree: u64, logical: u64) -> Result<Option<Ite
     if !key.is(objectid::EXTENT_CSUM, item_type::EXTENT_CSUM) {
         return Ok(None);
     }
-    let csum_size = geometry.checksum.size();
-    if data.is_empty() || data.len() % csum_size != 0 {
+    let kind = geometry.checksum;
+    if data.is_empty() || !kind.is_whole(data.len()) {
         return Err(EUCLEAN);
     }
-    let sums = data.len() / csum_size;
+    let sums = kind.count(data.len());
     let len = sectorsize.checked_mul(sums as u64).ok_or(EUCLEAN)?;
     let end = key.offset.checked_add(len).ok_or(EUCLEAN)?;
     let leaf = cursor.node_at(0).ok_or(EUCLEAN)?;
@@ -112,15 +112,16 @@ pub(crate) fn insert_csums_in<C: EditContext>(
     logical: u64,
     sums: &[u8],
 ) -> Result {
-    let (sectorsize, csum_size) = (cx.geometry().sectorsize, cx.geometry().checksum.size());
+    let (sectorsize, kind) = (cx.geometry().sectorsize, cx.geometry().checksum);
+    let csum_size = kind.size();
     let most = max_sums(cx.geometry());
-    if logical % sectorsize != 0 || sums.len() % csum_size != 0 {
+    if logical % sectorsize != 0 || !kind.is_whole(sums.len()) {
         return Err(EINVAL);
     }
     let mut at = logical;
     let mut rest = sums;
     while !rest.is_empty() {
-        let left = rest.len() / csum_size;
+        let left = kind.count(rest.len());
         let item = item_at(cx, tree, at)?;
         let count = match item {
             Some(item) if item.end > at => {
@@ -142,7 +143,7 @@ pub(crate) fn insert_csums_in<C: EditContext>(
                 let before = found.filter(|item| item.end == at);
                 let extend = before.map_or(0, |item| {
                     most.saturating_sub(item.sums)
-                        .min(item.space_left / csum_size)
+                        .min(kind.count(item.space_left))
                         .min(count)
                 });
                 match before {

@@ -43,6 +43,21 @@ impl ChecksumType {
         }
     }
 
+    /// How many whole checksums so many bytes are.
+    pub const fn count(self, bytes: usize) -> usize {
+        // Divided by constants, as dividing by what might be zero can panic.
+        match self {
+            Crc32c => bytes / 4,
+            XxHash64 => bytes / 8,
+            Sha256 | Blake2b => bytes / CSUM_FIELD,
+        }
+    }
+
+    /// Whether so many bytes are whole checksums.
+    pub const fn is_whole(self, bytes: usize) -> bool {
+        self.count(bytes).saturating_mul(self.size()) == bytes
+    }
+
     /// The name, as in `mkfs.btrfs --csum` and in sysfs.
     pub const fn name(self) -> &'static str {
         match self {
@@ -138,6 +153,8 @@ mod tests {
             let sum = kind.of(b"123456789");
             assert_eq!(sum.to_string(), expected, "{}", kind.name());
             assert_eq!(sum.bytes().len(), kind.size());
+            assert_eq!(kind.count(3 * kind.size() + 1), 3);
+            assert!(kind.is_whole(3 * kind.size()) && !kind.is_whole(3 * kind.size() + 1));
             assert_eq!(kind.stored(sum.field()), sum);
         }
     }

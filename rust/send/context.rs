@@ -16,9 +16,9 @@ use kernel::prelude::*;
 
 /// A running send.
 pub(super) struct Send<'a> {
-    pub(super) snapshots: Snapshots<'a>,
+    pub(super) snapshots: KBox<Snapshots<'a>>,
     pub(super) output: Output<'a>,
-    pub(super) names: Names,
+    pub(super) names: KBox<Names>,
     pub(super) position: Position,
 }
 
@@ -36,15 +36,22 @@ impl<'a> Send<'a> {
         // A parent that is the younger one says nothing about what it has.
         let older = parent.filter(|parent| parent.generation < root.generation);
         let known_to = older.map_or(0, |parent| parent.generation);
+        let output = Output {
+            stream,
+            options,
+            data: KBox::new(DataReader::new(session, root.id, known_to), GFP_KERNEL)?,
+            clones,
+            utimes: Utimes::new(),
+        };
+        Self::boxed(Snapshots::new(session, root, parent)?, output)
+    }
+
+    /// Adds what begins empty. In a function of its own, as these are large, and are moved.
+    #[inline(never)]
+    fn boxed(snapshots: KBox<Snapshots<'a>>, output: Output<'a>) -> Result<KBox<Self>> {
         let send = Send {
-            snapshots: Snapshots::new(session, root, parent)?,
-            output: Output {
-                stream,
-                options,
-                data: KBox::new(DataReader::new(session, root.id, known_to), GFP_KERNEL)?,
-                clones,
-                utimes: Utimes::new(),
-            },
+            snapshots,
+            output,
             names: Names::new()?,
             position: Position::new()?,
         };

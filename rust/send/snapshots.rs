@@ -97,20 +97,22 @@ pub(super) struct Snapshots<'a> {
 }
 
 impl<'a> Snapshots<'a> {
+    #[inline(never)]
     pub(super) fn new(
         session: &'a ReadSession,
         root: SnapshotRoot,
         parent: Option<SnapshotRoot>,
-    ) -> Result<Self> {
+    ) -> Result<KBox<Self>> {
         let parent = parent.map(|root| Parent::new(session, root)).transpose()?;
-        Ok(Snapshots {
+        let snapshots = Snapshots {
             session,
             root,
             sectorsize: session.fs().geometry.sectorsize,
             sent_inodes: Finder::new(session, root.id),
             sent_entries: Finder::new(session, root.id),
             parent,
-        })
+        };
+        Ok(KBox::new(snapshots, GFP_KERNEL)?)
     }
 
     /// Tells the administrator what is wrong with the subvolume.

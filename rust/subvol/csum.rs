@@ -43,12 +43,12 @@ pub fn lookup<S: Nodes>(
             }
             break;
         }
-        let count = (data.len() / kind.size()) as u64;
+        let count = (kind.count(data.len())) as u64;
         let covered = count
             .checked_mul(sector)
             .and_then(|bytes| bytes.checked_add(key.offset))
             .ok_or(EUCLEAN)?;
-        if data.len() % kind.size() != 0 || key.offset % sectorsize != 0 {
+        if !kind.is_whole(data.len()) || key.offset % sectorsize != 0 {
             return Err(EUCLEAN);
         }
         while at < end && at < key.offset {

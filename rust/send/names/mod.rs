@@ -56,8 +56,9 @@ pub(super) struct Names {
 }
 
 impl Names {
-    pub(super) fn new() -> Result<Self> {
-        Ok(Names {
+    #[inline(never)]
+    pub(super) fn new() -> Result<KBox<Self>> {
+        let names = Names {
             dirs: DirCache::new(),
             cache: NameCache::new(),
             orphans: OrphanNames::new(),
@@ -69,6 +70,7 @@ impl Names {
             other: FsPath::new()?,
             spare: FsPath::empty(),
             components: KVec::new(),
-        })
+        };
+        Ok(KBox::new(names, GFP_KERNEL)?)
     }
 }

@@ -247,7 +247,7 @@ impl Sums {
     fn add(&mut self, trans: &mut Transaction<'_>, start: u64, sums: &[u8]) -> Result {
         let geometry = &trans.fs().geometry;
         let sectorsize = u64::from(geometry.sectorsize);
-        let sectors = (self.bytes.len() / geometry.checksum.size()) as u64;
+        let sectors = geometry.checksum.count(self.bytes.len()) as u64;
         let end = self
             .start
             .saturating_add(sectors.saturating_mul(sectorsize));
