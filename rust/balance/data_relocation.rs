@@ -308,32 +308,11 @@ fn copy_checksums(
     from: u64,
     extent: &RelocatedExtent,
 ) -> Result {
-    let sectorsize = reader.fs().geometry.sectorsize;
+    let geometry = &reader.fs().geometry;
     let mut sums = KVec::new();
     let root = reader.root(tree_id::CSUM)?;
-    let geometry = &reader.fs().geometry;
     csum::lookup(reader, root, geometry, from, extent.num_bytes, &mut sums)?;
-    let mut run: KVec<u8> = KVec::new();
-    let mut at = extent.to;
-    let mut start = at;
-    for sum in sums.iter() {
-        match sum {
-            Some(sum) => {
-                if run.is_empty() {
-                    start = at;
-                }
-                run.extend_from_slice(sum.bytes(), GFP_KERNEL)?;
-            }
-            None if !run.is_empty() => {
-                csum_tree::insert_csums(trans, start, &run)?;
-                run.clear();
-            }
-            None => {}
-        }
-        at = at.saturating_add(u64::from(sectorsize));
-    }
-    if !run.is_empty() {
-        csum_tree::insert_csums(trans, start, &run)?;
-    }
-    Ok(())
+    csum::for_each_run(geometry, extent.to, sums.into_iter(), &mut |at, run| {
+        csum_tree::insert_csums(trans, at, run)
+    })
 }

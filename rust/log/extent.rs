@@ -3,10 +3,10 @@
 
 use super::replay::Target;
 use crate::extent::csum_tree::{delete_csums, insert_csums};
-use crate::format::file_extent::{compression, FileExtentItem};
+use crate::format::file_extent::FileExtentItem;
 use crate::format::superblock::incompat;
 use crate::format::{self, Key};
-use crate::subvol::csum::lookup;
+use crate::subvol::csum;
 use crate::subvol::file_extent::{self, Kind, Regular};
 use crate::subvol::write::{drop_range, insert_extent_item};
 use crate::tree::edit;
@@ -61,14 +61,9 @@ pub(super) fn replay(target: &mut Target<'_, '_>, key: &Key, data: &[u8]) -> Res
 /// had is replaced, since other parts may refer to the same data.
 fn copy_checksums(target: &mut Target<'_, '_>, regular: &Regular, len: u64) -> Result {
     let geometry = &target.trans.fs().geometry;
-    let (start, len) = if regular.compression == compression::NONE {
-        let skip = regular.extent_offset;
-        (regular.disk_bytenr.checked_add(skip).ok_or(EUCLEAN)?, len)
-    } else {
-        (regular.disk_bytenr, regular.disk_num_bytes)
-    };
+    let (start, len) = regular.checksummed(len)?;
     let mut sums = KVec::new();
-    lookup(
+    csum::lookup(
         target.nodes,
         target.log.root,
         geometry,
@@ -76,18 +71,10 @@ fn copy_checksums(target: &mut Target<'_, '_>, regular: &Regular, len: u64) -> R
         len,
         &mut sums,
     )?;
-    let mut at = start;
-    for run in sums.chunk_by(|a, b| a.is_some() == b.is_some()) {
-        let mut bytes = KVec::with_capacity(size_of_val(run), GFP_KERNEL)?;
-        for sum in run.iter().flatten() {
-            bytes.extend_from_slice(sum.bytes(), GFP_KERNEL)?;
-        }
-        let run_len = u64::from(geometry.sectorsize).saturating_mul(run.len() as u64);
-        if !bytes.is_empty() {
-            delete_csums(target.trans, at, run_len)?;
-            insert_csums(target.trans, at, &bytes)?;
-        }
-        at = at.saturating_add(run_len);
-    }
-    Ok(())
+    csum::for_each_run(geometry, start, sums.into_iter(), &mut |at, run| {
+        let sectors = geometry.checksum.count(run.len()) as u64;
+        let run_len = u64::from(geometry.sectorsize).saturating_mul(sectors);
+        delete_csums(target.trans, at, run_len)?;
+        insert_csums(target.trans, at, run)
+    })
 }

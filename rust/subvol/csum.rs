@@ -73,3 +73,40 @@ pub fn lookup<S: Nodes>(
     }
     Ok(())
 }
+
+/// Calls `each` for every run of checksums among those of consecutive sectors, the first of which
+/// is at `logical`: with the address of the run's first sector, and its checksums as they are on
+/// disk.
+///
+/// # Errors
+///
+/// `ENOMEM`, and those of `each`.
+pub fn for_each_run(
+    geometry: &Geometry,
+    logical: u64,
+    sums: impl Iterator<Item = Option<Checksum>>,
+    each: &mut dyn FnMut(u64, &[u8]) -> Result,
+) -> Result {
+    let (mut at, mut start) = (logical, logical);
+    let mut run: KVec<u8> = KVec::new();
+    for sum in sums {
+        match sum {
+            Some(sum) => {
+                if run.is_empty() {
+                    start = at;
+                }
+                run.extend_from_slice(sum.bytes(), GFP_KERNEL)?;
+            }
+            None if !run.is_empty() => {
+                each(start, &run)?;
+                run.clear();
+            }
+            None => {}
+        }
+        at = at.saturating_add(u64::from(geometry.sectorsize));
+    }
+    if !run.is_empty() {
+        each(start, &run)?;
+    }
+    Ok(())
+}

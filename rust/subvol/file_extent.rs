@@ -23,6 +23,22 @@ pub struct Regular {
     pub compression: u8,
 }
 
+impl Regular {
+    /// The logical range, in bytes, whose checksums a part of `len` bytes of the file is read by:
+    /// that part of the extent, or all of one that is compressed. Where it starts, and its length.
+    ///
+    /// # Errors
+    ///
+    /// `EUCLEAN` for an address that overflows.
+    pub(crate) fn checksummed(&self, len: u64) -> Result<(u64, u64)> {
+        if self.compression != compression::NONE {
+            return Ok((self.disk_bytenr, self.disk_num_bytes));
+        }
+        let start = self.disk_bytenr.checked_add(self.extent_offset);
+        Ok((start.ok_or(EUCLEAN)?, len))
+    }
+}
+
 /// Data within an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Inline<'a> {

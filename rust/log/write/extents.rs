@@ -8,10 +8,10 @@
 use super::compare::compare;
 use super::{copy_of, keys_of, Items, Record};
 use crate::extent::csum_tree::insert_csums_in;
-use crate::format::file_extent::{compression, TYPE_REG};
+use crate::format::file_extent::TYPE_REG;
 use crate::format::inode::{inode_flags, InodeItem};
 use crate::format::{item_type, tree_id, Key};
-use crate::subvol::csum::lookup;
+use crate::subvol::csum;
 use crate::subvol::file_extent::{self, Kind, Regular};
 use crate::subvol::write::{whole_extent, InodeId};
 use crate::trans::View;
@@ -142,32 +142,18 @@ impl Record<'_, '_, '_> {
     fn checksums(&mut self, tree: u64, regular: &Regular, len: u64) -> Result {
         let trans = &*self.edit.trans;
         let geometry = &trans.fs().geometry;
-        let (start, len) = if regular.compression == compression::NONE {
-            let skip = regular.extent_offset;
-            (regular.disk_bytenr.checked_add(skip).ok_or(EUCLEAN)?, len)
-        } else {
-            (regular.disk_bytenr, regular.disk_num_bytes)
-        };
+        let (start, len) = regular.checksummed(len)?;
         let (mut sums, mut logged) = (KVec::new(), KVec::new());
         let root = EditContext::root(trans, tree_id::CSUM)?;
-        lookup(trans, root, geometry, start, len, &mut sums)?;
+        csum::lookup(trans, root, geometry, start, len, &mut sums)?;
         let root = EditContext::root(self.edit, tree)?;
-        lookup(self.edit, root, geometry, start, len, &mut logged)?;
-        let sectorsize = u64::from(geometry.sectorsize);
-        let (mut at, mut run, mut bytes) = (start, start, KVec::new());
-        for (sum, logged) in sums.iter().zip(&logged) {
-            match (sum, logged) {
-                (Some(sum), None) => bytes.extend_from_slice(sum.bytes(), GFP_KERNEL)?,
-                _ => {
-                    insert_csums_in(self.edit, tree, run, &bytes)?;
-                    bytes.clear();
-                }
-            }
-            at = at.saturating_add(sectorsize);
-            if bytes.is_empty() {
-                run = at;
-            }
-        }
-        insert_csums_in(self.edit, tree, run, &bytes)
+        csum::lookup(self.edit, root, geometry, start, len, &mut logged)?;
+        let new = sums.iter().zip(&logged).map(|(sum, logged)| match logged {
+            Some(_) => None,
+            None => *sum,
+        });
+        csum::for_each_run(geometry, start, new, &mut |at, run| {
+            insert_csums_in(self.edit, tree, at, run)
+        })
     }
 }
