@@ -10,7 +10,7 @@ use crate::format::superblock::{
     compat_ro, incompat, super_flags, RootBackup, SuperBlock, BACKUP_ROOTS, COPIES, MAGIC,
     SUPERBLOCK_SIZE,
 };
-use crate::format::{BlockSize, Checksum, ChecksumType};
+use crate::format::{BlockSize, ChecksumType};
 use crate::{fs_err, fs_warn};
 use core::fmt;
 use core::ops::{Deref, DerefMut};
@@ -62,15 +62,19 @@ impl SuperBuf {
         self.0.as_slice()
     }
 
-    /// The checksum that this should have, if its type is known.
-    fn computed_csum(&self) -> Option<Checksum> {
-        let kind = ChecksumType::new(self.csum_type.get())?;
-        Some(kind.of(self.bytes().get(CSUM_FIELD..)?))
+    /// The type of the checksum, if it is known.
+    fn checksum_type(&self) -> Option<ChecksumType> {
+        ChecksumType::new(self.csum_type.get())
+    }
+
+    /// What the checksum covers.
+    fn covered(&self) -> &[u8] {
+        self.bytes().get(CSUM_FIELD..).unwrap_or(&[])
     }
 
     fn has_good_csum(&self) -> bool {
-        ChecksumType::new(self.csum_type.get())
-            .is_some_and(|kind| self.computed_csum() == Some(kind.stored(&self.csum)))
+        self.checksum_type()
+            .is_some_and(|kind| kind.stored(&self.csum).matches(self.covered()))
     }
 
     /// Makes this the copy at `physical` and computes the checksum.
@@ -80,7 +84,8 @@ impl SuperBuf {
     /// `EINVAL` if the type of the checksum is not known.
     fn seal(&mut self, physical: u64) -> Result {
         self.bytenr = physical.into();
-        self.csum = *self.computed_csum().ok_or(EINVAL)?.field();
+        let kind = self.checksum_type().ok_or(EINVAL)?;
+        self.csum = *kind.of(self.covered()).field();
         Ok(())
     }
 

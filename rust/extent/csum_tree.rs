@@ -21,11 +21,12 @@ const fn csum_key(logical: u64) -> Key {
 
 /// The most checksums in one item: two items must fit into a leaf.
 fn max_sums(geometry: &Geometry) -> usize {
-    usize::from(geometry.nodesize)
+    let bytes = usize::from(geometry.nodesize)
         .saturating_sub(HEADER_SIZE)
-        .saturating_sub(2 * ITEM_SIZE)
-        .checked_div(geometry.checksum.size())
-        .unwrap_or(0)
+        .saturating_sub(2 * ITEM_SIZE);
+    geometry
+        .checksum
+        .count(bytes)
         .saturating_sub(1)
         .min(MAX_SUMS)
 }

@@ -45,11 +45,9 @@ impl ChecksumType {
 
     /// How many whole checksums so many bytes are.
     pub const fn count(self, bytes: usize) -> usize {
-        // Divided by constants, as dividing by what might be zero can panic.
-        match self {
-            Crc32c => bytes / 4,
-            XxHash64 => bytes / 8,
-            Sha256 | Blake2b => bytes / CSUM_FIELD,
+        match bytes.checked_div(self.size()) {
+            Some(count) => count,
+            None => 0,
         }
     }
 
@@ -106,6 +104,16 @@ impl Checksum {
         &self.field
     }
 
+    /// Whether it is that of `data`.
+    pub fn matches(&self, data: &[u8]) -> bool {
+        self.kind.of(data) == *self
+    }
+
+    /// By what it was computed.
+    pub fn kind(&self) -> ChecksumType {
+        self.kind
+    }
+
     /// The number, if this is a crc32c.
     pub fn crc32c(&self) -> Option<u32> {
         let [a, b, c, d, ..] = self.field;
@@ -156,6 +164,8 @@ mod tests {
             assert_eq!(kind.count(3 * kind.size() + 1), 3);
             assert!(kind.is_whole(3 * kind.size()) && !kind.is_whole(3 * kind.size() + 1));
             assert_eq!(kind.stored(sum.field()), sum);
+            assert!(sum.matches(b"123456789") && !sum.matches(b"123456780"));
+            assert_eq!(sum.kind(), kind);
         }
     }
 

@@ -80,9 +80,7 @@ impl Unit {
                 let proved = verify(copy, ptr, &limits, Check::All);
                 Ok(proved.map(|_| ()).map_err(Cause::Block))
             }
-            UnitKind::Sector(Some(sum)) if reader.fs().geometry.checksum.of(bytes) != *sum => {
-                Ok(Err(Cause::Checksum))
-            }
+            UnitKind::Sector(Some(sum)) if !sum.matches(bytes) => Ok(Err(Cause::Checksum)),
             UnitKind::Sector(_) => Ok(Ok(())),
         }
     }

@@ -14,7 +14,7 @@ use crate::device::stats::Stat;
 use crate::device::ReadIo;
 use crate::format::compression;
 use crate::format::inode::inode_flags;
-use crate::format::{tree_id, BlockSize, Checksum, ChecksumType};
+use crate::format::{tree_id, BlockSize, Checksum};
 use crate::fs_warn;
 use crate::trans::{Reader, RunningView, View};
 use crate::tree::{Geometry, TreeRoot};
@@ -179,7 +179,6 @@ fn check_piece(
                 Checksums::Always => Some(sum.unwrap_or(checksum.stored(&[]))),
                 _ => sum,
             },
-            kind: checksum,
         };
         if failed || !place.matches(sector) {
             place.recover(reader, owner, sector, failed)?;
@@ -194,17 +193,20 @@ struct Sector {
     logical: u64,
     file_offset: u64,
     sum: Option<Checksum>,
-    kind: ChecksumType,
 }
 
 impl Sector {
     fn matches(&self, sector: &[u8]) -> bool {
-        self.sum.is_none_or(|sum| self.kind.of(sector) == sum)
+        self.sum.is_none_or(|sum| sum.matches(sector))
     }
 
     /// Reports bad data, and counts it.
     fn warn(&self, reader: &Reader, owner: &Owner, sector: &[u8], mirror: u32) {
         let fs = reader.fs();
+        // Without a checksum nothing is known to be bad.
+        let Some(expected) = self.sum else {
+            return;
+        };
         if crate::platform::may_log() {
             fs_warn!(
                 fs,
@@ -213,8 +215,8 @@ impl Sector {
                 owner.ino,
                 self.file_offset,
                 self.logical,
-                self.kind.of(sector),
-                self.sum.unwrap_or(self.kind.stored(&[])),
+                expected.kind().of(sector),
+                expected,
                 mirror
             );
         }

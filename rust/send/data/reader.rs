@@ -301,7 +301,7 @@ impl<'a> DataReader<'a> {
         let sum = self.sums.get(place.index).copied().flatten();
         let good = match (owner.checksums, sum) {
             (Checksums::None, _) | (Checksums::WherePresent, None) => true,
-            (_, Some(sum)) => reader.fs().geometry.checksum.of(bytes) == sum,
+            (_, Some(sum)) => sum.matches(bytes),
             (Checksums::Always, None) => false,
         };
         if good && !failed {

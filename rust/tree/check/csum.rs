@@ -10,12 +10,13 @@ pub(super) fn check(item: &Item<'_>) -> Checked {
     let what = "invalid objectid of a checksum item";
     equal(what, item.key.objectid, objectid::EXTENT_CSUM)?;
     item.sector_aligned("unaligned address of a checksum item", item.key.offset)?;
-    let csum_size = item.limits.geometry.checksum.size() as u64;
+    let kind = item.limits.geometry.checksum;
+    let csum_size = kind.size() as u64;
     aligned("unaligned size of a checksum item", item.size(), csum_size)?;
     let Some((previous, bytes)) = item.previous_of_kind() else {
         return Ok(());
     };
-    let sectors = (bytes.len() as u64).checked_div(csum_size).unwrap_or(0);
+    let sectors = kind.count(bytes.len()) as u64;
     let covered = sectors.saturating_mul(item.limits.sectorsize());
     let end = previous.offset.saturating_add(covered);
     at_most(
