@@ -36,22 +36,15 @@ impl<'a> Send<'a> {
         // A parent that is the younger one says nothing about what it has.
         let older = parent.filter(|parent| parent.generation < root.generation);
         let known_to = older.map_or(0, |parent| parent.generation);
-        let output = Output {
-            stream,
-            options,
-            data: KBox::new(DataReader::new(session, root.id, known_to), GFP_KERNEL)?,
-            clones,
-            utimes: Utimes::new(),
-        };
-        Self::boxed(Snapshots::new(session, root, parent)?, output)
-    }
-
-    /// Adds what begins empty. In a function of its own, as these are large, and are moved.
-    #[inline(never)]
-    fn boxed(snapshots: KBox<Snapshots<'a>>, output: Output<'a>) -> Result<KBox<Self>> {
         let send = Send {
-            snapshots,
-            output,
+            snapshots: Snapshots::new(session, root, parent)?,
+            output: Output {
+                stream,
+                options,
+                data: KBox::new(DataReader::new(session, root.id, known_to), GFP_KERNEL)?,
+                clones,
+                utimes: Utimes::new(),
+            },
             names: Names::new()?,
             position: Position::new()?,
         };
