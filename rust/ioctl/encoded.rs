@@ -93,7 +93,7 @@ impl UserVectors {
 
     /// Copies all of them in.
     fn copy_in(&self) -> Result<KVVec<u8>> {
-        let mut copied = KVVec::from_elem(0, self.bytes as usize, GFP_KERNEL)?;
+        let mut copied = KVVec::zeroed(self.bytes as usize, GFP_KERNEL)?;
         let mut rest = &mut copied[..];
         for one in self.all.iter() {
             let (into, after) = rest.split_at_mut_checked(one.len as usize).ok_or(EFAULT)?;

@@ -134,7 +134,7 @@ pub fn read_encoded(
                 let last = end.min(offset.saturating_add(take));
                 let whole = sectorsize.round_up(last).ok_or(EFBIG)?;
                 let whole = whole.saturating_sub(start) as usize;
-                let mut sectors = KVVec::from_elem(0, whole, GFP_KERNEL)?;
+                let mut sectors = KVVec::zeroed(whole, GFP_KERNEL)?;
                 data::read_running(fs, owner, start, &mut Scatter::one(&mut sectors)?)?;
                 let from = offset.saturating_sub(start) as usize;
                 let take = last.saturating_sub(offset) as usize;

@@ -193,6 +193,18 @@ pub fn blake2b(data: &[u8]) -> [u8; 32] {
     sum
 }
 
+/// What zlib is told of its memory, of what it reads and of what it writes.
+fn zlib_stream(workspace: &mut Workspace, src: &[u8], dst: &mut [u8]) -> bindings::z_stream {
+    bindings::z_stream {
+        workspace: workspace.memory.as_mut_ptr().cast(),
+        next_in: src.as_ptr(),
+        avail_in: src.len(),
+        next_out: dst.as_mut_ptr(),
+        avail_out: dst.len(),
+        ..pin_init::zeroed()
+    }
+}
+
 /// Decompresses a zlib stream into `dst` and returns the bytes produced; stops when `dst` is full.
 ///
 /// # Errors
@@ -202,12 +214,7 @@ pub fn inflate(src: &[u8], dst: &mut [u8]) -> Result<usize> {
     const Z_SYNC_FLUSH: i32 = 3;
 
     let mut workspace = Workspace::get(Method::Zlib)?;
-    let mut stream: bindings::z_stream = pin_init::zeroed();
-    stream.workspace = workspace.memory.as_mut_ptr().cast();
-    stream.next_in = src.as_ptr();
-    stream.avail_in = src.len();
-    stream.next_out = dst.as_mut_ptr();
-    stream.avail_out = dst.len();
+    let mut stream = zlib_stream(&mut workspace, src, dst);
 
     // SAFETY: The workspace has the size that zlib asks for, and it and both buffers outlive the
     // stream.
@@ -278,12 +285,7 @@ pub fn deflate(level: i32, src: &[u8], dst: &mut [u8]) -> Result<usize> {
     const Z_FINISH: i32 = 5;
 
     let mut workspace = Workspace::get(Method::Deflate)?;
-    let mut stream: bindings::z_stream = pin_init::zeroed();
-    stream.workspace = workspace.memory.as_mut_ptr().cast();
-    stream.next_in = src.as_ptr();
-    stream.avail_in = src.len();
-    stream.next_out = dst.as_mut_ptr();
-    stream.avail_out = dst.len();
+    let mut stream = zlib_stream(&mut workspace, src, dst);
 
     // SAFETY: The workspace has the size that zlib asks for with these parameters, and it and both
     // buffers outlive the stream.

@@ -101,6 +101,16 @@ struct Items<'l, R> {
     range: &'l RangeInclusive<Key>,
 }
 
+impl<'l, R> Items<'l, R> {
+    fn new(leaves: &'l [R], range: &'l RangeInclusive<Key>) -> Self {
+        Items {
+            leaves,
+            slot: 0,
+            range,
+        }
+    }
+}
+
 impl<'l, R: Deref<Target = crate::tree::Node>> Iterator for Items<'l, R> {
     type Item = (Key, &'l [u8]);
 
@@ -154,17 +164,8 @@ pub(super) fn compare<A: Nodes, B: Nodes>(
         }
     }
     let (old, new) = (old.leaves()?, new.leaves()?);
-    let items = |leaves| Items {
-        leaves,
-        slot: 0,
-        range,
-    };
-    let mut olds = Iterator::peekable(items(&old));
-    let mut news = Iterator::peekable(Items {
-        leaves: &new,
-        slot: 0,
-        range,
-    });
+    let mut olds = Items::new(&old, range).peekable();
+    let mut news = Items::new(&new, range).peekable();
     loop {
         let change = match (olds.peek().copied(), news.peek().copied()) {
             (None, None) => return Ok(()),

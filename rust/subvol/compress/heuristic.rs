@@ -43,7 +43,7 @@ impl Heuristic {
     /// `ENOMEM`.
     pub fn new() -> Result<Self> {
         Ok(Self {
-            counts: KVec::from_elem(0, 256, GFP_KERNEL | __GFP_NOWARN)?,
+            counts: KVec::zeroed(256, GFP_KERNEL | __GFP_NOWARN)?,
             bytes: 0,
         })
     }

@@ -74,7 +74,7 @@ impl Compressor {
             sectorsize,
             heuristic: Heuristic::new()?,
             gathered: KVVec::with_capacity(bytes, GFP_KERNEL | __GFP_NOWARN)?,
-            made: KVVec::from_elem(0, bytes, GFP_KERNEL | __GFP_NOWARN)?,
+            made: KVVec::zeroed(bytes, GFP_KERNEL | __GFP_NOWARN)?,
         })
     }
 
