@@ -9,9 +9,7 @@ use crate::stops::*;
 use crate::support::*;
 use kernel::prelude::*;
 use rbtrfs_engine::format::chunk::block_group_flags as bg;
-use rbtrfs_engine::format::tree_id;
 use rbtrfs_engine::send::SendArgs;
-use rbtrfs_engine::subvol::subvolume::{self, NewSnapshot};
 use rbtrfs_engine::subvol::write::{clone_range, truncate, CloneRange, InodeId};
 use rbtrfs_engine::volume::Fs;
 
@@ -71,15 +69,7 @@ fn make(fs: &Fs) -> u64 {
         let first = lookup(fs, ROOT, &format!("first-{n}")).unwrap().unwrap();
         truncate(fs, first, 0, now()).unwrap();
     }
-    let new = NewSnapshot {
-        uuid: [7; 16],
-        read_only: true,
-        now: now(),
-    };
-    let made = subvolume::snapshot(fs, ROOT.tree, ROOT, b"sent", &new).unwrap();
-    fs.commit().unwrap();
-    touch(fs, tree_id::FS, 1);
-    made.tree
+    snapshot_alone(fs)
 }
 
 /// Relocates tree blocks until `left` has been asked for so often, so that some have new addresses

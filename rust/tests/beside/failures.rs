@@ -13,7 +13,6 @@ use rbtrfs_engine::format::chunk::block_group_flags as bg;
 use rbtrfs_engine::format::file_extent::{FileExtentItem, TYPE_REG};
 use rbtrfs_engine::format::{self, item_type, tree_id, Key};
 use rbtrfs_engine::send::SendArgs;
-use rbtrfs_engine::subvol::subvolume::{self, NewSnapshot};
 use rbtrfs_engine::subvol::write::{clone_range, CloneRange};
 use rbtrfs_engine::volume::Fs;
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,15 +44,7 @@ fn make(fs: &Fs, shares: bool) -> u64 {
             clone_range(fs, &range, Some(now())).unwrap();
         }
     }
-    let new = NewSnapshot {
-        uuid: [7; 16],
-        read_only: true,
-        now: now(),
-    };
-    let made = subvolume::snapshot(fs, ROOT.tree, ROOT, b"sent", &new).unwrap();
-    fs.commit().unwrap();
-    touch(fs, tree_id::FS, 1);
-    made.tree
+    snapshot_alone(fs)
 }
 
 /// The blocks of a tree as the last commit has it: their levels and generations, by address.

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Sends that are stopped at a step, for something else to happen there.
 
+use crate::contents::touch;
+use crate::files::{now, ROOT};
 use crate::support::*;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 use rbtrfs_engine::device::{BlockDevice, ReadIo, WriteIo};
+use rbtrfs_engine::format::tree_id;
 use rbtrfs_engine::send::{self, SendArgs, Sink};
+use rbtrfs_engine::subvol::subvolume::{self, NewSnapshot};
 use rbtrfs_engine::volume::{Fs, OpenOptions};
 use rbtrfs_testdev::recorded::{self, Stream};
 use rbtrfs_testdev::MemDevice;
@@ -293,6 +297,20 @@ impl Volume {
 
 fn share_any<T>(value: T) -> Arc<T> {
     Arc::new(value, GFP_KERNEL).unwrap()
+}
+
+/// A read-only snapshot of a subvolume that then parts from it altogether, so that nothing else has
+/// its blocks.
+pub fn snapshot_alone(fs: &Fs) -> u64 {
+    let new = NewSnapshot {
+        uuid: [7; 16],
+        read_only: true,
+        now: now(),
+    };
+    let made = subvolume::snapshot(fs, ROOT.tree, ROOT, b"sent", &new).unwrap();
+    fs.commit().unwrap();
+    touch(fs, tree_id::FS, 1);
+    made.tree
 }
 
 /// Whether a stream is the recorded one.
